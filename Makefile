@@ -1,0 +1,41 @@
+# One command each; `make help` lists them. Every target sets up what it needs.
+PYTHON ?= python3.11
+VENV   := .venv
+BIN    := $(VENV)/bin
+READY  := $(VENV)/.ready
+PARTS  := config registry ledger rating ingest autopay audit simulators meterd benchmarks
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check bench chaos clean
+
+help:  ## list the targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+setup: $(READY)  ## virtual environment with the pinned dependencies
+
+demo: $(READY)  ## the story: 2,000 households, 30 days, on embedded parts
+	$(BIN)/meterd demo
+
+test: $(READY)  ## all tests (the marked ones run when their part can be had)
+	$(BIN)/python -m pytest
+
+check: $(READY)  ## lint, format, types, layers, house rules
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m pytest tests/tidy -q
+
+bench: $(READY)  ## benchmarks into benchmarks/results/latest.json (ONLY=name for one)
+	$(BIN)/python -m benchmarks $(if $(ONLY),--only $(ONLY))
+
+chaos: $(READY)  ## 300 kills at random moments, then checker and audit
+	$(BIN)/python -m pytest tests/chaos -m chaos -q
+
+clean:  ## remove what the targets made
+	rm -rf $(VENV) demo-out .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,1 @@
+"""Payment gateway adapters: one file each, behind one port."""

@@ -1,0 +1,172 @@
+"""Pure: every reason why a message or a reading is not simply accepted, and what happens to it.
+
+One table for the code, the docs (docs/bad-input.md is printed from it) and the tests. A *class* is one of the
+25 of the domain's list of bad input; a *place* is where an event of it ends:
+
+- `reject`    the whole message becomes a REJECT record in the log (bytes verbatim), rating makes it one
+              exceptions-queue row; the sequence number counts as held
+- `exception` one reading of a good message becomes an exceptions-queue row; the others go on
+- `counted`   a counter and nothing else: it is normal and changes nothing
+- `listed`    counted, and listed by channel and day for the later re-rating from the archive
+- `applied`   it changes the register as a correction and is counted
+- `signal`    not a message: the daemon noticed something (a gap) and acted
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+
+class Reason(StrEnum):
+    """Reason codes, as in counters, the exceptions queue, and `exceptions list --reason`."""
+
+    # judged by ingest, on the message
+    MALFORMED = "malformed"
+    ENCODING = "encoding"
+    NONFINITE = "nonfinite"
+    DUPLICATE_KEY = "duplicate_key"
+    WRONG_TYPE = "wrong_type"
+    NUMBER_FORM = "number_form"
+    NUMBER_SIZE = "number_size"
+    NESTING = "nesting"
+    OVERSIZED = "oversized"
+    BAD_ID = "bad_id"
+    RESOLUTION = "resolution"
+    TIME_RANGE = "time_range"
+    OVERFLOW = "overflow"
+    UNIT = "unit"
+    KIND = "kind"
+    UNKNOWN_FORMAT = "unknown_format"
+    SPOOF = "spoof"
+    AUTH = "auth"
+    REPLAY = "replay"
+    SEQUENCE_GAP = "sequence_gap"
+    SEQUENCE_LOST = "sequence_lost"
+    # judged by rating, on the reading
+    NEGATIVE = "negative"
+    RESET = "reset"
+    IMPLAUSIBLE = "implausible"
+    UNCONFIRMED_JUMP = "unconfirmed_jump"
+    FUTURE = "future"
+    FROZEN = "frozen"
+    UNKNOWN_METER = "unknown_meter"
+    UNKNOWN_REGISTER = "unknown_register"
+    NOT_INSTALLED = "not_installed"
+    CONFLICT = "conflict"
+    DUPLICATE = "duplicate"
+    LATE = "late"
+    REPLACED = "replaced"
+
+
+class Place(StrEnum):
+    """Where an event of a class ends (see the module's head)."""
+
+    REJECT = "reject"
+    EXCEPTION = "exception"
+    COUNTED = "counted"
+    LISTED = "listed"
+    APPLIED = "applied"
+    SIGNAL = "signal"
+
+
+@dataclass(frozen=True, slots=True)
+class BadInput:
+    """One of the 25 classes: its reasons, where it lands, and what the operator is told."""
+
+    number: int
+    name: str
+    reasons: tuple[Reason, ...]
+    place: Place
+    what_happens: str
+
+
+R = Reason
+BAD_INPUTS: Final[tuple[BadInput, ...]] = (
+    BadInput(1, "malformed: empty or truncated", (R.MALFORMED,), Place.REJECT, "the message is set aside whole"),
+    BadInput(2, "encoding: invalid UTF-8, UTF-16 or BOM", (R.ENCODING,), Place.REJECT, "only plain UTF-8 is read"),
+    BadInput(3, "nonfinite: NaN, Infinity, 1e999", (R.NONFINITE,), Place.REJECT, "no such number is energy"),
+    BadInput(4, "duplicate key", (R.DUPLICATE_KEY,), Place.REJECT, "neither of the two values is believed"),
+    BadInput(5, "a bool where a number belongs", (R.WRONG_TYPE,), Place.REJECT, "true is not 1"),
+    BadInput(6, "full-width digits, 1_000, padded strings", (R.NUMBER_FORM,), Place.REJECT, "plain decimals only"),
+    BadInput(
+        7,
+        "a number of thousands of digits",
+        (R.NUMBER_SIZE,),
+        Place.REJECT,
+        "refused by length, before parsing",
+    ),
+    BadInput(8, "nesting of 100,000", (R.NESTING,), Place.REJECT, "refused by depth, before parsing"),
+    BadInput(9, "oversized", (R.OVERSIZED,), Place.REJECT, "the first 64 KiB and the digest of the whole are kept"),
+    BadInput(10, "ids with NUL, lone surrogates, homoglyphs", (R.BAD_ID,), Place.REJECT, "ids are printable ASCII"),
+    BadInput(
+        11,
+        "negative or decreasing register",
+        (R.NEGATIVE, R.RESET),
+        Place.EXCEPTION,
+        "0 Wh; the last good register stays",
+    ),
+    BadInput(
+        12,
+        "implausible",
+        (R.IMPLAUSIBLE, R.UNCONFIRMED_JUMP),
+        Place.EXCEPTION,
+        "0 Wh; a jump waits for the next reading to confirm it",
+    ),
+    BadInput(13, "overflow (int64 wraps in silence)", (R.OVERFLOW,), Place.REJECT, "refused where values enter"),
+    BadInput(14, "finer than the register's resolution", (R.RESOLUTION,), Place.EXCEPTION, "never rounded"),
+    BadInput(15, "future by more than 5 minutes", (R.FUTURE,), Place.EXCEPTION, "against received_at"),
+    BadInput(
+        16,
+        "time out of range, naive, year 0",
+        (R.TIME_RANGE,),
+        Place.REJECT,
+        "UTC seconds of this century or ISO 8601 with offset",
+    ),
+    BadInput(
+        17,
+        "closed period",
+        (R.LATE,),
+        Place.LISTED,
+        "archived, counted and listed; the register total is right already",
+    ),
+    BadInput(18, "exact duplicate", (R.DUPLICATE,), Place.COUNTED, "no row"),
+    BadInput(19, "same time, other value, equal quality", (R.CONFLICT,), Place.EXCEPTION, "the first stands"),
+    BadInput(
+        20,
+        "a higher quality replaces",
+        (R.REPLACED,),
+        Place.APPLIED,
+        "the difference is charged at that interval's price",
+    ),
+    BadInput(
+        21,
+        "sequence gap",
+        (R.SEQUENCE_GAP, R.SEQUENCE_LOST),
+        Place.SIGNAL,
+        "resend is asked; after N times the gap is an exception",
+    ),
+    BadInput(
+        22,
+        "unknown meter",
+        (R.UNKNOWN_METER, R.UNKNOWN_REGISTER, R.NOT_INSTALLED),
+        Place.EXCEPTION,
+        "0 Wh; released once the registry knows it",
+    ),
+    BadInput(
+        23,
+        "topic, payload and certificate disagree",
+        (R.SPOOF,),
+        Place.REJECT,
+        "nothing of the message is believed",
+    ),
+    BadInput(24, "bad signature", (R.AUTH,), Place.REJECT, "nothing of the message is believed"),
+    BadInput(
+        25,
+        "replayed counter",
+        (R.REPLAY,),
+        Place.REJECT,
+        "an old boot count or an old message under a new number",
+    ),
+)

@@ -1,0 +1,199 @@
+"""Pure: the one settings tree, frozen and typed; every default is here with its reason.
+
+Reading files and the environment is `config.load`; only the composition root (`meterd`) calls it. Durations end
+in `_s` and are business seconds (they run with the clock that is passed in) unless the name ends in
+`_real_s`: those are deadlines on sockets, disks and threads.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
+
+Positive = Annotated[int, Field(gt=0)]
+NonNegative = Annotated[int, Field(ge=0)]
+Seconds = Annotated[float, Field(gt=0)]
+LocalTime = Annotated[str, Field(pattern=r"^([01]\d|2[0-3]):[0-5]\d$")]
+
+
+class Section(BaseModel):
+    """Frozen, and refuses keys that it does not know."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+
+class ClockSettings(Section):
+    """Which clock the daemon lives by."""
+
+    kind: Literal["real", "scaled"] = "real"
+    origin_unix: float = 0.0  # scaled: machine time at which business time is `start_s`
+    start_s: NonNegative = 0
+    factor: Annotated[float, Field(gt=0)] = 1.0
+
+
+class MqttSettings(Section):
+    """The broker, embedded or not, and the sessions that ingest keeps with it."""
+
+    embedded: bool = True
+    host: str = "127.0.0.1"
+    port: Annotated[int, Field(ge=0, le=65535)] = 1883  # embedded: 0 picks a free one
+    version: Literal["3.1.1", "5"] = "5"
+    shards: Annotated[tuple[str, ...], Field(min_length=1, max_length=256)] = ("0",)
+    client_id_prefix: str = "meterd-ingest"
+    username: str | None = None
+    password: SecretStr | None = None
+    keepalive_real_s: Positive = 30
+    inflight_max: Annotated[int, Field(gt=0, le=65535)] = 1000
+    payload_max: Positive = 1 << 20  # iotcore's own default is 20 kB
+    queue_max: Positive = 4000  # messages between network thread and decoder; then the socket waits
+    watchdog_real_s: Seconds = 30.0  # a network thread silent for longer is restarted
+
+
+class LogSettings(Section):
+    """The reading log on SQLite."""
+
+    group_max: Positive = 256  # messages made durable together
+    size_max_bytes: Positive = 32 << 30  # then back-pressure: stop reading from the broker
+    tail_max_bytes: Positive = 64 << 20  # durable records also kept in memory for rating
+    busy_timeout_real_s: Seconds = 10.0
+
+
+class IngestSettings(Section):
+    """Bounds on what comes in, and the talk with concentrators."""
+
+    readings_max: Positive = 20_000  # per message
+    nesting_max: Positive = 16
+    tick_interval_s: Positive = 60
+    held_interval_real_s: Seconds = 0.2
+    resend_after_s: Positive = 60
+    resend_times: Positive = 5  # then the gap is declared lost
+
+
+class ArchiveSettings(Section):
+    """Immutable Parquet files beside the log."""
+
+    records_per_file: Positive = 4096
+    age_max_s: Positive = 3600  # write a smaller file rather than wait longer
+    prune_log: bool = True
+    keep_records: NonNegative = 1024  # kept in the log below min(ledger, archive), for people who look
+
+
+class RatingSettings(Section):
+    """Verdicts and closes."""
+
+    settlement_window_s: NonNegative = 3 * 86_400  # concentrators re-read three days every night
+    future_tolerance_s: NonNegative = 300
+    plausible_window_s: Positive = 3 * 86_400  # "60 vacant days x 13.2 kW would allow 19,008 kWh": cap it
+    frozen_after_s: Positive = 30 * 86_400
+    prolonged_estimates: Positive = 96
+    horizon_from_year: int = 2020
+    horizon_to_year: int = 2040  # exclusive
+    tariffs_dir: Path | None = None  # None: the tariffs that meterd ships
+    batch_records_max: Positive = 512
+
+
+class LedgerSettings(Section):
+    """Checkpoints and pages."""
+
+    checkpoint_idle_real_s: Seconds = 0.025
+    checkpoint_busy_real_s: Seconds = 1.0
+    delta_bytes_max: Positive = 64 << 20  # per partition; beyond it dirty pages are rewritten whole
+    write_deadline_real_s: Seconds = 60.0
+    queue_max: Positive = 64
+
+
+class AutopaySettings(Section):
+    """When and how much; a mandate may be stricter, never looser."""
+
+    enabled: bool = True
+    alert_fen: int = 3000
+    trigger_fen: int = 2000
+    amount_fen: Positive = 10_000
+    hysteresis_fen: NonNegative = 100
+    cooldown_s: NonNegative = 86_400
+    cap_charge_fen: Positive = 10_000  # Alipay periodic deduction: at most 100 yuan each
+    cap_day_fen: Positive = 100_000
+    cap_month_fen: Positive = 50_000
+    cap_day_count: Positive = 5
+    failures_max: Positive = 3
+    retry_after_s: tuple[int, ...] = (3600, 6 * 3600, 24 * 3600)  # after a definite decline
+    ask_after_s: tuple[int, ...] = (30, 60, 300, 900, 3600)  # for an unknown outcome; the last one repeats
+    person_after_s: Positive = 3 * 86_400  # unknown for longer than that: a person
+    breaker_charges_per_hour: Positive = 100_000  # fleet-wide
+
+
+class GatewaySettings(Section):
+    """One payment gateway."""
+
+    url: str
+    secret: SecretStr
+    deadline_real_s: Seconds = 5.0
+    key_lifetime_s: Positive = 86_400  # after it the same key is a new charge: only asking is left
+    settlement_horizon_s: Positive = 7200  # "not found" is no decline before it
+
+
+class NoticeSettings(Section):
+    """Where messages to people go."""
+
+    file: Path | None = None  # relative to data_dir
+    webhook_url: str | None = None
+    webhook_secret: SecretStr | None = None
+    apprise_urls: tuple[SecretStr, ...] = ()
+    language: Literal["zh", "en"] = "zh"
+    deadline_real_s: Seconds = 5.0
+    attempts_max: Positive = 10
+    retry_after_s: tuple[int, ...] = (10, 60, 600, 3600)
+
+
+class HttpSettings(Section):
+    """Health, metrics, webhooks and the CLI's writes; loopback only."""
+
+    host: Literal["127.0.0.1", "::1"] = "127.0.0.1"
+    port: Annotated[int, Field(ge=0, le=65535)] = 8380
+    body_max: Positive = 1 << 20
+    deadline_real_s: Seconds = 30.0
+
+
+class Settings(Section):
+    """The whole tree. `config.load.load(path, environ)` makes one and says where each value came from."""
+
+    data_dir: Path
+    timezone: str = "Asia/Shanghai"
+    currency: Literal["CNY", "USD", "EUR"] = "CNY"
+    partitions: Annotated[int, Field(gt=0, le=1024)] = 16
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_json: bool = False
+    clock: ClockSettings = ClockSettings()
+    mqtt: MqttSettings = MqttSettings()
+    log: LogSettings = LogSettings()
+    ingest: IngestSettings = IngestSettings()
+    archive: ArchiveSettings = ArchiveSettings()
+    rating: RatingSettings = RatingSettings()
+    ledger: LedgerSettings = LedgerSettings()
+    autopay: AutopaySettings = AutopaySettings()
+    gateways: dict[str, GatewaySettings] = {}
+    notices: NoticeSettings = NoticeSettings()
+    http: HttpSettings = HttpSettings()
+
+    @model_validator(mode="after")
+    def _coherent(self) -> Settings:
+        if self.notices.webhook_url is not None and self.notices.webhook_secret is None:
+            raise ValueError("notices.webhook_secret is required with notices.webhook_url")
+        if self.rating.horizon_from_year >= self.rating.horizon_to_year:
+            raise ValueError("rating.horizon_from_year must be before rating.horizon_to_year")
+        return self
+
+
+class Paths:
+    """Where the daemon keeps what, below data_dir; the auditor and the CLI use the same names."""
+
+    def __init__(self, data_dir: Path) -> None:
+        self.root = data_dir
+        self.log = data_dir / "log.db"
+        self.ledger = data_dir / "ledger.db"
+        self.archive = data_dir / "archive"  # {partition}/{first}-{last}.parquet
+        self.registry = data_dir / "registry"  # {digest}/*.parquet and image/*.npy
+        self.lock = data_dir / "meterd.lock"  # held by the running daemon
+        self.endpoint = data_dir / "endpoint.json"  # http port, mqtt port, token, pid; mode 0600

@@ -1,0 +1,60 @@
+"""I/O (only when asked to die): the named steps of every order that must survive a kill.
+
+The ack order, the checkpoint and the order machine are written once, here, as names; the code calls
+`reach(step)` as it passes. Tests set METERD_KILL_AT=<step>[:n] and the process ends itself with SIGKILL the
+n-th time it gets there. Without the variable, `reach` is a dictionary look-up.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from typing import Final
+
+ACK_ORDER: Final = (
+    "ack.received",  # a message is in the queue, nothing is durable
+    "ack.decoded",
+    "ack.log_written",  # durable in the log, the broker does not know
+    "ack.sent",  # PUBACK handed to the network thread
+    "ack.held",  # held published
+    "ack.handed_over",  # rating was given the records in memory
+)
+CHECKPOINT_ORDER: Final = (
+    "checkpoint.gathered",  # effects computed, nothing written
+    "checkpoint.before_commit",  # everything written inside the transaction
+    "checkpoint.committed",
+    "archive.file_written",  # Parquet file durable, not named in the database
+    "archive.named",
+    "archive.pruned",
+)
+PAYMENT_ORDER: Final = (
+    "order.created",
+    "order.submitted",  # the database knows, the gateway does not
+    "order.answered",  # the gateway answered, the database does not know
+    "order.succeeded",  # credit inserted into the inbox
+    "order.credited",
+    "notice.sending",
+    "notice.sent",  # delivered, the outbox does not know
+)
+STEPS: Final = ACK_ORDER + CHECKPOINT_ORDER + PAYMENT_ORDER
+
+
+def _armed() -> dict[str, int]:
+    asked = os.environ.get("METERD_KILL_AT", "")
+    if not asked:
+        return {}
+    step, _, times = asked.partition(":")
+    if step not in STEPS:
+        raise SystemExit(f"METERD_KILL_AT: no step {step!r}; there are {', '.join(STEPS)}")
+    return {step: int(times or "1")}
+
+
+_LEFT: Final = _armed()
+
+
+def reach(step: str) -> None:
+    """Pass `step`; die here when a test asked for it."""
+    if step in _LEFT:
+        _LEFT[step] -= 1
+        if _LEFT[step] <= 0:
+            os.kill(os.getpid(), signal.SIGKILL)

@@ -1,0 +1,1 @@
+"""Bytes -> columns -> the reading log: codecs, bounds, routing, log, archive, MQTT shell."""

@@ -1,0 +1,1 @@
+"""One wire format per file; each turns payload bytes into reading columns or a reject."""

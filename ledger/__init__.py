@@ -1,0 +1,1 @@
+"""Schema, state store, the one transaction, inbox, postings, statements."""

@@ -1,0 +1,1 @@
+"""The daemon: wiring of roles, CLI, HTTP API, metrics, demo."""

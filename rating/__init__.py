@@ -1,0 +1,1 @@
+"""Tariff model, calendar -> timeline, kernel, engine: records + state -> effects. Pure."""

@@ -1,0 +1,1 @@
+"""Fleet, profiles, faults, payment gateway, truth books and their checker."""
