@@ -170,3 +170,46 @@ BAD_INPUTS: Final[tuple[BadInput, ...]] = (
         "an old boot count or an old message under a new number",
     ),
 )
+
+PLACE_TEXT: Final[dict[Place, str]] = {
+    Place.REJECT: "the whole message is a reject in the log, bytes verbatim, and one row of the exceptions queue",
+    Place.EXCEPTION: "that one reading becomes a row of the exceptions queue; the others of its message go on",
+    Place.COUNTED: "a counter and nothing else: it is normal and changes nothing",
+    Place.LISTED: "counted, and listed by channel and day for the re-rating from the archive",
+    Place.APPLIED: "it changes the register as a correction and is counted",
+    Place.SIGNAL: "not a message: the daemon noticed something and acted",
+}
+_PLACES: Final[dict[Reason, Place]] = {reason: bad.place for bad in BAD_INPUTS for reason in bad.reasons} | {
+    R.UNIT: Place.REJECT,  # a record has no column for units: only the decoder sees one
+    R.KIND: Place.REJECT,
+    R.UNKNOWN_FORMAT: Place.REJECT,
+    R.FROZEN: Place.EXCEPTION,
+}
+
+
+def place_of(reason: Reason) -> Place:
+    """Where an event of `reason` ends."""
+    return _PLACES[reason]
+
+
+def table_markdown() -> str:
+    """The text of docs/bad-input.md; `meterd docs bad-input` prints it, and a test compares the two."""
+    classed = {reason for bad in BAD_INPUTS for reason in bad.reasons}
+    lines = [
+        "# Bad input",
+        "",
+        "Bad input is data: it never stops the stream and is never dropped in silence. Each of the 25 classes lands",
+        "in one place, once per distinct event, with reason, bytes and source where there is a row, and a counter.",
+        "This page is printed by `meterd docs bad-input` from `config/reasons.py`; a test compares the two.",
+        "",
+        "| # | Class | Reasons | Place | What happens |",
+        "|--:|---|---|---|---|",
+    ]
+    for bad in BAD_INPUTS:
+        codes = ", ".join(f"`{reason.value}`" for reason in bad.reasons)
+        lines.append(f"| {bad.number} | {bad.name} | {codes} | {bad.place.value} | {bad.what_happens} |")
+    lines += ["", "## Places", "", "| Place | Meaning |", "|---|---|"]
+    lines += [f"| {place.value} | {text} |" for place, text in PLACE_TEXT.items()]
+    lines += ["", "## Reasons outside the classes", "", "| Reason | Place |", "|---|---|"]
+    lines += [f"| `{reason.value}` | {place_of(reason).value} |" for reason in Reason if reason not in classed]
+    return "\n".join(lines) + "\n"

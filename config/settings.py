@@ -179,10 +179,13 @@ class Settings(Section):
 
     @model_validator(mode="after")
     def _coherent(self) -> Settings:
+        faults: list[str] = []  # one a line, each "dotted.key what": config.load reports them all
         if self.notices.webhook_url is not None and self.notices.webhook_secret is None:
-            raise ValueError("notices.webhook_secret is required with notices.webhook_url")
+            faults.append("notices.webhook_secret is required with notices.webhook_url")
         if self.rating.horizon_from_year >= self.rating.horizon_to_year:
-            raise ValueError("rating.horizon_from_year must be before rating.horizon_to_year")
+            faults.append("rating.horizon_from_year must be before rating.horizon_to_year")
+        if faults:
+            raise ValueError("\n".join(faults))
         return self
 
 

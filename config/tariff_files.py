@@ -1,0 +1,32 @@
+"""I/O: reads tariff files, those that meterd ships or a directory of one's own. Parsing them is `rating.tariff`."""
+
+from __future__ import annotations
+
+from importlib import resources
+from pathlib import Path
+from typing import Final
+
+FILE_BYTES_MAX: Final = 1 << 20
+
+
+def tariff_texts(directory: Path | None = None) -> dict[str, str]:
+    """`{name without .toml: text}`, sorted by name; None: the shipped ones.
+
+    Raises OSError when the directory or a file cannot be read, ValueError when a file is too big, is not
+    UTF-8, or there is none at all.
+    """
+    root = resources.files("config").joinpath("tariffs") if directory is None else directory
+    texts: dict[str, str] = {}
+    for file in sorted(root.iterdir(), key=lambda f: f.name):
+        if not file.name.endswith(".toml") or not file.is_file():
+            continue
+        body = file.read_bytes()
+        if len(body) > FILE_BYTES_MAX:
+            raise ValueError(f"{file.name}: larger than {FILE_BYTES_MAX} bytes")
+        try:
+            texts[file.name.removesuffix(".toml")] = body.decode("utf-8")
+        except UnicodeDecodeError as fault:
+            raise ValueError(f"{file.name}: not UTF-8: {fault}") from None
+    if not texts:
+        raise ValueError(f"no tariff files (*.toml) in {directory}")
+    return texts

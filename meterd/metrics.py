@@ -1,0 +1,73 @@
+"""Pure: every Prometheus metric of the daemon, declared once, on the registry that is passed in.
+
+There is no global registry: two daemons in one test process do not add to each other, and nothing grows on
+import. Label values come from our own closed lists (reasons, verdicts, states, partitions), never from the wire:
+a meter that invents names must not grow the metrics.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from config.reasons import Place, Reason, place_of
+
+CHECKPOINT_BUCKETS_S: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0)
+
+
+class Metrics:
+    """The daemon's metrics by attribute; gauges are set at a scrape or a checkpoint, counters as things happen."""
+
+    def __init__(self, registry: CollectorRegistry, *, partitions: int = 0) -> None:
+        self.registry = registry
+        self.queue_depth = Gauge(
+            "meterd_queue_depth", "Items waiting in a bounded queue.", ["queue"], registry=registry
+        )
+        self.log_lag = Gauge(
+            "meterd_log_lag_records",
+            "Records durable in the reading log and not in a checkpoint yet.",
+            ["partition"],
+            registry=registry,
+        )
+        self.archive_lag = Gauge(
+            "meterd_archive_lag_records",
+            "Records durable in the reading log and not in the archive yet.",
+            ["partition"],
+            registry=registry,
+        )
+        self.checkpoint_seconds = Histogram(
+            "meterd_checkpoint_seconds",
+            "Real seconds from the start to the commit of a checkpoint.",
+            buckets=CHECKPOINT_BUCKETS_S,
+            registry=registry,
+        )
+        self.readings = Counter("meterd_readings", "Readings rated, by verdict.", ["verdict"], registry=registry)
+        self.exceptions = Counter(
+            "meterd_exceptions", "Messages and readings set aside, by reason.", ["reason"], registry=registry
+        )
+        self.orders = Gauge("meterd_orders", "Payment orders, by state.", ["state"], registry=registry)
+        self.messages = Counter(
+            "meterd_messages",
+            "MQTT messages taken in, by outcome.",
+            ["outcome"],
+            registry=registry,
+        )
+        self.acks = Counter("meterd_acks", "MQTT acknowledgements sent, after durability.", registry=registry)
+        self.held = Counter("meterd_held", "Held marks published to concentrators.", registry=registry)
+        self.inbox_open = Gauge(
+            "meterd_inbox_open", "Inbox rows that some partition has not applied yet.", registry=registry
+        )
+        self.notices = Gauge("meterd_notices", "Messages to people, by state.", ["state"], registry=registry)
+        self._zeros(partitions)
+
+    def _zeros(self, partitions: int) -> None:
+        """Series exist from the start: a rate over a series that appears with its first event misses it."""
+        for reason in Reason:
+            if place_of(reason) in (Place.REJECT, Place.EXCEPTION, Place.SIGNAL):
+                self.exceptions.labels(reason.value)
+        for outcome in ("accepted", "rejected"):
+            self.messages.labels(outcome)
+        for partition in range(partitions):
+            self.log_lag.labels(str(partition))
+            self.archive_lag.labels(str(partition))

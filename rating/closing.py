@@ -1,0 +1,131 @@
+"""Pure: the close of bill cycles by a tick (rule 7 of docs/ARCHITECTURE.md), compiled.
+
+An account's cycle closes when every charged channel of it has passed the cycle's end, or when the settlement
+window after that end is over; then lagging channels first give what they have accrued. The carry, which holds
+the remainders of the cycle's days, is rounded by the tariff's mode and set to 0.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import numpy as np
+
+from config.units import round_ratio
+from ledger.effects import BILL
+from rating.compiled import jit
+from rating.partition import Partition, Rows
+from rating.spread import close_day
+from rating.state import AccountFlag, ChannelFlag
+
+_BILL_FLAG: Final = ChannelFlag.BILL
+_FOREVER: Final = 2**32 - 1
+
+
+@jit
+def _ripen(
+    accounts: Any,
+    window_over: Any,
+    channel: Any,
+    account: Any,
+    account_start: Any,
+    account_channels: Any,
+    seg_day: Any,
+    seg_cycle: Any,
+    minor: int,
+    ripe: Any,
+    closes: Any,
+    dirty_channel: Any,
+) -> int:
+    """ripe[i]: 0 not yet, 1 complete, 2 by the window; lagging channels of the latter write close rows."""
+    count = 0
+    for i in range(accounts.shape[0]):
+        a = accounts[i]
+        cycle = account[a].cycle
+        lagging = 0
+        for j in range(account_start[a], account_start[a + 1]):
+            row = channel[account_channels[j]]
+            if not row.flags & _BILL_FLAG or row.segment < 0 or row.value < 0 or row.at_s >= row.until_s:
+                continue
+            if seg_cycle[row.segment] <= cycle:
+                lagging += 1
+        if lagging == 0:
+            ripe[i] = 1
+            continue
+        if window_over[i] == 0:
+            ripe[i] = 0
+            continue
+        ripe[i] = 2
+        for j in range(account_start[a], account_start[a + 1]):
+            slot = account_channels[j]
+            row = channel[slot]
+            if row.flags & _BILL_FLAG and row.segment >= 0 and seg_cycle[row.segment] <= cycle:
+                count = close_day(
+                    channel, slot, seg_day[row.segment], seg_cycle[row.segment], 1, minor, closes, count
+                )
+                dirty_channel[slot] = 1
+    return count
+
+
+def ripe_accounts(part: Partition, as_of_s: int, window_s: int, minor: int, closes: Rows) -> tuple[Rows, Rows, Rows]:
+    """Accounts whose open cycle closes now: (slots, 1 complete or 2 by the window, close rows of laggards)."""
+    ends = part.bill_end_s()
+    due = np.flatnonzero(ends <= as_of_s).astype(np.int32)
+    if len(due) == 0:
+        return due, np.zeros(0, np.uint8), closes[:0]
+    assert part.image is not None
+    assert part.book is not None
+    # Close rows cannot run out: a laggard writes one row, and the caller's buffer is longer than a partition's list.
+    due = due[: len(closes) // 8]
+    ripe = np.zeros(len(due), np.uint8)
+    over = (ends[due] + window_s <= as_of_s).astype(np.uint8)
+    count = _ripen(
+        due,
+        over,
+        part.channel,
+        part.account,
+        part.image.account_start,
+        part.image.account_channels,
+        part.book.seg_day,
+        part.book.seg_cycle,
+        minor,
+        ripe,
+        closes,
+        part.dirty_channel,
+    )
+    return due[ripe > 0], ripe[ripe > 0], closes[:count]
+
+
+def round_carries(part: Partition, slots: Rows, ripe: Rows, as_of_s: int, minor: int) -> Rows:
+    """Round each account's carry, move its cycle on; returns BILL rows (one an account, also when it is 0)."""
+    assert part.image is not None
+    assert part.book is not None
+    book, rows = part.book, part.account
+    out = np.zeros(len(slots), dtype=BILL)
+    exact = rows["carry_energy_e11"][slots] + rows["carry_adder_e11"][slots]
+    out["exact_e11"] = exact
+    tariffs = part.image.accounts["tariff"][slots]
+    for tariff in np.unique(tariffs):
+        mode = book.rounding(int(tariff)).mode
+        of = tariffs == tariff
+        out["rounding_fen"][of] = _rounded(exact[of], minor, mode)
+    out["slot"] = slots
+    out["cycle"] = rows["cycle"][slots]
+    out["closed_at_s"] = as_of_s
+    out["complete"] = ripe == 1
+    rows["carry_energy_e11"][slots] = 0
+    rows["carry_adder_e11"][slots] = 0
+    rows["balance_fen"][slots] -= out["rounding_fen"]
+    ends = part.bill_end_s()[slots]
+    gone = part.image.accounts["until_s"][slots] <= ends
+    rows["flags"][slots[gone]] &= ~np.uint8(AccountFlag.OPEN)
+    rows["cycle"][slots] += 1
+    part.dirty_account[slots] = 1
+    return out
+
+
+def _rounded(exact: Rows, minor: int, mode: str) -> Rows:
+    if mode == "half_up":  # away from zero on a tie, in columns: the mode of every tariff shipped
+        size = (2 * np.abs(exact) + minor) // (2 * minor)
+        return np.asarray(np.sign(exact) * size)
+    return np.array([round_ratio(int(e), minor, mode) for e in exact], dtype=np.int64)

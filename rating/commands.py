@@ -1,0 +1,182 @@
+"""Pure: what inbox rows do to a partition: openings, change-outs, credits, reversals, re-baselines, releases."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from config.units import REGISTER_CODE, Quality, Register
+from ledger.effects import InboxRow, Notice
+from ledger.postings import clearing, credit_entry, opening_entry, reversal_entry
+from rating.state import AccountFlag
+from rating.verdicts import FIRST_REFUSED, Verdict
+from registry.image import PartitionImage
+
+if TYPE_CHECKING:
+    from rating.engine import PartitionEngine
+
+_NEVER = 2**32 - 1
+
+
+class Commands:
+    """The engine's hands for inbox rows; every row ends in `engine.applied`, also when it changes nothing."""
+
+    def __init__(self, engine: PartitionEngine) -> None:
+        self._engine = engine
+
+    def apply(self, row: InboxRow) -> None:
+        match row.kind:
+            case "credit" | "reversal":
+                self._money(row)
+            case "rebaseline":
+                self._rebaseline(row)
+            case "release":
+                self._release(row)
+            case _:
+                self._engine.applied(row, f"unknown kind {row.kind}")
+
+    # -- the registry ----------------------------------------------------------------------------------------
+    def opened(self, slots: Sequence[int], row: InboxRow) -> None:
+        """Book the opening balances and arrears of accounts that a registry version brought."""
+        if len(slots) == 0:
+            return
+        engine = self._engine
+        image = engine.part.image
+        assert image is not None
+        at = np.asarray(slots, np.int32)
+        facts = image.accounts[at]
+        entry = opening_entry(
+            facts["opening_balance_fen"],
+            facts["opening_arrears_fen"],
+            offset=engine.offset,
+            booked_at_s=engine.as_of_s,
+            days=engine.local_day(),
+            reference=f"opening:{engine.partition}:{row.key}"[:120],
+            slots=at,
+        )
+        if entry is not None:
+            engine.book(entry)
+
+    def close_removed(self, image: PartitionImage) -> None:
+        """Change-outs: the old final read closes its channel, as a reading at the change's instant."""
+        facts, rows = image.channels, self._engine.part.channel
+        open_still = (facts["closing_value"] >= 0) & (rows["at_s"] < facts["until_s"])
+        slots = np.flatnonzero(open_still).astype(np.int32)
+        if len(slots) == 0:
+            return
+        values = facts["closing_value"][slots].astype(np.int64)
+        until = facts["until_s"][slots].astype(np.uint32)
+        verdict = self._engine.rate(
+            slots,
+            values,
+            until,
+            np.full(len(slots), int(Quality.A), np.uint8),
+            np.full(len(slots), _NEVER, np.uint32),
+        )
+        for code, count in enumerate(np.bincount(verdict)):
+            if count:
+                self._engine.count(f"change_out.{Verdict(code).name.lower()}", int(count))
+
+    # -- money -----------------------------------------------------------------------------------------------
+    def _money(self, row: InboxRow) -> None:
+        engine = self._engine
+        body = row.body
+        slot = self._slot(str(body["account"]))
+        if slot is None:
+            engine.applied(row, f"no account {body['account']} in partition {engine.partition}")
+            return
+        amount_fen = int(body["amount_fen"])
+        order_id = body.get("order_id")
+        account = engine.part.account
+        common: dict[str, Any] = {
+            "offset": engine.offset,
+            "booked_at_s": engine.as_of_s,
+            "day": engine.local_day(),
+        }
+        cash = clearing(str(body.get("gateway", "counter")))
+        if row.kind == "credit":
+            engine.book(credit_entry(slot, amount_fen, cash, row.key, **common))
+            account["balance_fen"][slot] += amount_fen
+        else:
+            engine.book(reversal_entry(slot, amount_fen, cash, row.key, **common))
+            account["balance_fen"][slot] -= amount_fen
+        if order_id is not None:  # an account that is still low after it may trigger again
+            account["flags"][slot] |= AccountFlag.TRIGGER_ARMED
+        engine.part.dirty_account[slot] = 1
+        engine.count(f"money.{row.kind}_fen", amount_fen)
+        params = {"amount_fen": amount_fen, "kind": row.kind, "reference": str(body.get("reference", row.key))}
+        if order_id is None:  # an order tells both itself
+            engine.notify(Notice(f"credited:{row.key}", "credited", "", str(body["account"]), params))
+        engine.applied(row, order_id=None if order_id is None else int(order_id))
+
+    # -- readings --------------------------------------------------------------------------------------------
+    def _rebaseline(self, row: InboxRow) -> None:
+        """A person says where the register stands: energy counts on from there, nothing is charged for the step."""
+        engine, body = self._engine, row.body
+        slot = self._channel(str(body["concentrator"]), int(body["meter"]), str(body["register"]))
+        if slot is None:
+            engine.applied(row, "no such channel")
+            return
+        at_s = int(body["at_s"])
+        part = engine.part
+        channel = part.channel[slot]
+        if at_s < channel["at_s"] or at_s > engine.as_of_s:
+            engine.applied(row, "time is before the last accepted reading or after now")
+            return
+        assert part.book is not None
+        if at_s > channel["at_s"]:  # nothing flows in the gap, but its days end: walk them with no energy
+            verdict = engine.rate(
+                np.array([slot], np.int32),
+                np.array([channel["value"]], np.int64),
+                np.array([at_s], np.uint32),
+                np.array([int(Quality.A)], np.uint8),
+                np.array([_NEVER], np.uint32),
+            )
+            assert verdict[0] < FIRST_REFUSED
+        channel["value"] = int(body["value"])
+        channel["quality"] = int(Quality.A)
+        channel["estimate_excess"] = 0
+        part.cold["pending_at_s"][slot] = 0
+        part.dirty_channel[slot] = 1
+        engine.applied(row)
+
+    def _release(self, row: InboxRow) -> None:
+        """Readings that a person let go of the exceptions queue are judged again, now."""
+        engine, body = self._engine, row.body
+        readings = [tuple(int(x) for x in r) for r in body["readings"]]  # meter, register, read_at_s, value, quality
+        found = [self._first_span(str(body["concentrator"]), m, g) for m, g, *_ in readings]
+        slots = np.array([-1 if f is None else f for f in found], np.int32)
+        verdict = engine.rate(
+            slots,
+            np.array([r[3] for r in readings], np.int64),
+            np.array([r[2] for r in readings], np.uint32),
+            np.array([r[4] for r in readings], np.uint8),
+            np.full(len(readings), min(engine.as_of_s + 300, _NEVER), np.uint32),
+        )
+        said = ", ".join(Verdict(v).name.lower() for v in verdict)
+        for code in verdict:
+            engine.count(f"released.{Verdict(code).name.lower()}")
+        engine.applied(row, "" if (verdict < FIRST_REFUSED).all() else f"judged again: {said}")
+
+    # -- look-ups --------------------------------------------------------------------------------------------
+    def _slot(self, account: str) -> int | None:
+        return self._engine.names.account_slot(account) if self._engine.names is not None else None
+
+    def _first_span(self, concentrator: str, meter: int, register_code: int) -> int | None:
+        image = self._engine.part.image
+        if image is None or concentrator not in image.lists:
+            return None
+        start, end = image.lists[concentrator]
+        here = (image.list_meter[start:end] == np.uint64(meter)) & (image.list_register[start:end] == register_code)
+        places = np.flatnonzero(here)
+        return int(image.list_channel[start + places[0]]) if len(places) else None
+
+    def _channel(self, concentrator: str, meter: int, register: str) -> int | None:
+        """The span of the register that is open now."""
+        slot = self._first_span(concentrator, meter, REGISTER_CODE[Register(register)])
+        cold, channel = self._engine.part.cold, self._engine.part.channel
+        while slot is not None and channel["at_s"][slot] >= channel["until_s"][slot] and cold["next"][slot] >= 0:
+            slot = int(cold["next"][slot])
+        return slot

@@ -1,0 +1,349 @@
+"""Pure: the engine of one partition: records and inbox rows in, one checkpoint's effects out.
+
+Single-threaded, no clock and no I/O: `received_at_s` of the records and `as_of` of the ticks are the only now.
+The shell gives it records in offset order (`apply`), inbox rows between records (`apply_inbox`, `activate`), and
+asks for a checkpoint. The same records, rows and checkpoint offsets give the same bytes, whatever the batches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from config.settings import AutopaySettings, RatingSettings
+from config.units import CURRENCIES
+from ledger.effects import (
+    LATE,
+    Applied,
+    Entry,
+    Event,
+    ExceptionRow,
+    InboxRow,
+    Notice,
+    PartitionCheckpoint,
+    Recovered,
+    StateChange,
+)
+from rating import refusals
+from rating.addresses import resolve, search
+from rating.book import TariffBook
+from rating.booking import Bookings
+from rating.closing import ripe_accounts, round_carries
+from rating.commands import Commands
+from rating.judging import ALERT, KIND_NAME, judge
+from rating.kernel import CLOSE_ROWS_MIN, rate
+from rating.partition import Partition, empty_arrays
+from rating.readings import Readings, RecordKind, StoredRecord
+from rating.register_rules import P_ESTIMATES, P_FROZEN, P_MINOR, P_WINDOW, PARAMS
+from rating.spread import CLOSE
+from rating.verdicts import EXCEPTION_REASON, Verdict, Warn
+from registry.image import PartitionImage
+
+Decode = Callable[[bytes], Readings]
+_EXCEPTIONAL: Final = np.isin(np.arange(len(Verdict)), [int(v) for v in EXCEPTION_REASON])
+_DAY_S: Final = 86_400
+
+
+class Names:
+    """Account ids of a partition's slots, both ways, as the shell looks them up in the registry."""
+
+    def __init__(self, account_id: Callable[[int], str], account_slot: Callable[[str], int | None]) -> None:
+        self.account_id = account_id
+        self.account_slot = account_slot
+
+
+class PartitionEngine:
+    """Rates one partition. `part` is its state; `counters` are cumulative and part of each checkpoint."""
+
+    def __init__(
+        self,
+        partition: int,
+        *,
+        rating: RatingSettings,
+        autopay: AutopaySettings,
+        currency: str,
+        decode: Decode,
+        recovered: Recovered | None = None,
+    ) -> None:
+        self.partition = partition
+        self.offset = recovered.offset if recovered else 0
+        self.as_of_s = recovered.as_of_s if recovered else 0
+        self.registry_digest = recovered.registry_digest if recovered else ""
+        self.counters: dict[str, int] = dict(recovered.counters) if recovered else {}
+        arrays = recovered.arrays if recovered and recovered.arrays else empty_arrays()
+        self.part = Partition(arrays)
+        self.names: Names | None = None
+        self._rating, self._autopay, self._decode = rating, autopay, decode
+        self._minor = CURRENCIES[currency].accrual_per_minor
+        self._params = np.zeros(PARAMS, np.int64)
+        self._params[P_MINOR] = self._minor
+        self._params[P_WINDOW] = rating.plausible_window_s
+        self._params[P_FROZEN] = rating.frozen_after_s
+        self._params[P_ESTIMATES] = rating.prolonged_estimates
+        self._closes = np.zeros(CLOSE_ROWS_MIN * 2, CLOSE)
+        self._warnings = np.zeros(len(Warn.NAMES), np.int64)
+        self.bookings = Bookings()
+        self._exceptions: list[ExceptionRow] = []
+        self._late: list[npt.NDArray[Any]] = []
+        self._notices: list[Notice] = []
+        self._applied: list[Applied] = []
+        self._commands = Commands(self)
+        self._changed = False
+
+    # -- the registry ----------------------------------------------------------------------------------------
+    def attach(self, image: PartitionImage, book: TariffBook, names: Names) -> None:
+        """After a recovery: the image and book that the state was made with."""
+        self.part.attach(image, book)
+        self.names = names
+
+    def activate(self, row: InboxRow, image: PartitionImage, book: TariffBook, names: Names) -> None:
+        """Apply an inbox row of kind `registry`: the shell has loaded and compiled what it names."""
+        assert row.kind == "registry"
+        new = self.part.activate(image, book)
+        self.names = names
+        self.registry_digest = str(row.body["digest"])
+        self._commands.opened(new, row)
+        self._commands.close_removed(image)
+        self.applied(row)
+
+    # -- records ---------------------------------------------------------------------------------------------
+    def apply(self, records: Sequence[StoredRecord]) -> None:
+        """Apply records in offset order; runs of READINGS are rated together."""
+        i = 0
+        while i < len(records):
+            stored = records[i]
+            assert stored.offset == self.offset + 1, (stored.offset, self.offset)
+            if stored.record.kind is RecordKind.READINGS:
+                j = i + 1
+                while j < len(records) and records[j].record.kind is RecordKind.READINGS:
+                    j += 1
+                self._rate_records(records[i:j])
+                i = j
+                continue
+            if stored.record.kind is RecordKind.REJECT:
+                row = refusals.rejected(stored)
+                self._exceptions.append(row)
+                self.count(f"exception.{row.reason}")
+                self.count("records.reject")
+            else:
+                self._tick(stored.record.received_at_s)
+            self._at(stored)
+            i += 1
+
+    def _at(self, stored: StoredRecord) -> None:
+        self.offset = stored.offset
+        self.as_of_s = max(self.as_of_s, stored.record.received_at_s)
+        self._changed = True
+
+    def _rate_records(self, records: Sequence[StoredRecord]) -> None:
+        frames = [self._decode(stored.record.body) for stored in records]
+        slots = [self._slots(s.record.source, f) for s, f in zip(records, frames, strict=True)]
+        sizes = [len(f) for f in frames]
+        tolerance = self._rating.future_tolerance_s
+        limits = np.array([s.record.received_at_s + tolerance for s in records], np.int64)
+        not_after = np.repeat(np.minimum(limits, 2**32 - 1).astype(np.uint32), sizes)
+        all_slots = np.concatenate(slots)
+        verdict = self.rate(
+            all_slots,
+            np.concatenate([f.value for f in frames]),
+            np.concatenate([f.read_at_s for f in frames]),
+            np.concatenate([f.quality for f in frames]),
+            not_after,
+        )
+        self._count_verdicts(verdict)
+        self._set_aside(records, frames, sizes, verdict, all_slots)
+        self.count("records.readings", len(records))
+        self._at(records[-1])
+        self.as_of_s = max(self.as_of_s, *(s.record.received_at_s for s in records))
+
+    def _slots(self, concentrator: str, frame: Readings) -> npt.NDArray[np.int32]:
+        out = np.full(len(frame), -1, np.int32)
+        image = self.part.image
+        if image is None or concentrator not in image.lists:
+            return out
+        start, end = image.lists[concentrator]
+        lists = (image.list_meter, image.list_register, image.list_channel)
+        if resolve(*lists, start, end, frame.meter, frame.register, out):
+            search(self.part.sorted_list(concentrator), *lists, frame.meter, frame.register, out)
+        return out
+
+    def rate(self, slots: Any, value: Any, read_at_s: Any, quality: Any, not_after_s: Any) -> npt.NDArray[np.uint8]:
+        """The kernel over columns, with the close rows booked; returns the verdicts."""
+        verdict = np.zeros(len(slots), np.uint8)
+        part, book = self.part, self.part.book
+        if book is None:
+            verdict[:] = Verdict.UNKNOWN_METER
+            return verdict
+        done = 0
+        while done < len(slots):
+            done, count = rate(
+                part.channel,
+                part.cold,
+                part.ladder,
+                part.dirty_channel,
+                part.dirty_ladder,
+                slots,
+                value,
+                read_at_s,
+                quality,
+                not_after_s,
+                book.seg_start,
+                book.seg_day,
+                book.seg_cycle,
+                book.seg_price,
+                book.stage_start,
+                book.stage_end,
+                book.stage_cycle,
+                book.stage_bounds,
+                book.bounds,
+                self._params,
+                done,
+                verdict,
+                self._warnings,
+                self._closes,
+            )
+            self.bookings.close(part, self._closes[:count])
+        return verdict
+
+    def _count_verdicts(self, verdict: npt.NDArray[np.uint8]) -> None:
+        for code, count in enumerate(np.bincount(verdict)):
+            if count:
+                self.count(f"verdict.{Verdict(code).name.lower()}", int(count))
+        self.count("readings", len(verdict))
+        for place, name in enumerate(Warn.NAMES):
+            if self._warnings[place]:
+                self.count(f"warning.{name}", int(self._warnings[place]))
+        self._warnings[:] = 0
+
+    def _set_aside(
+        self,
+        records: Sequence[StoredRecord],
+        frames: Sequence[Readings],
+        sizes: Sequence[int],
+        verdict: npt.NDArray[np.uint8],
+        slots: npt.NDArray[np.int32],
+    ) -> None:
+        """Exceptional readings become rows, late ones are listed by channel and UTC day."""
+        if not (verdict >= Verdict.REPLACED).any():
+            return
+        starts = np.concatenate([[0], np.cumsum(sizes)])
+        for i in np.flatnonzero(_EXCEPTIONAL[verdict]):
+            which = int(np.searchsorted(starts, i, side="right")) - 1
+            row = refusals.refused(records[which], frames[which], int(i - starts[which]), Verdict(verdict[i]))
+            self._exceptions.append(row)
+            self.count(f"exception.{row.reason}")
+        late = np.flatnonzero(verdict == Verdict.LATE)
+        if len(late):
+            at_s = np.concatenate([f.read_at_s for f in frames])[late]
+            pair = slots[late].astype(np.int64) << 32 | at_s // _DAY_S
+            distinct, counts = np.unique(pair, return_counts=True)
+            rows = np.zeros(len(distinct), LATE)
+            rows["channel"], rows["day"], rows["count"] = distinct >> 32, distinct & 0xFFFFFFFF, counts
+            self._late.append(rows)
+
+    # -- ticks -----------------------------------------------------------------------------------------------
+    def _tick(self, as_of_s: int) -> None:
+        self.count("ticks")
+        part = self.part
+        if part.image is None:
+            return
+        for _ in range(1200):  # months in a century: a bound, not an expectation
+            slots, ripe, closes = ripe_accounts(
+                part, as_of_s, self._rating.settlement_window_s, self._minor, self._closes
+            )
+            if len(slots) == 0:
+                return
+            self.bookings.close(part, closes)
+            bills = round_carries(part, slots, ripe, as_of_s, self._minor)
+            self.bookings.bill(bills)
+            self.count("bills.complete", int((ripe == 1).sum()))
+            self.count("bills.by_window", int((ripe == 2).sum()))
+        raise AssertionError("bill cycles do not come to an end")
+
+    # -- the inbox -------------------------------------------------------------------------------------------
+    def apply_inbox(self, row: InboxRow) -> None:
+        """Apply any inbox row but `registry` after the record at `self.offset`."""
+        self._commands.apply(row)
+
+    def applied(self, row: InboxRow, outcome: str = "", order_id: int | None = None) -> None:
+        """Say in the next checkpoint that `row` was applied here."""
+        self._applied.append(Applied(row.id, self.offset, outcome, order_id))
+        self.count(f"inbox.{row.kind}" if not outcome else f"inbox.{row.kind}.refused")
+        self._changed = True
+
+    def local_day(self) -> int:
+        """The local day that money is booked on now."""
+        book = self.part.book
+        return book.calendars[0].day_of(self.as_of_s) if book is not None and book.calendars else 0
+
+    def book(self, entry: Entry) -> None:
+        self.bookings.entries.append(entry)
+
+    def notify(self, notice: Notice) -> None:
+        self._notices.append(notice)
+
+    def count(self, name: str, by: int = 1) -> None:
+        self.counters[name] = self.counters.get(name, 0) + by
+
+    # -- checkpoint ------------------------------------------------------------------------------------------
+    @property
+    def changed(self) -> bool:
+        """Has anything happened since the last checkpoint?"""
+        return self._changed
+
+    def checkpoint(self, *, epoch: int, log_id: str) -> PartitionCheckpoint:
+        """Judge the touched accounts and hand over everything since the last checkpoint; the engine goes on clean."""
+        events = self._judge()
+        part = self.part
+        out = PartitionCheckpoint(
+            partition=self.partition,
+            epoch=epoch,
+            log_id=log_id,
+            offset=self.offset,
+            as_of_s=self.as_of_s,
+            registry_digest=self.registry_digest,
+            timeline_digest=part.book.digest if part.book else "",
+            counters=dict(self.counters),
+            state={
+                "channel": _change(part.channel, part.dirty_channel),
+                "cold": _change(part.cold, part.dirty_channel),
+                "ladder": _change(part.ladder, part.dirty_ladder),
+                "account": _change(part.account, part.dirty_account),
+            },
+            entries=self.bookings.drain(self.offset, self.as_of_s),
+            events=events,
+            exceptions=self._exceptions,
+            notices=self._notices,
+            applied=self._applied,
+            late=np.concatenate(self._late) if self._late else None,
+        )
+        for marks in (part.dirty_channel, part.dirty_ladder, part.dirty_account):
+            marks[:] = 0
+        self._exceptions, self._notices, self._applied, self._late = [], [], [], []
+        self._changed = False
+        return out
+
+    def _judge(self) -> list[Event]:
+        events: list[Event] = []
+        judged = judge(self.part, self._autopay.hysteresis_fen, self._minor)
+        if len(judged) == 0:
+            return events
+        assert self.names is not None
+        for row in judged:
+            account = self.names.account_id(int(row["slot"]))
+            balance_fen, arm = int(row["balance_fen"]), int(row["arm"])
+            kind = KIND_NAME[int(row["kind"])]
+            events.append(Event(kind, account, arm, self.as_of_s, balance_fen))
+            self.count(f"event.{kind}")
+            if row["kind"] == ALERT:
+                params = {"balance_fen": balance_fen, "as_of_s": self.as_of_s}
+                key = f"low_balance:{account}:{arm}:{self.as_of_s}"
+                self.notify(Notice(key, "low_balance", "", account, params))
+        return events
+
+
+def _change(rows: npt.NDArray[Any], marks: npt.NDArray[np.uint8]) -> StateChange:
+    return StateChange(rows, np.flatnonzero(marks).astype(np.int32))
