@@ -64,6 +64,11 @@ BILL: Final = np.dtype(  # one bill cycle closed
 LATE: Final = np.dtype([("channel", np.int32), ("day", np.int32), ("count", np.uint32)])
 
 
+def exact_sum(amounts: npt.NDArray[np.int64]) -> int:
+    """Sum of int64 amounts that cannot wrap: high and low halves apart."""
+    return (int((amounts >> 32).sum()) << 32) + int((amounts & 0xFFFFFFFF).sum())
+
+
 @dataclass(slots=True)
 class Entry:
     """A double entry: its postings (name, fen) sum to zero, its subledger rows sum to the `customer` posting."""
@@ -78,11 +83,16 @@ class Entry:
 
     def check(self) -> None:
         """Raise AssertionError unless it balances; the store calls this before it writes."""
-        total = sum(amount for _, amount in self.postings)
-        customer = sum(amount for name, amount in self.postings if name == "customer")
-        rows = int(self.rows["amount_fen"].sum()) if len(self.rows) else 0
-        assert total == 0, f"entry {self.kind} at {self.offset}: postings sum to {total}"
-        assert customer == rows, f"entry {self.kind} at {self.offset}: customer {customer} != rows {rows}"
+        where = f"entry {self.kind} at {self.offset}"
+        amounts = [int(amount) for _, amount in self.postings]
+        if any(abs(amount) > 2**63 - 1 for amount in amounts):
+            raise AssertionError(f"{where}: a posting does not fit 64 bits")
+        customer = sum(int(amount) for name, amount in self.postings if name == "customer")
+        rows = exact_sum(self.rows["amount_fen"])
+        if sum(amounts) != 0:
+            raise AssertionError(f"{where}: postings sum to {sum(amounts)}")
+        if customer != rows:
+            raise AssertionError(f"{where}: customer {customer} != rows {rows}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -76,6 +76,7 @@ checkpoint = _table(  # appended, never overwritten: the newest row of a partiti
     Column("registry_digest", String(64), nullable=False),
     Column("timeline_digest", String(64), nullable=False),
     Column("counters", Text, nullable=False),  # JSON object of cumulative counters, by name
+    Column("slots", Text, nullable=False),  # JSON object: length of every state array, so that none can shrink
     Column("crc", BigInteger, nullable=False),
     Index("ix_checkpoint_partition_id", "partition", "id"),
 )
@@ -204,6 +205,7 @@ exception = _table(
     Column("state", String(12), nullable=False, server_default=text("'open'")),  # open, released, discarded
     Column("resolved_at_s", BigInteger),
     Column("resolved_why", Text),
+    Column("repeats", Integer, nullable=False, server_default=text("0")),  # the same event, seen again
     Index("ix_exception_reason", "reason", "state"),
 )
 late_page = _table(  # late readings by channel and day, for the re-rating from the archive
@@ -274,7 +276,8 @@ decision = _table(  # stored, never re-derived: also why not
     Index("ix_decision_event", "event_id", "id"),
 )
 IN_FLIGHT: Final = ("created", "submitted", "unknown", "succeeded", "succeeded_late")
-_IN_FLIGHT_SQL: Final = text("state IN (" + ", ".join(f"'{s}'" for s in IN_FLIGHT) + ")")
+# A late success is written beside a newer attempt that may be out already, so the index leaves it to the policy.
+_IN_FLIGHT_SQL: Final = text("state IN (" + ", ".join(f"'{s}'" for s in IN_FLIGHT if s != "succeeded_late") + ")")
 order = _table(
     "order_",
     Column("id", Id, primary_key=True),

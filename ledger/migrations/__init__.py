@@ -1,1 +1,1 @@
-
+"""Schema versions, run by `ledger.database.migrate` at start."""

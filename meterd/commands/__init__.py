@@ -19,9 +19,31 @@ class Command(NamedTuple):
 
 
 GROUPS: Final[dict[str, str]] = {
+    "registry": "Who, where, which meter: generate, check and import.",
     "docs": "Reference pages printed from the code.",
 }
 COMMANDS: Final[dict[str, Command]] = {
+    "run": Command(
+        "meterd.commands.run", "run", "Run the whole system in one process on embedded parts, until SIGTERM."
+    ),
+    "audit": Command(
+        "meterd.commands.audit",
+        "audit",
+        "Recompute every balance from archive, registry and inbox; exit 1 on any difference.",
+    ),
+    "registry generate": Command(
+        "meterd.commands.registry", "generate", "Write the registry directory of a made-up city."
+    ),
+    "registry check": Command(
+        "meterd.commands.registry",
+        "check",
+        "Check a registry directory by itself: every fault with file and line; exit 0 or 1.",
+    ),
+    "registry import": Command(
+        "meterd.commands.registry",
+        "import_directory",
+        "Import a registry directory: all of it or nothing; the daemon activates it now or at its next start.",
+    ),
     "check-config": Command(
         "meterd.commands.config", "check_config", "Check a settings file and the environment: exit 0 or 1."
     ),

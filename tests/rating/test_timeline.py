@@ -177,3 +177,22 @@ def test_day_of_agrees_with_day_starts(at_s: int) -> None:
         calendar = local_calendar(zone, 2025, 2027)
         day = calendar.day_of(at_s)
         assert calendar.day_start_s(day) <= at_s < calendar.day_start_s(day + 1)
+
+
+def test_a_day_that_has_begun_does_not_end_when_the_clock_goes_back(make_text: Callable[..., str]) -> None:
+    #  St John's, November 2010: at 00:01 on the 7th the clock goes back to 23:01 on the 6th
+    #
+    #   22:00 (6th)      00:00   00:01 = 23:01       00:00 again      06:00
+    #     | night, 6th     | night, 7th ...            ... still       | day, 7th
+    text = make_text(zone="America/St_Johns").replace("2020-01-01\nsource", "2010-01-01\nsource")
+    tariff = parse_tariffs({"made-up": text})[0]
+    calendar = local_calendar("America/St_Johns", 2010, 2011)
+    timeline = compile_timeline(tariff, calendar)
+    start_s = utc("2010-11-07T02:30")
+    assert calendar.day_start_s(day_of("2010-11-07")) == start_s
+    assert calendar.day_start_s(day_of("2010-11-08")) - start_s == 25 * 3600
+    assert segments_of(tariff, timeline, "2010-11-07") == [("00:00", "night"), ("06:00", "day"), ("22:00", "night")]
+    assert (np.diff(timeline.day) >= 0).all()
+    repeated_s = start_s + 1800  # 23:30 on the 6th for the second time
+    assert calendar.day_of(repeated_s) == day_of("2010-11-07")
+    assert calendar.day_of(start_s - 1) == day_of("2010-11-06")

@@ -1,0 +1,294 @@
+"""Pure: the rules for one register: verdicts, spreading, the ladder, the posting of a day.
+
+Energy is gathered in Wh by (price, tier) while a local day is open, and becomes money once, with Decimal, when
+the day ends: floor of the exact amount in fen, the rest stays. The rules are those of docs/ARCHITECTURE.md,
+"Rating, in words that the auditor repeats"; the numbers in brackets below are theirs.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from decimal import ROUND_FLOOR, Decimal
+from typing import Final, Protocol
+
+from audit.tariffs import TIERS_MAX, WIDE, Bounds, History, Segment, Tariff
+from audit.world import FOREVER, Span
+from config.units import Quality
+
+ENERGY_MAX: Final = 4_000_000_000  # of one reading; beyond it is `overflow`
+_UNCHECKED: Final = 10**30
+_NO_BOUND: Final = 10**30
+_E: Final = int(Quality.E)
+_THOUSAND: Final = Decimal(1000)
+
+
+class Sink(Protocol):
+    """Where money goes that a channel gives away."""
+
+    def posted(self, account: str, day: int, component: str, amount: int) -> None:
+        """Fen that the customer pays on a local day, or Wh for `quantity_wh`."""
+        ...
+
+    def carried(self, account: str, amount: Decimal) -> None:
+        """A remainder that waits for the close of the bill."""
+        ...
+
+
+class Ladder:
+    """Energy of an account under one tariff, by tier cycle."""
+
+    __slots__ = ("history", "opened_s", "tariff", "used")
+
+    def __init__(self, tariff: Tariff, history: History) -> None:
+        self.tariff, self.history = tariff, history
+        self.used: dict[int, list[int]] = defaultdict(lambda: [0])
+        self.opened_s = FOREVER
+
+    def use(self, segment: Segment) -> list[int]:
+        """Energy so far in the tier cycle of a segment, as a list of one, shared by the siblings."""
+        return self.used[self.tariff.tier_cycle(segment.month)]
+
+    def bounds(self, segment: Segment) -> Bounds:
+        return self.tariff.bounds_on(segment.day, self.history)
+
+
+class Channel:
+    """One register during one span; plain attributes, because there are millions of readings."""
+
+    __slots__ = (
+        "at_s",
+        "bound",
+        "day_wh",
+        "excess",
+        "fast_end_s",
+        "key",
+        "ladder",
+        "multiplier",
+        "next",
+        "open",
+        "pending",
+        "power",
+        "quality",
+        "resolution",
+        "rest_adder",
+        "rest_energy",
+        "segment",
+        "span",
+        "until_s",
+        "use",
+        "value",
+    )  # fmt: skip
+
+    def __init__(self, span: Span, ladder: Ladder) -> None:
+        value, at_s, quality = span.opening or (-1, span.from_s, int(Quality.A))
+        self.value, self.at_s, self.quality = value, at_s, quality
+        self.excess = 0
+        self.pending: tuple[int, int] | None = None  # value, at_s
+        self.open: dict[int, int] = {}  # price key + tier -> Wh of the open day
+        self.day_wh = 0
+        self.rest_energy = self.rest_adder = Decimal(0)
+        self.next: Channel | None = None
+        self.segment: Segment | None = None
+        self.renew(span, ladder)
+        self.place()
+
+    def renew(self, span: Span, ladder: Ladder) -> None:
+        """Dated facts, as the active registry version has them."""
+        self.span, self.ladder = span, ladder
+        self.until_s, self.resolution, self.multiplier = span.until_s, span.resolution, span.multiplier
+        self.power = span.power_max_w or _UNCHECKED
+
+    def place(self) -> None:
+        """Find the segment after `at_s`; a span without a price then is never charged."""
+        self.segment = self.ladder.tariff.segment_at(self.at_s)
+        self.settle()
+
+    def settle(self) -> None:
+        """What the plain reading needs of the segment: its end, its price, use and first bound of the ladder."""
+        if self.segment is None or not self.span.bill:
+            self.fast_end_s = 0
+            self.key, self.use, self.bound = 0, [0], 0
+            return
+        bounds = self.ladder.bounds(self.segment)
+        self.fast_end_s = min(self.segment.end_s, self.until_s)
+        self.key, self.use = self.segment.key, self.ladder.use(self.segment)
+        self.bound = bounds[0] if bounds else _NO_BOUND
+
+    @property
+    def charged(self) -> bool:
+        return self.span.bill and self.segment is not None
+
+    # -- energy ----------------------------------------------------------------------------------------------
+    def charge(self, segment: Segment, energy: int) -> None:
+        """[5] One piece of energy climbs the ladder (or comes back down): each tier takes what lies in it."""
+        use = self.ladder.use(segment)
+        before, after = use[0], use[0] + energy
+        use[0] = after
+        self.day_wh += energy
+        low = None
+        for tier, high in enumerate((*self.ladder.bounds(segment), None)):
+            part = _within(after, low, high) - _within(before, low, high)
+            if part:
+                key = segment.key + tier
+                self.open[key] = self.open.get(key, 0) + part
+            low = high
+
+    def walk(self, from_s: int, to_s: int, energy: int, sink: Sink) -> None:
+        """[5] Spread over (from_s, to_s] by cumulative floors; days that end are posted [6]."""
+        segment = self.segment
+        assert segment is not None
+        given = 0
+        while True:
+            upto = energy if segment.end_s >= to_s else energy * (segment.end_s - from_s) // (to_s - from_s)
+            if upto != given:
+                self.charge(segment, upto - given)
+                given = upto
+            if segment.end_s > to_s:
+                break
+            following = segment.following()
+            if following is None:
+                break
+            if following.day != segment.day:
+                self.post_day(sink, last=following.month != segment.month, segment=segment)
+            segment = following
+            if segment.start_s == to_s:
+                break
+        self.segment = segment
+
+    def post_day(self, sink: Sink, *, last: bool, segment: Segment) -> None:
+        """[6] Whole fen of both components; at the end of a bill cycle the remainders go to the carry."""
+        if not self.open and not self.rest_energy and not self.rest_adder:
+            return
+        prices, minor = segment.tariff.prices, segment.tariff.minor
+        energy, adder = self.rest_energy, self.rest_adder
+        for key, wh in self.open.items():
+            first, used = prices[key - key % TIERS_MAX], wh / _THOUSAND
+            energy += used * first
+            adder += used * (prices[key] - first)
+        whole_energy = int(WIDE.divide(energy, minor).to_integral_value(ROUND_FLOOR))
+        whole_adder = int(WIDE.divide(adder, minor).to_integral_value(ROUND_FLOOR))
+        account, day = self.span.account, segment.day
+        sink.posted(account, day, "energy", whole_energy)
+        sink.posted(account, day, "tier_adder", whole_adder)
+        sink.posted(account, day, "quantity_wh", self.day_wh)
+        self.open, self.day_wh = {}, 0
+        self.rest_energy, self.rest_adder = energy - whole_energy * minor, adder - whole_adder * minor
+        if last:
+            sink.carried(account, self.rest_energy + self.rest_adder)
+            self.rest_energy = self.rest_adder = Decimal(0)
+
+    # -- verdicts --------------------------------------------------------------------------------------------
+    def read(self, value: int, at_s: int, quality: int, limit_s: int, window_s: int, sink: Sink) -> str:
+        """[3] The verdict on a reading of this span (or of one that follows it), carried out."""
+        if at_s > limit_s:
+            return "future"
+        here = self.open_at(at_s)
+        if value % here.resolution:
+            return "resolution"
+        if value < 0:
+            return "negative"
+        if at_s < here.at_s:
+            return "late"
+        if at_s == here.at_s:
+            return here.same_time(value, quality, window_s)
+        if at_s > here.until_s and (here.next is None or not here.touches(here.next)):
+            return "not_installed"
+        verdict, energy = here.energy_of(value, at_s, quality, window_s)
+        if verdict not in ("accepted", "rollover", "confirmed"):
+            return verdict
+        if verdict != "accepted":
+            here.pending = None
+        here.excess = here.excess + energy if quality == _E else 0  # [4]
+        here.count(value, at_s, quality, energy * here.multiplier, sink)
+        return verdict
+
+    def touches(self, other: Channel) -> bool:
+        return other.span.opening is None
+
+    def open_at(self, at_s: int) -> Channel:
+        """[2] The span of this register that a reading at `at_s` belongs to; a vacancy belongs to nobody."""
+        here = self
+        while here.next is not None and (
+            here.at_s >= here.until_s or (not here.touches(here.next) and at_s > here.next.at_s)
+        ):
+            here = here.next
+        return here
+
+    def same_time(self, value: int, quality: int, window_s: int) -> str:
+        """[3] The verdict on a reading at the very time of the last one; a better quality charges the difference."""
+        if value == self.value:
+            return "duplicate"
+        if quality <= self.quality:
+            return "conflict"
+        if value < self.value - self.excess:
+            return "negative"
+        change = value - self.value
+        if abs(change) > ENERGY_MAX:
+            return "overflow"
+        if abs(change) * self.multiplier * 3600 > self.power * window_s:
+            return "implausible"
+        if self.charged:
+            assert self.segment is not None
+            ends_here = self.segment.start_s == self.at_s
+            before = self.segment.tariff.segment_at(self.at_s - 1) if ends_here else self.segment
+            self.charge(before or self.segment, change * self.multiplier)
+        self.value, self.quality, self.excess = value, quality, 0
+        return "replaced"
+
+    def energy_of(self, value: int, at_s: int, quality: int, window_s: int) -> tuple[str, int]:
+        """(verdict, difference of the register) for a later time."""
+        lasted_s = at_s - self.at_s
+        allowed = self.power * min(lasted_s, window_s)
+        change = value - self.value
+        if value < self.value - self.excess:
+            wrapped = change + 10 ** (self.span.digits + 3)
+            known = self.span.digits and self.span.power_max_w and 0 <= wrapped <= ENERGY_MAX
+            if known and wrapped * self.multiplier * 3600 <= allowed:
+                return "rollover", wrapped
+            if self.value > 1_000_000 and value < self.value // 1000:
+                return "reset", 0
+            return "negative", 0
+        if abs(change) > ENERGY_MAX or change * self.multiplier > ENERGY_MAX:
+            return "overflow", 0
+        need = change * self.multiplier * 3600
+        if need <= allowed:
+            return "accepted", change
+        if need > self.power * lasted_s:
+            return "implausible", 0
+        if quality != _E and self.pending is not None:
+            waiting, since_s = self.pending
+            if since_s < at_s and value >= waiting:
+                step = (value - waiting) * self.multiplier * 3600
+                if step <= self.power * min(at_s - since_s, window_s):
+                    return "confirmed", change
+        self.pending = value, at_s
+        return "unconfirmed_jump", 0
+
+    def count(self, value: int, at_s: int, quality: int, energy: int, sink: Sink) -> None:
+        """Move the register; a reading past the end of the span is split there, the rest is the next span's."""
+        here, from_s = self, self.at_s
+        while True:
+            upto_s = min(at_s, here.until_s)
+            part = energy if upto_s == at_s else energy * (upto_s - from_s) // (at_s - from_s)
+            if upto_s > from_s:
+                if here.charged:
+                    here.walk(from_s, upto_s, part, sink)
+                here.settle()
+            here.value, here.at_s, here.quality = value, upto_s, quality
+            energy, from_s = energy - part, upto_s
+            following = here.next
+            if upto_s < here.until_s or following is None or not here.touches(following):
+                return
+            following.value, following.quality, following.excess = value, quality, here.excess
+            here = following
+            if at_s == upto_s:
+                return
+
+
+def _within(use: int, low: int | None, high: int | None) -> int:
+    """How much of the first `use` Wh lies in the tier (low, high]; below zero everything is the first tier."""
+    if low is None:
+        return use if high is None else min(use, high)
+    if use <= low:
+        return 0
+    return (use if high is None else min(use, high)) - low

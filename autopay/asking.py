@@ -1,0 +1,63 @@
+"""Pure: what to do about an order of unknown outcome after the gateway was asked.
+
+    asked    -> succeeded, declined      that is it
+             -> not found                within the key's lifetime the same key may be charged again, once more
+                                         harmless; after the settlement horizon it is a decline
+             -> unknown                  ask again by the schedule, for ever; after `person_after_s` tell a person
+
+A new key is never used here: that would be a second charge.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from autopay.gateways.port import GatewayPort
+from autopay.orders import Answer, Declined, NotFound, Succeeded
+from autopay.records import OrderRow
+from config.settings import AutopaySettings
+
+
+@dataclass(frozen=True, slots=True)
+class AskAgain:
+    """Look up again at `at_s`; `person` says what a person must be told, if anything."""
+
+    at_s: int
+    person: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class ChargeAgain:
+    """Charge with the same key and amount; should that be lost too, ask at `next_at_s`."""
+
+    next_at_s: int
+
+
+Todo = AskAgain | ChargeAgain | Succeeded | Declined
+
+
+def after_lookup(
+    row: OrderRow,
+    answer: Answer,
+    last_step_s: int,
+    now_s: int,
+    gateway: GatewayPort,
+    settings: AutopaySettings,
+    *,
+    may_charge: bool,
+) -> Todo:
+    """The one next thing. `last_step_s` is when its last charge ended in doubt; the horizon runs from there."""
+    if isinstance(answer, Succeeded | Declined):
+        return answer
+    submitted_s = row.submitted_at_s if row.submitted_at_s is not None else row.created_at_s
+    schedule = settings.ask_after_s or (60,)
+    next_s = now_s + schedule[min(row.asks, len(schedule) - 1)]
+    if isinstance(answer, NotFound):
+        if now_s >= last_step_s + gateway.settlement_horizon_s:
+            return Declined("not_found")
+        margin_s = gateway.key_lifetime_s // 10  # the call itself takes time, and clocks differ
+        if may_charge and now_s < submitted_s + gateway.key_lifetime_s - margin_s:
+            return ChargeAgain(next_s)
+        next_s = min(next_s, last_step_s + gateway.settlement_horizon_s)
+    person = f"unknown for {now_s - submitted_s} s" if now_s >= submitted_s + settings.person_after_s else None
+    return AskAgain(next_s, person)

@@ -1,0 +1,63 @@
+"""I/O: caps as conditional updates of `cap_use`, inside the caller's transaction.
+
+A reservation is made where the order is created and given back where it is definitely declined or cancelled, in
+the same transactions. The database judges the condition, so no reader's older view can pass a cap.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from sqlalchemy import Connection, select, text
+
+from autopay.policy import Limit
+from ledger.schema import cap_use
+
+_TOUCH = text("INSERT INTO cap_use (scope, amount_fen, count) VALUES (:scope, 0, 0) ON CONFLICT (scope) DO NOTHING")
+
+
+def used(connection: Connection, scopes: Iterable[str]) -> dict[str, tuple[int, int]]:
+    """scope -> (fen, count) reserved so far; scopes never used are left out."""
+    columns = select(cap_use.c.scope, cap_use.c.amount_fen, cap_use.c.count)
+    rows = connection.execute(columns.where(cap_use.c.scope.in_(sorted(set(scopes)))))
+    return {scope: (amount_fen, count) for scope, amount_fen, count in rows}
+
+
+def reserve(connection: Connection, limits: Iterable[Limit], amount_fen: int) -> str | None:
+    """Reserve one charge under every limit, or none of them; returns the scope that was full, else None."""
+    assert amount_fen > 0
+    done: list[Limit] = []
+    for limit in limits:
+        connection.execute(_TOUCH, {"scope": limit.scope})
+        change = (
+            cap_use.update()
+            .where(cap_use.c.scope == limit.scope)
+            .values(amount_fen=cap_use.c.amount_fen + amount_fen, count=cap_use.c.count + 1)
+        )
+        if limit.amount_max_fen is not None:
+            change = change.where(cap_use.c.amount_fen + amount_fen <= limit.amount_max_fen)
+        if limit.count_max is not None:
+            change = change.where(cap_use.c.count + 1 <= limit.count_max)
+        if connection.execute(change).rowcount != 1:
+            release(connection, [limit.scope for limit in done], amount_fen)
+            return limit.scope
+        done.append(limit)
+    return None
+
+
+def release(connection: Connection, scopes: Iterable[str], amount_fen: int) -> None:
+    """Give one reservation back."""
+    for scope in scopes:
+        change = (
+            cap_use.update()
+            .where(cap_use.c.scope == scope, cap_use.c.amount_fen >= amount_fen, cap_use.c.count >= 1)
+            .values(amount_fen=cap_use.c.amount_fen - amount_fen, count=cap_use.c.count - 1)
+        )
+        changed = connection.execute(change).rowcount
+        assert changed == 1, f"cap {scope}: releasing {amount_fen} that was never reserved"
+
+
+def force(connection: Connection, scopes: Iterable[str], amount_fen: int) -> None:
+    """Count a charge that happened whatever the caps say (a late success, a line of the gateway's book)."""
+    full = reserve(connection, [Limit(scope, None, None, 0) for scope in scopes], amount_fen)
+    assert full is None

@@ -1,0 +1,248 @@
+"""I/O: autopay's rows: reading what a decision needs, writing decisions, orders, steps and notices.
+
+Every function works on a connection inside the caller's transaction (`store.write`); nothing here commits.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any, Final, Protocol, TypeVar
+
+from sqlalchemy import Connection, and_, exists, func, insert, or_, select, update
+
+from autopay.orders import SETTLED, State, key_of, move
+from autopay.policy import Decision, LowBalance, Mandate, Order, PastOrder, Wait
+from ledger.schema import IN_FLIGHT, decision, event, mandate, notice, order, order_step, switch
+
+T = TypeVar("T")
+PAST_MAX: Final = 500  # orders of one account that a decision looks at
+HOLD: Final = "autopay.hold"
+
+
+class Store(Protocol):
+    """What autopay needs of `ledger.store.LedgerStore`."""
+
+    def write(self, work: Callable[[Connection], T], /) -> T: ...
+
+    def reader(self) -> AbstractContextManager[Connection]: ...
+
+    def take_over(self, role: str, holder: str, /) -> int: ...
+
+
+@dataclass(frozen=True, slots=True)
+class OrderRow:
+    """One row of `order_`."""
+
+    id: int
+    account: str
+    partition: int
+    event_id: int
+    arm: int
+    attempt: int
+    mandate: str
+    payer: str
+    gateway: str
+    key: str
+    amount_fen: int
+    state: State
+    created_at_s: int
+    submitted_at_s: int | None
+    next_action_at_s: int | None
+    asks: int
+    gateway_txn: str | None
+    reason: str
+    epoch: int
+
+
+def _order(row: Mapping[Any, Any]) -> OrderRow:
+    return OrderRow(**{str(name): value for name, value in row.items()} | {"state": State(row["state"])})
+
+
+def orders(connection: Connection, *where: Any, limit: int) -> list[OrderRow]:
+    """Orders by id that meet the conditions, at most `limit`."""
+    rows = connection.execute(select(order).where(*where).order_by(order.c.id).limit(limit))
+    return [_order(row) for row in rows.mappings()]
+
+
+def order_by_id(connection: Connection, order_id: int) -> OrderRow:
+    return orders(connection, order.c.id == order_id, limit=1)[0]
+
+
+def mandates_of(connection: Connection, account: str) -> list[Mandate]:
+    rows = connection.execute(select(mandate).where(mandate.c.account == account).limit(PAST_MAX))
+    return [Mandate(**{str(name): value for name, value in row.items()}) for row in rows.mappings()]
+
+
+def recovered_since(connection: Connection, account: str, event_id: int) -> bool:
+    """Whether a `recovered` event of the account came after that event."""
+    later = (event.c.account == account, event.c.kind == "recovered", event.c.id > event_id)
+    return bool(connection.scalar(select(exists().where(*later))))
+
+
+def low_balance(connection: Connection, event_id: int) -> LowBalance:
+    """The event as the policy sees it."""
+    row = connection.execute(select(event).where(event.c.id == event_id)).mappings().one()
+    newer = (event.c.account == row["account"], event.c.kind == "low_balance", event.c.arm > row["arm"])
+    return LowBalance(
+        row["id"],
+        row["account"],
+        row["partition"],
+        row["arm"],
+        row["balance_fen"],
+        recovered=recovered_since(connection, row["account"], event_id),
+        superseded=bool(connection.scalar(select(exists().where(*newer)))),
+    )
+
+
+def past_orders(connection: Connection, account: str, arm: int) -> list[PastOrder]:
+    """The account's orders from `arm` on, and older ones that are in flight or were paid."""
+    closed = select(func.max(order_step.c.at_s)).where(order_step.c.order_id == order.c.id).scalar_subquery()
+    matters = or_(order.c.arm >= arm, order.c.state.in_([*IN_FLIGHT, *SETTLED]))
+    rows = connection.execute(
+        select(order, closed.label("closed_at_s"))
+        .where(and_(order.c.account == account, matters))
+        .order_by(order.c.id.desc())
+        .limit(PAST_MAX)
+    ).mappings()
+    return [
+        PastOrder(
+            row["arm"],
+            row["attempt"],
+            row["mandate"],
+            row["payer"],
+            row["state"],
+            row["created_at_s"],
+            row["closed_at_s"] or row["created_at_s"],
+            row["reason"],
+        )
+        for row in rows
+    ]
+
+
+def last_step_at(connection: Connection, order_id: int) -> int:
+    """When the order last moved: for an unknown one, when its last charge ended in doubt."""
+    at_s = connection.scalar(select(func.max(order_step.c.at_s)).where(order_step.c.order_id == order_id))
+    return int(at_s or 0)
+
+
+def transition(
+    connection: Connection, row: OrderRow, new: State, evidence: Mapping[str, Any], now_s: int, **values: Any
+) -> OrderRow:
+    """Move an order by compare-and-swap on its state and write the step; returns it as it is now."""
+    move(row.state, new)
+    change = update(order).where(order.c.id == row.id, order.c.state == row.state.value)
+    changed = connection.execute(change.values(state=new.value, **values)).rowcount
+    assert changed == 1, f"order {row.id} was not {row.state.value} any more"
+    connection.execute(
+        insert(order_step).values(
+            order_id=row.id,
+            at_s=now_s,
+            from_state=row.state.value,
+            to_state=new.value,
+            evidence=json.dumps(dict(evidence), sort_keys=True),
+        )
+    )
+    return order_by_id(connection, row.id)
+
+
+def create_order(
+    connection: Connection, low: LowBalance, chosen: Order, epoch: int, now_s: int, state: State = State.CREATED
+) -> int:
+    """Insert an order; its caps were reserved by the caller in this transaction."""
+    payer = chosen.mandate
+    result = connection.execute(
+        insert(order).values(
+            account=low.account,
+            partition=low.partition,
+            event_id=low.id,
+            arm=low.arm,
+            attempt=chosen.attempt,
+            mandate=payer.id,
+            payer=payer.payer,
+            gateway=payer.gateway,
+            key=key_of(low.account, low.arm, chosen.attempt),
+            amount_fen=chosen.amount_fen,
+            state=state.value,
+            created_at_s=now_s,
+            epoch=epoch,
+        )
+    )
+    assert result.inserted_primary_key is not None
+    return int(result.inserted_primary_key[0])
+
+
+def write_decision(
+    connection: Connection, low: LowBalance, made: Decision, now_s: int, order_id: int | None = None
+) -> None:
+    """Store a decision. Waiting on for the same reason moves the last row's time instead of adding rows."""
+    outcome = "order" if isinstance(made, Order) else "wait" if isinstance(made, Wait) else "refuse"
+    until_s = made.until_s if isinstance(made, Wait) else None
+    last = connection.execute(
+        select(decision.c.id, decision.c.outcome, decision.c.reason)
+        .where(decision.c.event_id == low.id)
+        .order_by(decision.c.id.desc())
+        .limit(1)
+    ).first()
+    connection.execute(update(event).where(event.c.id == low.id).values(decided=1))
+    if last is not None and outcome == "wait" and (last[1], last[2]) == (outcome, made.reason):
+        connection.execute(update(decision).where(decision.c.id == last[0]).values(retry_at_s=until_s))
+        return
+    connection.execute(
+        insert(decision).values(
+            event_id=low.id,
+            account=low.account,
+            at_s=now_s,
+            outcome=outcome,
+            reason=made.reason[:60],
+            mandate=made.mandate.id if isinstance(made, Order) else made.mandate if isinstance(made, Wait) else None,
+            order_id=order_id,
+            retry_at_s=until_s,
+            detail=json.dumps(made.detail, sort_keys=True),
+        )
+    )
+
+
+def open_waits(connection: Connection) -> list[tuple[int, int]]:
+    """(retry_at_s, event id) of every event whose newest decision is to wait."""
+    newest = select(func.max(decision.c.id)).group_by(decision.c.event_id)
+    waiting = select(decision.c.retry_at_s, decision.c.event_id).where(
+        decision.c.id.in_(newest), decision.c.outcome == "wait"
+    )
+    return [(int(at_s), int(event_id)) for at_s, event_id in connection.execute(waiting)]
+
+
+def add_notice(
+    connection: Connection, key: str, template: str, party: str, account: str, params: Mapping[str, Any], now_s: int
+) -> None:
+    """Put one message into the outbox, once by key. Party "" is the account's holder."""
+    if connection.scalar(select(exists().where(notice.c.key == key))):
+        return
+    connection.execute(
+        insert(notice).values(
+            key=key,
+            template=template,
+            party=party,
+            account=account,
+            params=json.dumps(dict(params), sort_keys=True),
+            created_at_s=now_s,
+            next_at_s=now_s,
+        )
+    )
+
+
+def switch_row(connection: Connection, name: str) -> tuple[bool, str, int]:
+    """(on, reason, since) of a switch; off when it was never set."""
+    columns = select(switch.c.value, switch.c.reason, switch.c.at_s).where(switch.c.name == name)
+    row = connection.execute(columns).first()
+    return (bool(row[0]), row[1], row[2]) if row is not None else (False, "", 0)
+
+
+def set_switch(connection: Connection, name: str, reason: str, now_s: int, *, on: bool) -> None:
+    changed = connection.execute(
+        update(switch).where(switch.c.name == name).values(value=int(on), reason=reason, at_s=now_s)
+    ).rowcount
+    if not changed:
+        connection.execute(insert(switch).values(name=name, value=int(on), reason=reason, at_s=now_s))

@@ -1,0 +1,138 @@
+"""I/O: evidence meets an order, inside one transaction: the moves, and everything that must be true with them.
+
+This is the only place that inserts credits. An answer, a lookup, a webhook and a line of the gateway's book all
+come through `settle`, in any order and any number of times; the state decides what they still mean.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from sqlalchemy import Connection, exists, select, update
+
+from autopay import caps
+from autopay.orders import Answer, Declined, State, Succeeded, judge
+from autopay.policy import Wait, periods_of
+from autopay.records import OrderRow, add_notice, low_balance, orders, transition, write_decision
+from ledger.inbox import submit
+from ledger.schema import order
+
+
+@dataclass(frozen=True, slots=True)
+class Book:
+    """What settling needs beside the order: local days for caps, and whether people are told."""
+
+    zone: ZoneInfo
+    notices: bool
+
+
+def settle(
+    connection: Connection, book: Book, row: OrderRow, evidence: Answer, source: str, now_s: int
+) -> tuple[OrderRow, str]:
+    """Apply evidence to an order as read in this transaction; returns it as it is now and a word for the record."""
+    if isinstance(evidence, Succeeded):
+        doubt = _doubt(connection, row, evidence)
+        if doubt is not None:
+            call_person(connection, row, doubt, now_s, tell=book.notices)
+            return row, f"person: {doubt}"
+    moves = judge(row.state, evidence)
+    told = {"source": source, "kind": type(evidence).__name__.lower()} | asdict(evidence)
+    for new in moves:
+        match new:
+            case State.SUBMITTED:
+                row = transition(connection, row, new, told, now_s, submitted_at_s=now_s)
+            case State.SUCCEEDED | State.SUCCEEDED_LATE:
+                assert isinstance(evidence, Succeeded)
+                row = _succeed(connection, book, row, new, evidence, told, now_s)
+            case State.DECLINED:
+                assert isinstance(evidence, Declined)
+                row = _decline(connection, book, row, evidence, told, now_s)
+            case _:
+                row = transition(connection, row, new, told, now_s, next_action_at_s=now_s)
+    return row, "moved to " + row.state.value if moves else "nothing new"
+
+
+def cancel(connection: Connection, book: Book, row: OrderRow, why: str, now_s: int) -> OrderRow:
+    """Cancel an order that the gateway never heard of; its caps are free again."""
+    row = transition(connection, row, State.CANCELLED, {"why": why}, now_s, reason=why)
+    caps.release(connection, _scopes(book, row), row.amount_fen)
+    return row
+
+
+def call_person(connection: Connection, row: OrderRow, why: str, now_s: int, *, tell: bool) -> None:
+    """Mark the order for the operators and tell them, once."""
+    if row.reason.startswith("person:"):
+        return
+    connection.execute(update(order).where(order.c.id == row.id).values(reason=f"person: {why}"[:120]))
+    if tell:
+        params = {"order_id": row.id, "amount_fen": row.amount_fen, "why": why, "gateway": row.gateway}
+        add_notice(connection, f"person:{row.key}", "person", "operator", row.account, params, now_s)
+
+
+def _doubt(connection: Connection, row: OrderRow, evidence: Succeeded) -> str | None:
+    """Why a success may not be believed as it is, or None."""
+    if row.gateway_txn is not None and row.gateway_txn != evidence.txn:
+        return f"charged twice: {row.gateway_txn} and {evidence.txn}"
+    if evidence.amount_fen != row.amount_fen:
+        return f"charged {evidence.amount_fen} fen instead of {row.amount_fen}"
+    same = (order.c.gateway == row.gateway, order.c.gateway_txn == evidence.txn, order.c.id != row.id)
+    if connection.scalar(select(exists().where(*same))):
+        return f"transaction {evidence.txn} already stands for another order"
+    return None
+
+
+def _succeed(
+    connection: Connection,
+    book: Book,
+    row: OrderRow,
+    new: State,
+    evidence: Succeeded,
+    told: dict[str, Any],
+    now_s: int,
+) -> OrderRow:
+    late = new is State.SUCCEEDED_LATE
+    row = transition(connection, row, new, told, now_s, gateway_txn=evidence.txn, next_action_at_s=None)
+    submit(
+        connection,
+        kind="credit",
+        key=f"order:{row.id}:{row.attempt}",
+        body={
+            "account": row.account,
+            "amount_fen": row.amount_fen,
+            "gateway": row.gateway,
+            "order_id": row.id,
+            "reference": evidence.txn,
+        },
+        partition=row.partition,
+        now_s=now_s,
+    )
+    if late:
+        caps.force(connection, _scopes(book, row), row.amount_fen)
+        for next_one in orders(
+            connection, order.c.account == row.account, order.c.state == State.CREATED.value, limit=10
+        ):
+            cancel(connection, book, next_one, f"order {row.id} was charged after all", now_s)
+        call_person(connection, row, "charged after it was declined or cancelled", now_s, tell=book.notices)
+    if book.notices:
+        params = {"amount_fen": row.amount_fen, "order_id": row.id, "payer": row.payer}
+        add_notice(connection, f"charged:{row.key}:payer", "charged", row.payer, row.account, params, now_s)
+        add_notice(connection, f"charged:{row.key}:holder", "charged", "", row.account, params, now_s)
+    return row
+
+
+def _decline(
+    connection: Connection, book: Book, row: OrderRow, evidence: Declined, told: dict[str, Any], now_s: int
+) -> OrderRow:
+    row = transition(connection, row, State.DECLINED, told, now_s, reason=evidence.code[:120], next_action_at_s=None)
+    low = low_balance(connection, row.event_id)
+    write_decision(connection, low, Wait(now_s, "declined", {"order_id": row.id, "code": evidence.code}), now_s)
+    if book.notices:
+        params = {"amount_fen": row.amount_fen, "order_id": row.id, "code": evidence.code}
+        add_notice(connection, f"charge_failed:{row.key}", "charge_failed", row.payer, row.account, params, now_s)
+    return row
+
+
+def _scopes(book: Book, row: OrderRow) -> list[str]:
+    return [scope for scope, _ in periods_of(row.payer, row.mandate, row.created_at_s, book.zone)]

@@ -1,0 +1,36 @@
+"""I/O: `python -m benchmarks [--only NAME] [--list]` runs benchmarks and merges their figures into one file."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from benchmarks.harness import RESULTS, choose, collect, merge
+
+
+def main() -> int:
+    """0 when all ran and were right; 2 when no benchmark has that name."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("--only", help="one benchmark, or a group: kernel.random, kernel")
+    parser.add_argument("--list", action="store_true", help="print the names and leave")
+    asked = parser.parse_args()
+    found = collect()
+    names = choose(found, asked.only)
+    if asked.list:
+        print("\n".join(sorted(names)))
+        return 0
+    if not names:
+        print(f"no benchmark {asked.only!r}; there are {', '.join(sorted(found))}", file=sys.stderr)
+        return 2
+    for name in names:
+        print(f"{name} ...", flush=True)
+        results = found[name]()
+        merge(results)
+        for r in results:
+            print(f"  {r.name:24} {r.value:>12.4g} {r.unit:<24} baseline {r.baseline:.4g}, ratio {r.ratio:.4g}")
+    print(f"written to {RESULTS}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

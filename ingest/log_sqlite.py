@@ -1,0 +1,235 @@
+"""I/O: the reading log in one SQLite file of its own; `append` returns after fsync (WAL, synchronous=FULL).
+
+A record's key is partition << 48 | offset, so a partition is one stretch of the tree and reading on is a range
+scan. Offsets never restart: when pruning empties a partition, its high-water mark stays in `high`. Every record
+carries a crc32 that is checked when it is read.
+
+Rows are inserted many to a statement: sqlite3 gives up Python's global lock around each statement and queues
+for it again behind a busy network thread, so 256 statements would cost 256 turns.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+import uuid
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from itertools import chain
+from pathlib import Path
+from typing import Any, Final
+
+from ingest.sequences import Mark, ahead_of
+from rating.readings import LogFailed, Record, RecordKind, StoredRecord
+
+_SHIFT: Final = 48
+_OFFSETS: Final = (1 << _SHIFT) - 1
+_FORMAT: Final = "1"
+_CHUNKS: Final = (128, 16, 4, 1)
+_SCHEMA: Final = """
+CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS record (
+    id INTEGER PRIMARY KEY, kind INTEGER NOT NULL, received_at_s INTEGER NOT NULL, source TEXT NOT NULL,
+    stream TEXT NOT NULL, sequence INTEGER NOT NULL, detail TEXT NOT NULL, crc INTEGER NOT NULL, body BLOB NOT NULL
+);
+CREATE TABLE IF NOT EXISTS high (partition INTEGER PRIMARY KEY, last INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS mark (
+    source TEXT NOT NULL, stream TEXT NOT NULL, shard TEXT NOT NULL, contiguous INTEGER NOT NULL,
+    ahead TEXT NOT NULL, boot INTEGER NOT NULL, boot_sequence INTEGER NOT NULL, PRIMARY KEY (source, stream)
+) WITHOUT ROWID;
+"""
+_INSERT: Final = {n: "INSERT INTO record VALUES " + ",".join(["(?,?,?,?,?,?,?,?,?)"] * n) for n in _CHUNKS}  # noqa: S608
+_COLUMNS: Final = "id, kind, received_at_s, source, stream, sequence, detail, crc, body"
+
+
+def _crc(record: Record) -> int:
+    head = f"{int(record.kind)} {record.received_at_s} {record.source} {record.stream} {record.sequence} "
+    return zlib.crc32(record.body, zlib.crc32((head + record.detail).encode("utf-8", "surrogatepass")))
+
+
+class SqliteLog:
+    """`IngestLog` on SQLite. One process appends; reading goes on beside it, from any thread."""
+
+    def __init__(self, path: Path, *, size_max_bytes: int = 32 << 30, busy_timeout_real_s: float = 10.0) -> None:
+        self._path = path
+        self._size_max_bytes = size_max_bytes
+        self._busy_timeout_real_s = busy_timeout_real_s
+        self._writing = threading.Lock()
+        self._reading = threading.Lock()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            self._writer = self._connect()
+            self._writer.executescript(_SCHEMA)
+            self._log_id = self._identity()
+            self._reader = self._connect()
+            self._page_size = int(self._one("PRAGMA page_size"))
+            self._last: dict[int, int] = {}
+            self._load_ends()
+        except sqlite3.Error as error:
+            raise LogFailed(f"{path}: {error}", retriable=False) from error
+
+    def _connect(self) -> sqlite3.Connection:
+        connection = sqlite3.connect(
+            self._path, timeout=self._busy_timeout_real_s, isolation_level=None, check_same_thread=False
+        )
+        for pragma in ("journal_mode=WAL", "synchronous=FULL", "wal_autocheckpoint=4000", "cache_size=-16000"):
+            connection.execute(f"PRAGMA {pragma}").fetchall()
+        return connection
+
+    def _one(self, sql: str, *values: int) -> Any:
+        return self._writer.execute(sql, values).fetchone()[0]
+
+    def _identity(self) -> str:
+        self._writer.execute("INSERT OR IGNORE INTO meta VALUES ('log_id', ?)", (uuid.uuid4().hex,))
+        self._writer.execute("INSERT OR IGNORE INTO meta VALUES ('format', ?)", (_FORMAT,))
+        found = dict(self._writer.execute("SELECT name, value FROM meta").fetchall())
+        if found["format"] != _FORMAT:
+            raise LogFailed(f"{self._path}: log format {found['format']}, this is {_FORMAT}", retriable=False)
+        return str(found["log_id"])
+
+    def _load_ends(self) -> None:
+        """Last offset of every partition: the highest key, or the high-water mark of what was pruned."""
+        ends = dict(self._writer.execute("SELECT partition, last FROM high").fetchall())
+        key = -1
+        while (row := self._writer.execute("SELECT min(id) FROM record WHERE id > ?", (key,)).fetchone())[
+            0
+        ] is not None:
+            partition = row[0] >> _SHIFT
+            key = (partition << _SHIFT) | _OFFSETS
+            last = self._one("SELECT max(id) FROM record WHERE id <= ?", key) & _OFFSETS
+            ends[partition] = max(ends.get(partition, 0), last)
+        self._last = ends
+
+    @property
+    def log_id(self) -> str:
+        return self._log_id
+
+    @property
+    def size_bytes(self) -> int:
+        """Pages in use; pruned pages are used again."""
+        with self._writing:
+            return self._used_bytes()
+
+    def _used_bytes(self) -> int:
+        pages: int = self._one("PRAGMA page_count") - self._one("PRAGMA freelist_count")
+        return pages * self._page_size
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        try:
+            self._writer.execute("BEGIN IMMEDIATE")
+            yield self._writer
+            self._writer.execute("COMMIT")
+        except sqlite3.Error as error:
+            self._undo()
+            retriable = isinstance(error, sqlite3.OperationalError)
+            raise LogFailed(f"{self._path}: {error}", retriable=retriable) from error
+        except BaseException:
+            self._undo()
+            raise
+
+    def _undo(self) -> None:
+        try:
+            if self._writer.in_transaction:
+                self._writer.execute("ROLLBACK")
+            self._load_ends()
+        except sqlite3.Error as error:
+            raise LogFailed(f"{self._path}: cannot roll back: {error}", retriable=False) from error
+
+    def append(self, records: Sequence[Record], marks: Sequence[Mark] = ()) -> list[StoredRecord]:
+        stored: list[StoredRecord] = []
+        rows: list[tuple[object, ...]] = []
+        with self._writing:
+            ends = dict(self._last)
+            for record in records:
+                offset = ends.get(record.partition, 0) + 1
+                ends[record.partition] = offset
+                stored.append(StoredRecord(offset, record))
+                rows.append(_row(offset, record))
+            with self._transaction() as connection:
+                if self._used_bytes() > self._size_max_bytes:
+                    raise LogFailed(f"{self._path}: full ({self._size_max_bytes} bytes)", retriable=True)
+                _insert(connection, rows)
+                if marks:
+                    connection.executemany(
+                        "INSERT OR REPLACE INTO mark VALUES (?,?,?,?,?,?,?)",
+                        [
+                            (m.source, m.stream, m.shard, m.contiguous, m.ahead_text(), m.boot, m.boot_sequence)
+                            for m in marks
+                        ],
+                    )
+            self._last = ends
+        return stored
+
+    def read(self, partition: int, after_offset: int, records_max: int) -> list[StoredRecord]:
+        low = (partition << _SHIFT) | after_offset
+        high = (partition << _SHIFT) | _OFFSETS
+        sql = f"SELECT {_COLUMNS} FROM record WHERE id > ? AND id <= ? ORDER BY id LIMIT ?"  # noqa: S608 - constants
+        with self._reading:
+            try:
+                rows = self._reader.execute(sql, (low, high, records_max)).fetchall()
+            except sqlite3.OperationalError as error:
+                raise LogFailed(f"{self._path}: {error}", retriable=True) from error
+            except sqlite3.Error as error:
+                raise LogFailed(f"{self._path}: {error}", retriable=False) from error
+        return [self._stored(partition, row) for row in rows]
+
+    def _stored(self, partition: int, row: tuple[Any, ...]) -> StoredRecord:
+        key, kind, received_at_s, source, stream, sequence, detail, crc, body = row
+        offset = key & _OFFSETS
+        record = Record(RecordKind(kind), partition, received_at_s, source, stream, sequence, body, detail)
+        if _crc(record) != crc:
+            raise LogFailed(f"{self._path}: record {offset} of partition {partition} is damaged", retriable=False)
+        return StoredRecord(offset, record)
+
+    def bounds(self, partition: int) -> tuple[int, int]:
+        low, high = partition << _SHIFT, (partition << _SHIFT) | _OFFSETS
+        with self._writing:
+            last = self._last.get(partition, 0)
+            first = self._one("SELECT min(id) FROM record WHERE id > ? AND id <= ?", low, high)
+        return (first & _OFFSETS if first is not None else last + 1 if last else 0), last
+
+    def prune(self, partition: int, below_offset: int) -> None:
+        low = partition << _SHIFT
+        with self._writing:
+            last = self._last.get(partition, 0)
+            with self._transaction() as connection:
+                connection.execute("INSERT OR REPLACE INTO high VALUES (?, ?)", (partition, last))
+                connection.execute(
+                    "DELETE FROM record WHERE id > ? AND id < ?", (low, low | min(below_offset, last + 1))
+                )
+
+    def marks(self) -> list[Mark]:
+        with self._writing:
+            rows = self._writer.execute(
+                "SELECT source, stream, shard, contiguous, ahead, boot, boot_sequence FROM mark"
+            ).fetchall()
+        return [Mark(a, b, c, d, ahead_of(e), f, g) for a, b, c, d, e, f, g in rows]
+
+    def close(self) -> None:
+        with self._writing, self._reading:
+            self._reader.close()
+            self._writer.close()
+
+
+def _row(offset: int, record: Record) -> tuple[object, ...]:
+    return (
+        (record.partition << _SHIFT) | offset,
+        int(record.kind),
+        record.received_at_s,
+        record.source,
+        record.stream,
+        record.sequence,
+        record.detail,
+        _crc(record),
+        record.body,
+    )
+
+
+def _insert(connection: sqlite3.Connection, rows: list[tuple[object, ...]]) -> None:
+    at = 0
+    for size in _CHUNKS:
+        while len(rows) - at >= size:
+            connection.execute(_INSERT[size], list(chain.from_iterable(rows[at : at + size])))
+            at += size

@@ -1,0 +1,327 @@
+"""Pure: the wire: topics, and readings as one Arrow record batch message.
+
+A body is the encapsulated IPC message of one record batch under `READING_SCHEMA`: continuation marker,
+metadata length, a flatbuffer, then the columns. Everything a reader needs to find the columns is in the
+flatbuffer, and frames of one writer with equal row counts carry the same flatbuffer, byte for byte. So it is
+taken apart once, by a parser whose every access is bounds-checked by Python (a hostile frame cannot reach
+native code before it has passed), checked against pyarrow, and remembered; afterwards a frame costs one
+dictionary look-up and five views of its own bytes.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from rating.readings import READING_COLUMNS, Readings
+
+READING_SCHEMA: Final = pa.schema(
+    [pa.field(name, pa.from_numpy_dtype(np.dtype(kind)), nullable=False) for name, kind in READING_COLUMNS.items()]
+)
+_TYPES: Final = tuple(np.dtype(kind) for kind in READING_COLUMNS.values())
+_CONTINUATION: Final = b"\xff\xff\xff\xff"
+_RECORD_BATCH: Final = 3  # MessageHeader union
+_METADATA_V4: Final = 3
+_METADATA_V5: Final = 4
+_METADATA_MAX: Final = 1 << 16
+_ROWS_MAX: Final = 1 << 24
+
+# -- topics ----------------------------------------------------------------------------------------------------
+
+ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
+SEQUENCE_MAX: Final = 2**53 - 1  # JSON readers everywhere hold it exactly
+UNNUMBERED: Final = -1
+FORMATS: Final = ("json", "senml+json", "senml+cbor", "arrow")
+CONTENT_TYPES: Final = {
+    "application/json": "json",
+    "application/senml+json": "senml+json",
+    "application/senml+cbor": "senml+cbor",
+    "application/vnd.apache.arrow.batch": "arrow",
+    **{name: name for name in FORMATS},
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Topic:
+    """An `up` topic taken apart. `format` is None when the publisher names it by content type (MQTT 5)."""
+
+    shard: str
+    concentrator: str
+    kind: str  # "reads"; "status" and "events" are taken and counted, no more
+    format: str | None
+    stream: str
+    sequence: int
+
+
+def is_id(text: str) -> bool:
+    """True for 1 to 64 of A-Z a-z 0-9 . _ -"""
+    return ID.fullmatch(text) is not None
+
+
+def sequence_of(text: str) -> int | None:
+    """A sequence number from 1 on in plain ASCII digits, or None."""
+    if 0 < len(text) <= 16 and text.isascii() and text.isdigit():
+        value = int(text)
+        if 0 < value <= SEQUENCE_MAX:
+            return value
+    return None
+
+
+@lru_cache(maxsize=8192)
+def _prefix(text: str) -> Topic | None:
+    parts = text.split("/")
+    if len(parts) < 6 or parts[0] != "meters" or parts[1] != "v1" or parts[4] != "up":
+        return None
+    if not (is_id(parts[2]) and is_id(parts[3])):
+        return None
+    shard, concentrator, kind = parts[2], parts[3], parts[5]
+    if kind == "reads" and len(parts) == 8 and is_id(parts[7]) and re.fullmatch(r"[a-z0-9+.-]{1,32}", parts[6]):
+        return Topic(shard, concentrator, kind, parts[6], parts[7], 0)
+    if kind in ("reads", "status", "events") and len(parts) == 6:
+        return Topic(shard, concentrator, kind, None, "", UNNUMBERED)
+    return None
+
+
+def parse_topic(topic: str) -> Topic | None:
+    """The parts of `meters/v1/{shard}/{concentrator}/up/...`; None when it is no topic of ours."""
+    if topic.count("/") != 8:
+        return _prefix(topic) if topic.count("/") == 5 else None
+    head, _, tail = topic.rpartition("/")
+    sequence = sequence_of(tail)
+    found = _prefix(head)
+    if found is None or sequence is None:
+        return None
+    return Topic(found.shard, found.concentrator, found.kind, found.format, found.stream, sequence)
+
+
+def reads_topic(shard: str, concentrator: str, format_: str, stream: str, sequence: int) -> str:
+    """Where a numbering publisher sends a message."""
+    return f"meters/v1/{shard}/{concentrator}/up/reads/{format_}/{stream}/{sequence}"
+
+
+def bare_topic(shard: str, concentrator: str) -> str:
+    """Where a publisher sends that numbers in MQTT 5 properties, or not at all."""
+    return f"meters/v1/{shard}/{concentrator}/up/reads"
+
+
+def subscription(shard: str) -> str:
+    """What ingest subscribes to: one session per shard."""
+    return f"meters/v1/{shard}/+/up/#"
+
+
+def down_subscription(shard: str, concentrator: str) -> str:
+    """What a concentrator subscribes to."""
+    return f"meters/v1/{shard}/{concentrator}/down/#"
+
+
+def held_topic(shard: str, concentrator: str, stream: str) -> str:
+    return f"meters/v1/{shard}/{concentrator}/down/held/{stream}"
+
+
+def resend_topic(shard: str, concentrator: str, stream: str) -> str:
+    return f"meters/v1/{shard}/{concentrator}/down/resend/{stream}"
+
+
+def held_payload(sequence: int) -> bytes:
+    """Everything up to `sequence` is durable."""
+    return b'{"held": %d}' % sequence
+
+
+def resend_payload(first: int, last: int) -> bytes:
+    """Please send `first` to `last` (inclusive) again."""
+    return b'{"from": %d, "to": %d}' % (first, last)
+
+
+# -- readings as bytes -------------------------------------------------------------------------------------------
+
+
+class NotReadings(ValueError):
+    """The bytes are no record batch message under READING_SCHEMA."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Layout:
+    rows: int
+    starts: tuple[int, ...]  # of each column, from the start of the message
+    size: int  # of the whole message
+
+
+def _table(meta: bytes, at: int) -> tuple[int, tuple[int, ...]]:
+    """Position of a flatbuffer table and the offsets of its fields (0: absent)."""
+    vtable = at - struct.unpack_from("<i", meta, at)[0]
+    if vtable < 0:
+        raise NotReadings("vtable outside")
+    size = struct.unpack_from("<H", meta, vtable)[0]
+    if size < 4 or size % 2 or size > 64:
+        raise NotReadings("vtable of odd size")
+    return at, struct.unpack_from(f"<{size // 2 - 2}H", meta, vtable + 4)
+
+
+def _field(fields: tuple[int, ...], index: int) -> int:
+    return fields[index] if index < len(fields) else 0
+
+
+def _vector(meta: bytes, at: int, width: int) -> list[tuple[int, int]]:
+    """A vector of 16-byte structs of two int64 (FieldNode, Buffer); exactly `width` of them."""
+    start = at + struct.unpack_from("<I", meta, at)[0]
+    if struct.unpack_from("<I", meta, start)[0] != width:
+        raise NotReadings(f"not {width} entries: another schema")
+    flat = struct.unpack_from(f"<{2 * width}q", meta, start + 4)
+    return list(zip(flat[::2], flat[1::2], strict=True))
+
+
+def _parse(meta: bytes) -> _Layout:
+    """Where the columns are, from the flatbuffer alone; every offset checked."""
+    at, message = _table(meta, struct.unpack_from("<I", meta, 0)[0])
+    version, kind, header, body = (_field(message, i) for i in range(4))
+    if not version or struct.unpack_from("<h", meta, at + version)[0] not in (_METADATA_V4, _METADATA_V5):
+        raise NotReadings("metadata version")
+    if not kind or meta[at + kind] != _RECORD_BATCH or not header:
+        raise NotReadings("not a record batch message (send no schema message before it)")
+    body_size = struct.unpack_from("<q", meta, at + body)[0] if body else 0
+    start = at + header + struct.unpack_from("<I", meta, at + header)[0]
+    start, batch = _table(meta, start)
+    if _field(batch, 3):
+        raise NotReadings("compressed")
+    if _field(batch, 4):
+        raise NotReadings("variadic buffers")
+    rows = struct.unpack_from("<q", meta, start + batch[0])[0] if _field(batch, 0) else 0
+    if not (0 <= rows <= _ROWS_MAX) or not (_field(batch, 1) and _field(batch, 2)):
+        raise NotReadings("row count or columns missing")
+    if any(node != (rows, 0) for node in _vector(meta, start + batch[1], len(_TYPES))):
+        raise NotReadings("nulls, or columns of unequal length")
+    buffers = _vector(meta, start + batch[2], 2 * len(_TYPES))
+    head = 8 + len(meta)
+    for offset, size in buffers:
+        if offset < 0 or size < 0 or offset + size > body_size:
+            raise NotReadings("buffer outside the body")
+    starts = []
+    for (offset, size), kind_ in zip(buffers[1::2], _TYPES, strict=True):
+        if size < rows * kind_.itemsize or offset % 8 or head % 8:
+            raise NotReadings("column too short or not aligned")
+        starts.append(head + offset)
+    return _Layout(rows, tuple(starts), head + body_size)
+
+
+@lru_cache(maxsize=4096)
+def _layout(meta: bytes) -> _Layout:
+    try:
+        layout = _parse(meta)
+    except (struct.error, IndexError) as error:
+        raise NotReadings("flatbuffer points outside") from error
+    if layout.size > (1 << 30):
+        raise NotReadings("body of more than 1 GiB")
+    # Readers other than this one must be able to read the frame too: the reference implementation is asked,
+    # once per distinct flatbuffer, about a body of zeros of the right size.
+    blank = _CONTINUATION + struct.pack("<i", len(meta)) + meta + bytes(layout.size - 8 - len(meta))
+    try:
+        batch = pa.ipc.read_record_batch(pa.py_buffer(blank), READING_SCHEMA)
+        batch.validate(full=True)
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise NotReadings(f"pyarrow refuses it: {str(error)[:120]}") from error
+    if batch.num_rows != layout.rows:
+        raise NotReadings("row count")
+    return layout
+
+
+def _found(body: bytes) -> _Layout:
+    if body[:4] != _CONTINUATION or len(body) < 16:
+        raise NotReadings("no continuation marker")
+    size = int.from_bytes(body[4:8], "little")
+    if not 0 < size <= _METADATA_MAX or 8 + size > len(body):
+        raise NotReadings("metadata length")
+    return _layout(body[8 : 8 + size])
+
+
+def check_body(body: bytes) -> int:
+    """Number of rows; `NotReadings` unless `decode_readings` and pyarrow can both read `body` safely."""
+    layout = _found(body)
+    if len(body) != layout.size:
+        raise NotReadings("truncated, or bytes after the body")
+    return layout.rows
+
+
+def decode_readings(body: bytes) -> Readings:
+    """Columns as read-only views of `body` (a few microseconds, no copies); for bodies of the log.
+
+    Also safe on anything else: `NotReadings` is the only way it fails.
+    """
+    layout = _found(body)
+    if len(body) < layout.size:
+        raise NotReadings("truncated")
+    rows = layout.rows
+    a, b, c, d, e = layout.starts
+    return Readings(
+        np.frombuffer(body, np.uint64, rows, a),
+        np.frombuffer(body, np.int64, rows, b),
+        np.frombuffer(body, np.uint32, rows, c),
+        np.frombuffer(body, np.uint8, rows, d),
+        np.frombuffer(body, np.uint8, rows, e),
+    )
+
+
+def decode_meters(body: bytes) -> npt.NDArray[np.uint64]:
+    """The first column alone."""
+    layout = _found(body)
+    if len(body) < layout.size:
+        raise NotReadings("truncated")
+    return np.frombuffer(body, np.uint64, layout.rows, layout.starts[0])
+
+
+@lru_cache(maxsize=1024)
+def _head(rows: int) -> bytes:
+    """The message up to its body, as pyarrow writes it for so many rows."""
+    columns = [pa.array(np.zeros(rows, kind)) for kind in _TYPES]
+    message: bytes = pa.RecordBatch.from_arrays(columns, schema=READING_SCHEMA).serialize().to_pybytes()
+    return message[: 8 + int.from_bytes(message[4:8], "little")]
+
+
+_PADDING: Final = tuple(bytes(n) for n in range(8))
+
+
+def _join(rows: int, columns: Sequence[bytes]) -> bytes:
+    parts = [_head(rows)]
+    for column in columns:
+        parts += (column, _PADDING[-len(column) % 8])
+    return b"".join(parts)
+
+
+def encode_readings(readings: Readings) -> bytes:
+    """One record batch message, the same bytes as pyarrow's `RecordBatch.serialize()`."""
+    columns: tuple[npt.NDArray[np.generic], ...] = (
+        readings.meter,
+        readings.value,
+        readings.read_at_s,
+        readings.register,
+        readings.quality,
+    )
+    exact = [np.ascontiguousarray(c, t).tobytes() for c, t in zip(columns, _TYPES, strict=True)]
+    return _join(len(readings), exact)
+
+
+_ONE: Final = struct.Struct("<QqI4xB7xB7x")
+
+
+def encode_rows(
+    meters: Sequence[int], values: Sequence[int], times_s: Sequence[int], registers: bytes, qualities: bytes
+) -> bytes:
+    """The same from Python integers that are known to fit (for codecs of text formats)."""
+    rows = len(meters)
+    if rows == 1:
+        return _head(1) + _ONE.pack(meters[0], values[0], times_s[0], registers[0], qualities[0])
+    columns = (
+        np.array(meters, np.uint64).tobytes(),
+        np.array(values, np.int64).tobytes(),
+        np.array(times_s, np.uint32).tobytes(),
+        registers,
+        qualities,
+    )
+    return _join(rows, columns)

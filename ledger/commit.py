@@ -1,0 +1,286 @@
+"""I/O: everything that one checkpoint makes true, written into the caller's transaction.
+
+Order: the fence first (an old epoch writes nothing), then the checkpoint row, whose id is the version of the
+state that follows, then state, money, and what rating tells others.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import Final
+
+import numpy as np
+from sqlalchemy import Connection, delete, func, insert, select
+from sqlalchemy.dialects.postgresql import insert as postgresql_insert
+from sqlalchemy.dialects.sqlite import Insert
+from sqlalchemy.dialects.sqlite import insert as sqlite_insert
+from sqlalchemy.sql.schema import Table
+
+from ledger import inbox, pages
+from ledger.effects import ENGINE_VERSION, PAGE_SLOTS, STATE_FORMAT, Entry, PartitionCheckpoint
+from ledger.port import Fenced
+from ledger.schema import (
+    bill_page,
+    checkpoint,
+    entry,
+    event,
+    exception,
+    late_page,
+    notice,
+    owner,
+    posting,
+    state_delta,
+    state_page,
+    subledger,
+)
+
+
+@dataclass(slots=True)
+class Standing:
+    """What the writer knows of one partition between commits: its cursor, and its arrays' backlog of deltas."""
+
+    offset: int = 0
+    log_id: str | None = None
+    arrays: dict[str, pages.Backlog] = field(default_factory=dict)
+
+    def over(self, bytes_max: int) -> bool:
+        """Whether the deltas are due to be folded into pages."""
+        deltas = sum(backlog.deltas for backlog in self.arrays.values())
+        return deltas >= pages.DELTAS_MAX or sum(b.delta_bytes for b in self.arrays.values()) > bytes_max
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """What to remember once the transaction is durable."""
+
+    standing: Standing
+    orders_credited: int
+
+
+_EXCEPTION: Final = (
+    *("key", "reason", "offset", "received_at_s", "source", "stream", "sequence", "note"),
+    *("meter", "register", "read_at_s", "value", "quality"),
+)
+
+
+def _storable(value: object) -> object:
+    """Text without what no database takes (lone surrogates, NUL), spelled out instead; bad input is data."""
+    if not isinstance(value, str):
+        return value
+    return value.encode("utf-8", "backslashreplace").decode().replace("\0", "\\x00")
+
+
+def role_of(partition: int) -> str:
+    """Name of a partition's row in `owner`."""
+    return f"partition:{partition}"
+
+
+def fence(connection: Connection, role: str, epoch: int) -> None:
+    """Raise `Fenced` unless `epoch` is the owner's; locks the row where the database has row locks."""
+    found = connection.execute(select(owner.c.epoch).where(owner.c.role == role).with_for_update()).scalar()
+    if found != epoch:
+        raise Fenced(role, epoch=epoch, owner_epoch=found)
+
+
+def checkpoint_crc(
+    *,
+    partition: int,
+    epoch: int,
+    log_id: str,
+    offset: int,
+    as_of_s: int,
+    engine: int,
+    texts: tuple[str, str, str, str],
+) -> int:
+    """Checksum of a checkpoint row; `texts`: registry digest, timeline digest, counters, slots."""
+    return pages.row_checksum(partition, epoch, log_id, offset, as_of_s, engine, *texts)
+
+
+def write_checkpoint(
+    connection: Connection,
+    asked: PartitionCheckpoint,
+    standing: Standing,
+    *,
+    partitions: int,
+    delta_bytes_max: int,
+    now_s: int,
+) -> Committed:
+    """Write all of one partition's checkpoint; raises before writing money that does not balance."""
+    fence(connection, role_of(asked.partition), asked.epoch)
+    if standing.log_id not in (None, asked.log_id) or asked.offset < standing.offset:
+        raise AssertionError(
+            f"partition {asked.partition}: {asked.log_id}@{asked.offset} does not follow "
+            f"{standing.log_id}@{standing.offset}"
+        )
+    for one in asked.entries:
+        one.check()
+    refresh = standing.over(delta_bytes_max)
+    empty = pages.Backlog()
+    plans = {
+        name: pages.plan(name, change, standing.arrays.get(name, empty), refresh=refresh)
+        for name, change in asked.state.items()
+    }
+    arrays = standing.arrays | {name: plan.after for name, plan in plans.items()}
+    version = _checkpoint_row(connection, asked, {name: backlog.slots for name, backlog in arrays.items()})
+    for name, plan in plans.items():
+        _state(connection, asked.partition, name, plan, version)
+    _money(connection, asked)
+    _told(connection, asked, now_s)
+    credited = inbox.stamp(connection, asked.applied, partition=asked.partition, partitions=partitions, now_s=now_s)
+    return Committed(Standing(asked.offset, asked.log_id, arrays), credited)
+
+
+def _checkpoint_row(connection: Connection, asked: PartitionCheckpoint, slots: dict[str, int]) -> int:
+    counters = json.dumps(asked.counters, sort_keys=True)
+    lengths = json.dumps(slots, sort_keys=True)
+    crc = checkpoint_crc(
+        partition=asked.partition,
+        epoch=asked.epoch,
+        log_id=asked.log_id,
+        offset=asked.offset,
+        as_of_s=asked.as_of_s,
+        engine=ENGINE_VERSION,
+        texts=(asked.registry_digest, asked.timeline_digest, counters, lengths),
+    )
+    values = {
+        "partition": asked.partition,
+        "epoch": asked.epoch,
+        "log_id": asked.log_id,
+        "offset": asked.offset,
+        "as_of_s": asked.as_of_s,
+        "engine_version": ENGINE_VERSION,
+        "registry_digest": asked.registry_digest,
+        "timeline_digest": asked.timeline_digest,
+        "counters": counters,
+        "slots": lengths,
+        "crc": crc,
+    }
+    return int(connection.execute(insert(checkpoint).values(values).returning(checkpoint.c.id)).scalar_one())
+
+
+def _upsert(connection: Connection, table: Table) -> Insert:
+    # The two dialects spell ON CONFLICT with the same methods; the types only know one of them.
+    make = postgresql_insert if connection.dialect.name == "postgresql" else sqlite_insert
+    return make(table)  # type: ignore[return-value]
+
+
+def _state(connection: Connection, partition: int, array: str, plan: pages.Plan, version: int) -> None:
+    if plan.refresh:
+        gone = delete(state_delta).where(state_delta.c.partition == partition, state_delta.c.array == array)
+        connection.execute(gone)
+    base = {"partition": partition, "array": array, "version": version, "format": STATE_FORMAT}
+    whole, deltas = [], []
+    for blob in plan.blobs:
+        crc = pages.checksum(partition, array, blob.page, version, blob.body)
+        row = base | {"body": blob.body, "crc": crc}
+        if blob.page == pages.DELTA:
+            deltas.append(row | {"count": blob.count})
+        else:
+            whole.append(row | {"page": blob.page})
+    if deltas:
+        connection.execute(insert(state_delta), deltas)
+    if whole:
+        upsert = _upsert(connection, state_page)
+        new = {name: upsert.excluded[name] for name in ("version", "format", "body", "crc")}
+        connection.execute(
+            upsert.on_conflict_do_update(index_elements=["partition", "array", "page"], set_=new), whole
+        )
+
+
+def _money(connection: Connection, asked: PartitionCheckpoint) -> None:
+    """Entries, postings, and the customers behind them in pages by slot; then the sums, asked of the database."""
+    first: int | None = None
+    for one in asked.entries:
+        entry_id = int(
+            connection.execute(
+                insert(entry)
+                .values(
+                    partition=asked.partition,
+                    kind=one.kind,
+                    offset=one.offset,
+                    booked_at_s=one.booked_at_s,
+                    reference=one.reference,
+                    count=len(one.rows),
+                )
+                .returning(entry.c.id)
+            ).scalar_one()
+        )
+        first = entry_id if first is None else first
+        lines = [
+            {"entry_id": entry_id, "line": line, "account_name": name, "amount_fen": int(amount)}
+            for line, (name, amount) in enumerate(one.postings, 1)
+        ]
+        if lines:
+            connection.execute(insert(posting), lines)
+        _packed(connection, asked.partition, entry_id, one)
+    if first is None:
+        return
+    unbalanced = connection.execute(
+        select(posting.c.entry_id)
+        .where(posting.c.entry_id >= first)
+        .group_by(posting.c.entry_id)
+        .having(func.sum(posting.c.amount_fen) != 0)
+    ).all()
+    if unbalanced:
+        raise AssertionError(f"entries {[row.entry_id for row in unbalanced]} do not sum to zero as written")
+
+
+def _packed(connection: Connection, partition: int, entry_id: int, one: Entry) -> None:
+    for table, kind, rows in ((subledger, "subledger", one.rows), (bill_page, "bill", one.bills)):
+        if rows is None or not len(rows):
+            continue
+        page_of = rows["slot"] // PAGE_SLOTS
+        by_page = np.argsort(page_of, kind="stable")
+        cuts = np.flatnonzero(np.diff(page_of[by_page])) + 1
+        written = []
+        for places in np.split(by_page, cuts):
+            page, body = int(page_of[places[0]]), rows[places].tobytes()
+            crc = pages.checksum(partition, kind, page, entry_id, body)
+            written.append({"partition": partition, "page": page, "entry_id": entry_id, "body": body, "crc": crc})
+        connection.execute(insert(table), written)
+
+
+def _told(connection: Connection, asked: PartitionCheckpoint, now_s: int) -> None:
+    """Events, exceptions, notices and late readings; a key that is there already is the same event again."""
+    part = asked.partition
+    if asked.events:
+        rows = [
+            {
+                "partition": part,
+                "kind": e.kind,
+                "account": e.account,
+                "arm": e.arm,
+                "as_of_s": e.as_of_s,
+                "balance_fen": e.balance_fen,
+            }
+            for e in asked.events
+        ]
+        connection.execute(_upsert(connection, event).on_conflict_do_nothing(), rows)
+    if asked.exceptions:
+        rows = [
+            {"partition": part, "bytes": x.body} | {name: _storable(getattr(x, name)) for name in _EXCEPTION}
+            for x in asked.exceptions
+        ]
+        again = {"repeats": exception.c.repeats + 1}
+        connection.execute(
+            _upsert(connection, exception).on_conflict_do_update(index_elements=["key"], set_=again), rows
+        )
+    if asked.notices:
+        rows = [
+            {
+                "key": n.key,
+                "template": n.template,
+                "party": n.party,
+                "account": n.account,
+                "params": json.dumps(n.params, sort_keys=True, ensure_ascii=False),
+                "created_at_s": now_s,
+                "next_at_s": now_s,
+            }
+            for n in asked.notices
+        ]
+        connection.execute(_upsert(connection, notice).on_conflict_do_nothing(index_elements=["key"]), rows)
+    if asked.late is not None and len(asked.late):
+        body = asked.late.tobytes()
+        crc = pages.checksum(part, "late", 0, asked.offset, body)
+        connection.execute(insert(late_page).values(partition=part, offset=asked.offset, body=body, crc=crc))

@@ -1,0 +1,114 @@
+"""I/O: SQLite behind SQLAlchemy: engines for the one writer and for readers, and the migrations.
+
+The driver's own transaction handling is off (`isolation_level=None`): BEGIN is ours, so that a reader's
+snapshot and a writer's lock start where we say. WAL lets readers go on while the writer commits;
+synchronous=FULL makes a commit durable before it returns.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import quote
+
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import URL, Connection, Engine, NullPool, create_engine, event, text
+from sqlalchemy.exc import DatabaseError
+
+from ledger.port import StartRefused
+
+BUSY_TIMEOUT_MS: Final = 10_000
+MIGRATIONS: Final = Path(__file__).parent / "migrations"
+# 64 kB pages of state like large database pages; the small rows of a quiet checkpoint like small ones.
+_WRITER: Final = (
+    "PRAGMA page_size=8192",
+    "PRAGMA journal_mode=WAL",
+    "PRAGMA synchronous=FULL",
+    "PRAGMA foreign_keys=ON",
+    "PRAGMA journal_size_limit=268435456",
+    f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}",
+)
+_READER: Final = ("PRAGMA query_only=ON", f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
+
+
+def _engine(url: URL, pragmas: tuple[str, ...], begin: str) -> Engine:
+    engine = create_engine(url, poolclass=NullPool, connect_args={"check_same_thread": False})
+
+    @event.listens_for(engine, "connect")
+    def _connect(connection: Any, _record: Any) -> None:
+        connection.isolation_level = None
+        for pragma in pragmas:
+            connection.execute(pragma).close()
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Connection) -> None:
+        connection.exec_driver_sql(begin)
+
+    return engine
+
+
+def writer_engine(path: Path) -> Engine:
+    """For the single writer: BEGIN IMMEDIATE, so that two of them can never both read and then write."""
+    return _engine(URL.create("sqlite", database=str(path)), _WRITER, "BEGIN IMMEDIATE")
+
+
+def reader_engine(path: Path) -> Engine:
+    """For snapshots: connections that refuse to write."""
+    # By URI, for mode=rw: a reader never makes a file that is not there.
+    url = URL.create("sqlite", database=f"file:{quote(str(path))}", query={"mode": "rw", "uri": "true"})
+    return _engine(url, _READER, "BEGIN")
+
+
+@contextlib.contextmanager
+def snapshot(engine: Engine) -> Iterator[Connection]:
+    """One moment of the ledger, fixed here and not at the caller's first query."""
+    with engine.connect() as connection, connection.begin():
+        connection.execute(text("SELECT count(*) FROM meta")).scalar_one()
+        yield connection
+
+
+@contextlib.contextmanager
+def reading(path: Path) -> Iterator[Connection]:
+    """A snapshot for another process than the daemon (the CLI): no lock, no migration, no writing."""
+    if not path.exists():
+        raise StartRefused(f"There is no ledger at {path}", "Name the configuration of a daemon that has run")
+    engine = reader_engine(path)
+    try:
+        with snapshot(engine) as connection:
+            yield connection
+    finally:
+        engine.dispose()
+
+
+def _config(connection: Connection) -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
+    config.attributes["connection"] = connection
+    return config
+
+
+def migrate(engine: Engine) -> None:
+    """Bring the tables up to this version; `StartRefused` when they are newer or the file is no ledger."""
+    try:
+        with engine.connect() as connection, connection.begin():
+            config = _config(connection)
+            script = ScriptDirectory.from_config(config)
+            current = MigrationContext.configure(connection).get_current_revision()
+            if current == script.get_current_head():
+                return
+            if current is not None and current not in {revision.revision for revision in script.walk_revisions()}:
+                raise StartRefused(
+                    f"The ledger has schema {current}, which this version does not know",
+                    "Start the newer meterd that wrote it, or restore a backup of this version",
+                )
+            command.upgrade(config, "head")
+    except (DatabaseError, sqlite3.DatabaseError) as error:
+        raise StartRefused(
+            f"The ledger cannot be opened: {error}", "Check the disk, then restore a backup with `meterd restore`"
+        ) from error

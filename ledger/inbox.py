@@ -1,0 +1,92 @@
+"""I/O: the inbox: whatever changes state besides readings, as rows that every partition applies exactly once.
+
+Rows are chosen by "not yet applied here" and ordered by id, never by "greater than the last one": on a
+database with many writers, id 101 can become visible before id 100. They are stamped when applied, in the
+checkpoint's transaction (`ledger.commit`).
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Final
+
+from sqlalchemy import Connection, exists, func, insert, literal_column, or_, select, update
+
+from ledger.effects import Applied, InboxRow
+from ledger.port import KeyConflict
+from ledger.schema import inbox, inbox_applied, order, order_step
+
+AMOUNT_MAX_FEN: Final = 10**14  # one row; a partition's sums stay far inside 64 bits
+
+
+def submit(
+    connection: Connection, *, kind: str, key: str, body: dict[str, Any], partition: int | None, now_s: int
+) -> int:
+    """Insert a row and return its id; the same key with the same contents returns the id that it has already.
+
+    `partition` None: every partition applies it. The same key with other contents raises `KeyConflict`;
+    money that is no positive integer raises ValueError, here rather than in every later start of an engine.
+    """
+    amount = body.get("amount_fen")
+    if kind in ("credit", "reversal") and not (type(amount) is int and 0 < amount <= AMOUNT_MAX_FEN):
+        raise ValueError(f"{kind} {key!r}: amount_fen must be an integer from 1 to {AMOUNT_MAX_FEN}, not {amount!r}")
+    written = json.dumps(body, sort_keys=True, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    found = connection.execute(select(inbox).where(inbox.c.key == key)).one_or_none()
+    if found is None:
+        values = {"kind": kind, "key": key, "body": written, "partition": partition, "created_at_s": now_s}
+        return int(connection.execute(insert(inbox).values(values).returning(inbox.c.id)).scalar_one())
+    if (found.kind, found.body, found.partition) != (kind, written, partition):
+        raise KeyConflict(f"{key!r} was submitted before as {found.kind} {found.body}; a new command needs a new key")
+    return int(found.id)
+
+
+def pending(connection: Connection, partition: int, limit: int) -> list[InboxRow]:
+    """Rows that this partition has not applied, lowest id first."""
+    applied = exists().where(inbox_applied.c.inbox_id == inbox.c.id, inbox_applied.c.partition == partition)
+    rows = connection.execute(
+        select(inbox.c.id, inbox.c.partition, inbox.c.kind, inbox.c.key, inbox.c.body)
+        .where(literal_column("inbox.settled") == literal_column("0"))  # literal: the partial index needs it
+        .where(or_(inbox.c.partition == partition, inbox.c.partition.is_(None)))
+        .where(~applied)
+        .order_by(inbox.c.id)
+        .limit(limit)
+    )
+    return [InboxRow(row.id, row.partition, row.kind, row.key, json.loads(row.body)) for row in rows]
+
+
+def stamp(connection: Connection, applied: list[Applied], *, partition: int, partitions: int, now_s: int) -> int:
+    """Mark rows as applied by a partition, settle them once all have, credit orders; how many orders were."""
+    if not applied:
+        return 0
+    connection.execute(
+        insert(inbox_applied),
+        [
+            {"inbox_id": row.inbox_id, "partition": partition, "offset": row.offset, "outcome": row.outcome}
+            for row in applied
+        ],
+    )
+    done = select(func.count()).where(inbox_applied.c.inbox_id == inbox.c.id).scalar_subquery()
+    for row in applied:
+        connection.execute(
+            update(inbox)
+            .where(inbox.c.id == row.inbox_id)
+            .where(or_(inbox.c.partition.is_not(None), done >= partitions))
+            .values(settled=1)
+        )
+    return sum(_credit(connection, row, now_s) for row in applied if row.order_id is not None and not row.outcome)
+
+
+def _credit(connection: Connection, row: Applied, now_s: int) -> int:
+    """The order whose credit was applied becomes `credited`; nothing happens to one in any other state."""
+    state = connection.execute(select(order.c.state).where(order.c.id == row.order_id)).scalar_one_or_none()
+    if state not in ("succeeded", "succeeded_late"):
+        return 0
+    connection.execute(
+        update(order)
+        .where(order.c.id == row.order_id, order.c.state == state)
+        .values(state="credited", next_action_at_s=None)
+    )
+    step = {"order_id": row.order_id, "at_s": now_s, "from_state": state, "to_state": "credited"}
+    evidence = f"inbox {row.inbox_id} applied after record {row.offset}"
+    connection.execute(insert(order_step).values(**step, evidence=evidence))
+    return 1

@@ -1,0 +1,1 @@
+"""One file a schema version; released files are never edited."""

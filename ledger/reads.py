@@ -1,0 +1,308 @@
+"""I/O: what people and the HTTP interface ask of the ledger, each inside the caller's one snapshot.
+
+Live balance = posted balance - what accrued since the last crossing of a day - the remainders carried to the
+bill, floored to the minor unit (ARCHITECTURE, "Rating", 8; the engine judges by the same sum). All are read
+from the same moment.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+from sqlalchemy import Connection, Select, func, select
+
+from ledger import pages
+from ledger.effects import BILL, COMPONENT_NAME, PAGE_SLOTS, SUBLEDGER
+from ledger.recover import Dtypes, load, newest
+from ledger.schema import (
+    bill_page,
+    checkpoint,
+    entry,
+    exception,
+    meta,
+    order,
+    order_step,
+    posting,
+    state_delta,
+    state_page,
+    subledger,
+    switch,
+)
+
+E11_PER_FEN: Final = 10**9
+LIMIT_DEFAULT: Final = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class AccountState:
+    """One account at one moment; `accrued_e11` is what is not posted yet: its channels' open days and the carry."""
+
+    partition: int
+    slot: int
+    as_of_s: int
+    balance_fen: int
+    arrears_fen: int
+    accrued_e11: int
+    live_fen: int
+    row: dict[str, int]  # every field of the account array
+
+
+@dataclass(frozen=True, slots=True)
+class StatementRow:
+    """One line of the subledger: credit positive."""
+
+    entry_id: int
+    kind: str
+    offset: int
+    booked_at_s: int
+    reference: str | None
+    day: int
+    component: str
+    channel: int
+    quantity: int
+    amount_fen: int
+
+
+@dataclass(frozen=True, slots=True)
+class BillRow:
+    """One closed bill cycle of an account."""
+
+    entry_id: int
+    cycle: int
+    closed_at_s: int
+    exact_e11: int
+    rounding_fen: int
+    complete: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Balances:
+    """Columns over the account slots of one partition, in fen."""
+
+    partition: int
+    as_of_s: int
+    posted_fen: npt.NDArray[np.int64]
+    live_fen: npt.NDArray[np.int64]
+    arrears_fen: npt.NDArray[np.int64]
+
+
+def partitions(connection: Connection) -> int:
+    """How many partitions this ledger has."""
+    return int(connection.execute(select(meta.c.value).where(meta.c.name == "partitions")).scalar_one())
+
+
+def balances(connection: Connection, partition: int, dtypes: Dtypes) -> Balances:
+    """Posted and live balance of every account of a partition; needs arrays account, channel and cold."""
+    row = newest(connection, partition)
+    if row is None:
+        none = np.zeros(0, np.int64)
+        return Balances(partition, 0, none, none, none)
+    slots = json.loads(row.slots)
+    loaders = {name: pages.Loader(partition, name, dtype, slots.get(name, 0)) for name, dtype in dtypes.items()}
+    arrays = load(connection, partition, loaders)
+    accounts, channels, cold = arrays["account"], arrays["channel"], arrays["cold"]
+    accrued = accounts["carry_energy_e11"] + accounts["carry_adder_e11"]
+    charged = cold["account"] >= 0
+    both = channels["accrued_energy_e11"] + channels["accrued_adder_e11"]
+    np.add.at(accrued, cold["account"][charged], both[charged])
+    posted = accounts["balance_fen"].copy()
+    return Balances(
+        partition, row.as_of_s, posted, posted + (-accrued) // E11_PER_FEN, accounts["arrears_fen"].copy()
+    )
+
+
+def state_rows(
+    connection: Connection, partition: int, array: str, slots: list[int], dtype: np.dtype[np.void]
+) -> npt.NDArray[np.void]:
+    """Rows of a few slots: their pages and the newer deltas only. KeyError for a slot that was never stored."""
+    found: dict[int, np.void] = {}
+    versions: dict[int, int] = {}
+    p, d = state_page.c, state_delta.c
+    wanted = {slot // PAGE_SLOTS for slot in slots}
+    chosen = (p.partition == partition) & (p.array == array) & p.page.in_(wanted)
+    for page, version, body, crc in connection.execute(select(p.page, p.version, p.body, p.crc).where(chosen)):
+        _intact(pages.checksum(partition, array, page, version, body) == crc, f"{array} page {page}")
+        rows = np.frombuffer(body, dtype)
+        versions[page] = version
+        first = page * PAGE_SLOTS
+        found.update({slot: rows[slot - first] for slot in slots if 0 <= slot - first < len(rows)})
+    newer = (d.partition == partition) & (d.array == array) & (d.version > min(versions.values(), default=-1))
+    ordered = select(d.version, d.count, d.body, d.crc).where(newer).order_by(d.version)
+    for version, count, body, crc in connection.execute(ordered):
+        _intact(pages.checksum(partition, array, pages.DELTA, version, body) == crc, f"{array} delta {version}")
+        places = np.frombuffer(body, "<i4", count)
+        rows = np.frombuffer(body, dtype, count, offset=4 * count)
+        for slot in slots:
+            at = int(np.searchsorted(places, slot))
+            if at < count and places[at] == slot and version > versions.get(slot // PAGE_SLOTS, -1):
+                found[slot] = rows[at]
+    return np.array([found[slot] for slot in slots], dtype)
+
+
+def account_state(
+    connection: Connection, partition: int, slot: int, *, channels: list[int], dtypes: Dtypes
+) -> AccountState:
+    """Posted and live balance of one account; `channels`: its channel slots, as the registry image lists them."""
+    row = newest(connection, partition)
+    if row is None:
+        raise KeyError(slot)
+    account = state_rows(connection, partition, "account", [slot], dtypes["account"])[0]
+    held = state_rows(connection, partition, "channel", channels, dtypes["channel"])
+    names = [name for name in account.dtype.names or () if name != "pad"]
+    fields = {name: int(account[name]) for name in names}
+    posted = fields["balance_fen"]
+    accrued = sum(int(c["accrued_energy_e11"]) + int(c["accrued_adder_e11"]) for c in held)
+    accrued += fields["carry_energy_e11"] + fields["carry_adder_e11"]
+    live = posted + (-accrued) // E11_PER_FEN
+    return AccountState(partition, slot, row.as_of_s, posted, fields["arrears_fen"], accrued, live, fields)
+
+
+def statement_rows(connection: Connection, partition: int, slot: int) -> list[StatementRow]:
+    """Everything posted on one account, oldest first; reads its page of the subledger only."""
+    s, e = subledger.c, entry.c
+    query = (
+        select(s.body, s.crc, e.id, e.kind, e.offset, e.booked_at_s, e.reference)
+        .join_from(subledger, entry, s.entry_id == e.id)
+        .where(s.partition == partition, s.page == slot // PAGE_SLOTS)
+        .order_by(e.id)
+    )
+    lines: list[StatementRow] = []
+    for body, crc, entry_id, kind, offset, booked_at_s, reference in connection.execute(query):
+        intact = pages.checksum(partition, "subledger", slot // PAGE_SLOTS, entry_id, body) == crc
+        _intact(intact, f"subledger of entry {entry_id}")
+        rows = np.frombuffer(body, SUBLEDGER)
+        lines += [
+            StatementRow(
+                entry_id,
+                kind,
+                offset,
+                booked_at_s,
+                reference,
+                int(row["day"]),
+                COMPONENT_NAME[int(row["component"])],
+                int(row["channel"]),
+                int(row["quantity"]),
+                int(row["amount_fen"]),
+            )
+            for row in rows[rows["slot"] == slot]
+        ]
+    return lines
+
+
+def bills(connection: Connection, partition: int, slot: int) -> list[BillRow]:
+    """Closed bill cycles of one account, oldest first."""
+    b = bill_page.c
+    query = (
+        select(b.entry_id, b.body, b.crc)
+        .where(b.partition == partition, b.page == slot // PAGE_SLOTS)
+        .order_by(b.entry_id)
+    )
+    found: list[BillRow] = []
+    for entry_id, body, crc in connection.execute(query):
+        intact = pages.checksum(partition, "bill", slot // PAGE_SLOTS, entry_id, body) == crc
+        _intact(intact, f"bills of entry {entry_id}")
+        rows = np.frombuffer(body, BILL)
+        found += [
+            BillRow(
+                entry_id,
+                int(row["cycle"]),
+                int(row["closed_at_s"]),
+                int(row["exact_e11"]),
+                int(row["rounding_fen"]),
+                bool(row["complete"]),
+            )
+            for row in rows[rows["slot"] == slot]
+        ]
+    return found
+
+
+def trial_balance(connection: Connection) -> dict[str, int]:
+    """Sum of every named account in fen; the values sum to zero."""
+    rows = connection.execute(
+        select(posting.c.account_name, func.sum(posting.c.amount_fen))
+        .group_by(posting.c.account_name)
+        .order_by(posting.c.account_name)
+    )
+    return {name: int(amount) for name, amount in rows}
+
+
+def counters(connection: Connection) -> dict[str, int]:
+    """The engine's cumulative counters, summed over the partitions' newest checkpoints."""
+    total: Counter[str] = Counter()
+    for partition in range(partitions(connection)):
+        newest_first = select(checkpoint.c.counters).where(checkpoint.c.partition == partition)
+        text = connection.execute(newest_first.order_by(checkpoint.c.id.desc()).limit(1)).scalar()
+        total.update(json.loads(text) if text else {})
+    return dict(sorted(total.items()))
+
+
+def cursors(connection: Connection) -> dict[int, tuple[int, int]]:
+    """Partition -> (offset, as_of_s) of its newest checkpoint."""
+    rows = {p: newest(connection, p) for p in range(partitions(connection))}
+    return {p: (row.offset, row.as_of_s) for p, row in rows.items() if row is not None}
+
+
+def exceptions(
+    connection: Connection,
+    *,
+    reason: str | None = None,
+    state: str | None = "open",
+    after_id: int = 0,
+    limit: int = LIMIT_DEFAULT,
+) -> list[dict[str, Any]]:
+    """Rows of the exceptions queue, oldest first; `state` None: all of them."""
+    query = select(exception).where(exception.c.id > after_id).order_by(exception.c.id).limit(limit)
+    if reason is not None:
+        query = query.where(exception.c.reason == reason)
+    if state is not None:
+        query = query.where(exception.c.state == state)
+    return _dicts(connection, query)
+
+
+def exceptions_by_reason(connection: Connection) -> dict[str, int]:
+    """How many rows each reason has, resolved ones included."""
+    grouped = select(exception.c.reason, func.count()).group_by(exception.c.reason).order_by(exception.c.reason)
+    return {reason: int(count) for reason, count in connection.execute(grouped)}
+
+
+def orders(
+    connection: Connection, *, account: str | None = None, state: str | None = None, limit: int = LIMIT_DEFAULT
+) -> list[dict[str, Any]]:
+    """Orders, newest first."""
+    query = select(order).order_by(order.c.id.desc()).limit(limit)
+    if account is not None:
+        query = query.where(order.c.account == account)
+    if state is not None:
+        query = query.where(order.c.state == state)
+    return _dicts(connection, query)
+
+
+def order_steps(connection: Connection, order_id: int) -> list[dict[str, Any]]:
+    """Every transition of an order, oldest first."""
+    return _dicts(connection, select(order_step).where(order_step.c.order_id == order_id).order_by(order_step.c.id))
+
+
+def orders_by_state(connection: Connection) -> dict[str, int]:
+    """How many orders are in each state."""
+    grouped = select(order.c.state, func.count()).group_by(order.c.state).order_by(order.c.state)
+    return {state: int(count) for state, count in connection.execute(grouped)}
+
+
+def switch_value(connection: Connection, name: str) -> tuple[int, str]:
+    """Value of a switch and why; (0, "") when it was never set."""
+    row = connection.execute(select(switch.c.value, switch.c.reason).where(switch.c.name == name)).one_or_none()
+    return (0, "") if row is None else (int(row.value), str(row.reason))
+
+
+def _dicts(connection: Connection, query: Select[Any]) -> list[dict[str, Any]]:
+    return [dict(row) for row in connection.execute(query).mappings()]
+
+
+def _intact(matches: bool, what: str) -> None:
+    if not matches:
+        raise pages.Damaged(f"{what}: the checksum does not match")

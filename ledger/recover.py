@@ -1,0 +1,120 @@
+"""I/O: a partition's state as the ledger holds it, read inside the caller's snapshot: pages, then deltas."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from sqlalchemy import Connection, Row, select
+
+from ledger import pages
+from ledger.commit import Standing, checkpoint_crc
+from ledger.effects import ENGINE_VERSION, PAGE_SLOTS, Recovered
+from ledger.port import StartRefused
+from ledger.schema import checkpoint, state_delta, state_page
+
+Dtypes = Mapping[str, np.dtype[np.void]]
+RESTORE = (
+    "Do not start on these data: restore the last backup with `meterd restore`, and keep these files for analysis"
+)
+_FETCH = 256  # rows of at most a page each: 16 MB in flight
+
+
+def newest(connection: Connection, partition: int) -> Row[Any] | None:
+    """The partition's cursor, its checksum verified; `StartRefused` when it does not match."""
+    row = connection.execute(
+        select(checkpoint).where(checkpoint.c.partition == partition).order_by(checkpoint.c.id.desc()).limit(1)
+    ).one_or_none()
+    if row is None:
+        return None
+    crc = checkpoint_crc(
+        partition=row.partition,
+        epoch=row.epoch,
+        log_id=row.log_id,
+        offset=row.offset,
+        as_of_s=row.as_of_s,
+        engine=row.engine_version,
+        texts=(row.registry_digest, row.timeline_digest, row.counters, row.slots),
+    )
+    if crc != row.crc:
+        raise StartRefused(f"Checkpoint {row.id} of partition {partition}: the checksum does not match", RESTORE)
+    if row.engine_version != ENGINE_VERSION:
+        raise StartRefused(
+            f"Checkpoint {row.id} of partition {partition} is of engine version {row.engine_version}; "
+            f"this is version {ENGINE_VERSION}",
+            "Start the meterd that wrote it",
+        )
+    return row
+
+
+def recover(connection: Connection, partition: int, dtypes: Dtypes) -> Recovered:
+    """The arrays named in `dtypes` as of the newest checkpoint; `StartRefused` when anything is damaged."""
+    row = newest(connection, partition)
+    if row is None:
+        empty = {name: np.zeros(0, dtype) for name, dtype in dtypes.items()}
+        return Recovered(partition, None, 0, 0, "", "", {}, empty)
+    slots: dict[str, int] = json.loads(row.slots)
+    unknown = sorted(set(slots) - set(dtypes))
+    if unknown:
+        raise StartRefused(f"The state holds arrays that are not known: {unknown}", "Start the meterd that wrote it")
+    loaders = {name: pages.Loader(partition, name, dtype, slots.get(name, 0)) for name, dtype in dtypes.items()}
+    try:
+        arrays = load(connection, partition, loaders)
+    except pages.Damaged as error:
+        raise StartRefused(f"The state is damaged: {error}", RESTORE) from error
+    return Recovered(
+        partition,
+        row.log_id,
+        row.offset,
+        row.as_of_s,
+        row.registry_digest,
+        row.timeline_digest,
+        json.loads(row.counters),
+        arrays,
+    )
+
+
+def load(
+    connection: Connection,
+    partition: int,
+    loaders: Mapping[str, pages.Loader],
+) -> dict[str, Any]:
+    """Feed pages and deltas to the loaders and return their arrays; raises `pages.Damaged`."""
+    stream = connection.execution_options(yield_per=_FETCH)
+    p, d = state_page.c, state_delta.c
+    for row in stream.execute(
+        select(p.array, p.page, p.version, p.format, p.body, p.crc)
+        .where(p.partition == partition)
+        .order_by(p.array, p.page)
+    ):
+        array, page, version, layout, body, crc = row
+        if array not in loaders:
+            raise pages.Damaged(f"partition {partition}: a page of an unknown array {array!r}")
+        loaders[array].page(page, version, layout, body, crc)
+    for row in stream.execute(
+        select(d.array, d.version, d.format, d.count, d.body, d.crc)
+        .where(d.partition == partition)
+        .order_by(d.version, d.id)
+    ):
+        array, version, layout, count, body, crc = row
+        if array not in loaders:
+            raise pages.Damaged(f"partition {partition}: a delta of an unknown array {array!r}")
+        loaders[array].delta(version, layout, count, body, crc)
+    return {name: loader.finish() for name, loader in loaders.items()}
+
+
+def standing(connection: Connection, partition: int) -> Standing:
+    """What the writer must know of a partition before its next commit: cursor, lengths, backlog of deltas."""
+    row = newest(connection, partition)
+    if row is None:
+        return Standing()
+    arrays = {name: pages.Backlog(slots) for name, slots in json.loads(row.slots).items()}
+    d = state_delta.c
+    for array, count, body in connection.execute(select(d.array, d.count, d.body).where(d.partition == partition)):
+        backlog = arrays[array]
+        backlog.delta_bytes += len(body)
+        backlog.deltas += 1
+        backlog.pages.update(np.unique(np.frombuffer(body, "<i4", count) // PAGE_SLOTS).tolist())
+    return Standing(row.offset, row.log_id, arrays)

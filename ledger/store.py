@@ -1,0 +1,220 @@
+"""I/O: the ledger on SQLite: lock, migrations, recovery, the one commit for all partitions, ownership.
+
+Start-up: take the data directory's lock, migrate, compare identity (log, partitions), verify every cursor.
+Whatever does not check refuses the start with what to do about it; nothing is repaired by guessing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+from sqlalchemy import Connection, Engine, insert, select, update
+from sqlalchemy.exc import DatabaseError
+
+from config.clock import Clock
+from config.settings import LedgerSettings
+from config.steps import reach
+from ledger import commit as rows
+from ledger import recover as recovery
+from ledger.database import migrate, reader_engine, snapshot, writer_engine
+from ledger.effects import PAGE_SLOTS, STATE_FORMAT, PartitionCheckpoint, Recovered
+from ledger.port import LogBounds, StartRefused
+from ledger.schema import meta, owner
+from ledger.writer import Writer
+
+T = TypeVar("T")
+
+
+def take_lock(path: Path) -> int:
+    """Exclusive lock on the data directory for the life of the returned descriptor; `StartRefused` if taken."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        holder = os.read(descriptor, 40).decode("ascii", "replace").strip() or "unknown"
+        os.close(descriptor)
+        raise StartRefused(
+            f"A daemon runs on {path.parent} already (process {holder})",
+            "Use it through the command line, or stop it first",
+        ) from None
+    os.ftruncate(descriptor, 0)
+    os.write(descriptor, f"{os.getpid()}\n".encode())
+    return descriptor
+
+
+class LedgerStore:
+    """The `ledger.port.LedgerPort` on SQLite. Made by `open`."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        readers: Engine,
+        *,
+        settings: LedgerSettings,
+        clock: Clock,
+        partitions: int,
+        lock: int | None,
+    ) -> None:
+        self._engine, self._readers, self._lock = engine, readers, lock
+        self._settings, self._clock, self._partitions = settings, clock, partitions
+        self._dtypes: recovery.Dtypes = {}
+        self._standing: dict[int, rows.Standing] = {}  # as of the last durable commit; else read again
+        self._writer = Writer(engine, queue_max=settings.queue_max, deadline_s=settings.write_deadline_real_s)
+
+    @classmethod
+    def open(
+        cls,
+        path: Path,
+        *,
+        settings: LedgerSettings,
+        clock: Clock,
+        log_id: str,
+        partitions: int,
+        arrays: recovery.Dtypes,
+        lock: Path | None = None,
+    ) -> LedgerStore:
+        """Open or create; `arrays`: the state's dtypes by name (`rating.state.ARRAYS`); raises `StartRefused`.
+
+        `lock` is `Paths.lock` unless given: meterd.lock beside the file.
+        """
+        descriptor = take_lock(lock or path.with_name("meterd.lock"))
+        engine = writer_engine(path)
+        try:
+            migrate(engine)
+            with engine.connect() as connection, connection.begin():
+                _identity(connection, log_id=log_id, partitions=partitions)
+            store = cls(
+                engine, reader_engine(path), settings=settings, clock=clock, partitions=partitions, lock=descriptor
+            )
+        except BaseException:
+            engine.dispose()
+            os.close(descriptor)
+            raise
+        store._dtypes = dict(arrays)
+        return store
+
+    def recover(self, partition: int) -> Recovered:
+        """State as of the newest checkpoint, on a snapshot of its own, so that partitions load side by side."""
+        try:
+            with self.reader() as connection:
+                return recovery.recover(connection, partition, self._dtypes)
+        except DatabaseError as error:  # torn below our checksums
+            raise StartRefused(f"Partition {partition} cannot be read: {error.orig}", recovery.RESTORE) from error
+
+    def check_log(self, log: LogBounds) -> None:
+        """`StartRefused` when the log is another one, ends before a cursor, or begins after it."""
+        with self.reader() as connection:
+            for partition in range(self._partitions):
+                row = recovery.newest(connection, partition)
+                if row is None:
+                    continue
+                where = f"Partition {partition} was rated up to record {row.offset} of log {row.log_id}"
+                if row.log_id != log.log_id:
+                    raise StartRefused(
+                        f"{where}, but this log is {log.log_id}", "Put the log back that belongs to this ledger"
+                    )
+                first, last = log.bounds(partition)
+                if last < row.offset:
+                    raise StartRefused(
+                        f"{where}, but the log ends at {last}: acknowledged records are missing",
+                        "Put the log back that belongs to this ledger, or restore both from one backup",
+                    )
+                if last > row.offset and first > row.offset + 1:
+                    raise StartRefused(
+                        f"{where}, but the log begins at {first}: records between were pruned unrated",
+                        "Put the log back that belongs to this ledger, or restore both from one backup",
+                    )
+
+    def commit(self, checkpoints: Sequence[PartitionCheckpoint]) -> None:
+        """One transaction for all of them, durable on return."""
+        if not checkpoints:
+            return
+        assert len({c.partition for c in checkpoints}) == len(checkpoints), "one checkpoint a partition"
+        done = self.write(lambda connection: self._commit(connection, checkpoints))
+        self._standing.update({partition: one.standing for partition, one in done.items()})
+        reach("checkpoint.committed")
+        if any(one.orders_credited for one in done.values()):
+            reach("order.credited")
+
+    def _commit(
+        self, connection: Connection, checkpoints: Sequence[PartitionCheckpoint]
+    ) -> dict[int, rows.Committed]:
+        now_s = self._clock.now_s()
+        done: dict[int, rows.Committed] = {}
+        for asked in checkpoints:
+            # Out until the transaction is durable: after a failure, also in COMMIT, it is read from the database.
+            known = self._standing.pop(asked.partition, None)
+            before = recovery.standing(connection, asked.partition) if known is None else known
+            done[asked.partition] = rows.write_checkpoint(
+                connection,
+                asked,
+                before,
+                partitions=self._partitions,
+                delta_bytes_max=self._settings.delta_bytes_max,
+                now_s=now_s,
+            )
+        reach("checkpoint.before_commit")
+        return done
+
+    def write(self, work: Callable[[Connection], T], *, deadline_s: float | None = None) -> T:
+        """Any unit of work as a transaction in the writer's thread; raises what it raises, having written nothing."""
+        return self._writer.do(work, deadline_s=deadline_s)
+
+    @contextlib.contextmanager
+    def reader(self) -> Iterator[Connection]:
+        """One moment of the ledger, for reading."""
+        with snapshot(self._readers) as connection:
+            yield connection
+
+    def take_over(self, role: str, holder: str) -> int:
+        """Raise the epoch of `role` and return it."""
+
+        def work(connection: Connection) -> int:
+            self._standing.clear()  # what another owner wrote meanwhile is only in the database
+            raised = update(owner).where(owner.c.role == role).values(epoch=owner.c.epoch + 1, holder=holder)
+            epoch = connection.execute(raised.returning(owner.c.epoch)).scalar()
+            if epoch is None:
+                epoch = 1
+                connection.execute(insert(owner).values(role=role, epoch=epoch, holder=holder))
+            return int(epoch)
+
+        return self.write(work)
+
+    def close(self) -> None:
+        """Finish what is queued, close the file, let the lock go."""
+        try:
+            self._writer.close()
+        finally:
+            self._readers.dispose()
+            self._engine.dispose()
+            if self._lock is not None:
+                os.close(self._lock)
+                self._lock = None
+
+
+def _identity(connection: Connection, *, log_id: str, partitions: int) -> None:
+    """Write who this ledger is at its first opening; refuse another log, count or format ever after."""
+    expected = {
+        "log_id": log_id,
+        "partitions": str(partitions),
+        "page_slots": str(PAGE_SLOTS),
+        "state_format": str(STATE_FORMAT),
+    }
+    advice = {
+        "log_id": "Put the log back that belongs to this ledger, or restore both from one backup",
+        "partitions": "Set `partitions` back: a metering point never changes its partition",
+        "page_slots": "Start the meterd that wrote it",
+        "state_format": "Start the meterd that wrote it",
+    }
+    found = {row.name: row.value for row in connection.execute(select(meta))}
+    for name, value in expected.items():
+        if name not in found:
+            connection.execute(insert(meta).values(name=name, value=value))
+        elif found[name] != value:
+            raise StartRefused(f"This ledger was made with {name} = {found[name]}, not {value}", advice[name])

@@ -1,0 +1,64 @@
+"""I/O: one registry version made ready for rating: its reader, its image, and the book compiled for it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from config.settings import RatingSettings
+from config.tariff_files import tariff_texts
+from rating.book import TariffBook
+from rating.engine import Names
+from rating.tariff import parse_tariffs
+from registry.store import RegistryReader
+
+if TYPE_CHECKING:
+    from registry.image import RegistryImage
+
+
+class City:
+    """What every partition's engine is attached to. Made once for a version; immutable."""
+
+    def __init__(self, registry_root: Path, digest: str, settings: RatingSettings) -> None:
+        self.digest = digest
+        self.reader = RegistryReader(registry_root, digest)
+        self.image: RegistryImage = self.reader.image
+        self.book = _book(self.image, settings)
+
+    def names(self, partition: int) -> Names:
+        """Account ids of one partition's slots, both ways."""
+
+        def slot_of(account: str) -> int | None:
+            try:
+                home, slot = self.reader.find_account(account)
+            except KeyError:
+                return None
+            return slot if home == partition else None
+
+        return Names(lambda slot: self.reader.account_id(partition, slot), slot_of)
+
+    def partition_of(self, account: str) -> int | None:
+        """The partition an account lives in, for ever; None when it is not known."""
+        try:
+            return self.reader.find_account(account)[0]
+        except KeyError:
+            return None
+
+
+def _book(image: RegistryImage, settings: RatingSettings) -> TariffBook:
+    """The timelines of the tariffs in use and the schedules of the (tariff, history) pairs in use."""
+    pairs: set[tuple[int, int]] = set()
+    for partition in image.partitions:
+        ladders = partition.ladders
+        both = ladders["tariff"].astype(np.int64) << 32 | ladders["history"].astype(np.int64)
+        pairs |= {(int(p >> 32), int(p & 0xFFFFFFFF)) for p in np.unique(both)}
+    return TariffBook.compile(
+        parse_tariffs(tariff_texts(settings.tariffs_dir)),
+        image.tariffs,
+        image.histories,
+        pairs,
+        settings.horizon_from_year,
+        settings.horizon_to_year,
+    )

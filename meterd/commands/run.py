@@ -1,0 +1,52 @@
+"""I/O: `meterd run`: the daemon in the foreground until SIGTERM or SIGINT; a second signal leaves at once."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from types import FrameType
+
+from meterd.commands.config import ConfigOption, settings_or_stop
+from meterd.exits import Exit, Stop
+
+
+def run(config: ConfigOption = None) -> None:
+    """Run the whole system in one process on embedded parts, until SIGTERM."""
+    settings = settings_or_stop(config)
+    from ledger.port import StartRefused
+    from meterd.clocks import clock_of
+    from meterd.logs import configure, logger
+
+    clock = clock_of(settings.clock)
+    configure(settings.log_level, as_json=settings.log_json, clock=clock)
+    log = logger("run")
+    stopping = threading.Event()
+    asked = [0]
+
+    def on_signal(_number: int, _frame: FrameType | None) -> None:
+        asked[0] += 1
+        if asked[0] > 1:
+            os._exit(130)  # what is not durable was never acknowledged; the next start replays the log
+        stopping.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, on_signal)
+    log.info("starting; the first start on a machine compiles the kernel, which takes some seconds")
+    from meterd.daemon import Daemon
+
+    try:
+        daemon = Daemon(settings, clock)
+        daemon.start()
+    except StartRefused as refused:
+        raise Stop(Exit.REFUSED, str(refused)) from None
+    failed = None
+    while not stopping.wait(0.2):
+        failed = daemon.failed()
+        if failed is not None:
+            break
+    clean = daemon.stop()
+    if failed is not None:
+        raise Stop(Exit.DEFECT, f"a part ended by itself: {failed}")
+    if not clean:
+        raise Stop(Exit.TIMED_OUT, "not everything could be finished; the next start goes on from the log")

@@ -1,0 +1,143 @@
+"""I/O: what the daemon's files say was billed, credited and logged, for the checker; everything is opened read-only.
+
+The ledger's packed rows are read under the formats of `ledger.effects` and `rating.state`, in one snapshot; the
+daemon may be running. Nothing here judges.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from config.settings import Paths
+from ledger.effects import PAGE_SLOTS, SUBLEDGER, Component
+from rating.state import CHANNEL
+from registry.store import load_image
+from simulators.fleet_check import Charge, Credit
+
+BUSY_DEADLINE_S: Final = 10.0
+_NEWEST: Final = (
+    "SELECT partition, registry_digest, counters FROM checkpoint"
+    " WHERE id IN (SELECT max(id) FROM checkpoint GROUP BY partition)"
+)
+
+
+class NotReadable(Exception):
+    """The data directory does not hold what a daemon leaves."""
+
+
+@contextmanager
+def _snapshot(path: Path) -> Iterator[sqlite3.Connection]:
+    if not path.exists():
+        raise NotReadable(f"{path} is missing")
+    db = sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=BUSY_DEADLINE_S, isolation_level=None)
+    try:
+        db.execute("BEGIN")
+        yield db
+    finally:
+        db.close()
+
+
+def billed_wh(data_dir: Path) -> dict[int, int]:
+    """Energy billed by meter address: posted days, and the days that are still open."""
+    paths = Paths(data_dir)
+    found: dict[int, int] = defaultdict(int)
+    with _snapshot(paths.ledger) as db:
+        for partition, digest, _ in db.execute(_NEWEST).fetchall():
+            by_slot = _posted(db, partition)
+            for slot, energy in _open_days(db, partition).items():
+                by_slot[slot] += energy
+            if not by_slot:
+                continue
+            meters = load_image(paths.registry, digest).partitions[partition].channels["meter"]
+            for slot, energy in by_slot.items():
+                found[int(meters[slot])] += energy
+    return dict(found)
+
+
+def _posted(db: sqlite3.Connection, partition: int) -> dict[int, int]:
+    """Wh by channel slot in the subledger's energy rows."""
+    found: dict[int, int] = defaultdict(int)
+    for (body,) in db.execute("SELECT body FROM subledger WHERE partition = ?", (partition,)):
+        rows = np.frombuffer(body, SUBLEDGER)
+        rows = rows[(rows["component"] == Component.ENERGY) & (rows["channel"] >= 0)]
+        slots, place = np.unique(rows["channel"], return_inverse=True)
+        sums = np.zeros(len(slots), np.int64)
+        np.add.at(sums, place, rows["quantity"])
+        for slot, energy in zip(slots.tolist(), sums.tolist(), strict=True):
+            found[slot] += energy
+    return found
+
+
+def _open_days(db: sqlite3.Connection, partition: int) -> dict[int, int]:
+    """Wh of the open day by channel slot, of the newest state: pages, then the deltas that are newer."""
+    energy: dict[int, int] = {}
+    version_of: dict[int, int] = {}
+    for page, version, body in db.execute(
+        "SELECT page, version, body FROM state_page WHERE partition = ? AND array = 'channel'", (partition,)
+    ):
+        version_of[page] = version
+        rows = np.frombuffer(body, CHANNEL)["day_energy"].tolist()
+        energy.update(enumerate(rows, page * PAGE_SLOTS))
+    for version, count, body in db.execute(
+        "SELECT version, count, body FROM state_delta WHERE partition = ? AND array = 'channel' ORDER BY version, id",
+        (partition,),
+    ):
+        slots = np.frombuffer(body, "<i4", count)
+        rows = np.frombuffer(body, CHANNEL, count, offset=4 * count)["day_energy"]
+        pairs = zip(slots.tolist(), rows.tolist(), strict=True)
+        energy.update((s, value) for s, value in pairs if version_of.get(s // PAGE_SLOTS, -1) < version)
+    return energy
+
+
+def logged(data_dir: Path) -> set[tuple[str, int]]:
+    """(stream, sequence) of every message that the log or the archive holds."""
+    paths = Paths(data_dir)
+    found: set[tuple[str, int]] = set()
+    with _snapshot(paths.log) as db:
+        found.update(db.execute("SELECT stream, sequence FROM record WHERE sequence > 0"))
+    for file in sorted(paths.archive.glob("*/*.parquet")):
+        table = pq.read_table(file, columns=["stream", "sequence"])
+        found.update(zip(table["stream"].to_pylist(), table["sequence"].to_pylist(), strict=True))
+    return found
+
+
+def order_credits(data_dir: Path) -> list[Credit]:
+    """Every order, and how many credits the inbox has of it."""
+    with _snapshot(Paths(data_dir).ledger) as db:
+        rows = db.execute(
+            "SELECT o.key, o.account, o.arm, o.amount_fen, count(i.id) FROM order_ o"
+            " LEFT JOIN inbox i ON i.kind = 'credit' AND i.key = 'order:' || o.id || ':' || o.attempt"
+            " GROUP BY o.id"
+        ).fetchall()
+    return [Credit(*row) for row in rows]
+
+
+def gateway_charges(path: Path) -> list[Charge]:
+    """The gateway simulator's own book: each row of its table `charge` is money that it took."""
+    with _snapshot(path) as db:
+        return [Charge(*row) for row in db.execute("SELECT key, txn, token, amount_fen FROM charge")]
+
+
+def exceptions(data_dir: Path) -> dict[str, int]:
+    """Rows of the exceptions queue by reason."""
+    with _snapshot(Paths(data_dir).ledger) as db:
+        return dict(db.execute("SELECT reason, count(*) FROM exception GROUP BY reason"))
+
+
+def counters(data_dir: Path) -> dict[str, int]:
+    """The daemon's own counters, summed over partitions."""
+    found: dict[str, int] = defaultdict(int)
+    with _snapshot(Paths(data_dir).ledger) as db:
+        for _, _, text in db.execute(_NEWEST):
+            for name, value in json.loads(text).items():
+                found[name] += value
+    return dict(found)

@@ -1,0 +1,183 @@
+"""A small world that the tests write by hand in the formats on disk: registry, log, archive, ledger."""
+
+import json
+import sqlite3
+import struct
+from collections.abc import Iterable
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+ZONE = ZoneInfo("Asia/Shanghai")
+SCHEMA = pa.schema(
+    [
+        ("meter", pa.uint64()),
+        ("value", pa.int64()),
+        ("read_at_s", pa.uint32()),
+        ("register", pa.uint8()),
+        ("quality", pa.uint8()),
+    ]
+)
+LEDGER = """
+CREATE TABLE checkpoint (id INTEGER PRIMARY KEY, partition INTEGER, "offset" INTEGER);
+CREATE TABLE inbox (id INTEGER PRIMARY KEY, partition INTEGER, kind TEXT, key TEXT, body TEXT);
+CREATE TABLE inbox_applied (inbox_id INTEGER, partition INTEGER, "offset" INTEGER, outcome TEXT);
+CREATE TABLE entry (id INTEGER PRIMARY KEY, partition INTEGER, kind TEXT, reference TEXT);
+CREATE TABLE posting (entry_id INTEGER, line INTEGER, account_name TEXT, amount_fen INTEGER);
+CREATE TABLE subledger (partition INTEGER, page INTEGER, entry_id INTEGER, body BLOB);
+CREATE TABLE archive_file (partition INTEGER, first_offset INTEGER, last_offset INTEGER, path TEXT);
+CREATE TABLE registry_version (digest TEXT, number INTEGER);
+CREATE TABLE order_ (id INTEGER, account TEXT, arm INTEGER, attempt INTEGER, key TEXT, amount_fen INTEGER, state TEXT);
+"""
+LOG = """CREATE TABLE record (id INTEGER PRIMARY KEY, kind INTEGER, received_at_s INTEGER, source TEXT,
+stream TEXT, sequence INTEGER, detail TEXT, crc INTEGER, body BLOB)"""
+COMPONENT = {"energy": 1, "tier_adder": 2, "rounding": 3, "credit": 4, "opening": 5, "reversal": 7}
+
+
+def local_s(text: str) -> int:
+    return int(datetime.fromisoformat(text).replace(tzinfo=ZONE).timestamp())
+
+
+def day_number(text: str) -> int:
+    return (datetime.fromisoformat(text) - datetime(1970, 1, 1)).days
+
+
+def tables(**more: list[dict[str, str]]) -> dict[str, list[dict[str, Any]]]:
+    """One account at one point with one meter, from 1 July 2026 on, opening register 0."""
+    start = "2026-07-01"
+    found: dict[str, list[dict[str, Any]]] = {
+        "points": [{"metering_point": "P", "commodity": "electricity", "timezone": ""}],
+        "accounts": [{"account": "A", "party": "x", "metering_point": "P", "from": start, "to": "", "partition": 0, "slot": 0}],
+        "meters": [
+            {
+                "meter": "000000000001", "metering_point": "P", "concentrator": "c1", "position": "0", "from": start,
+                "to": "", "digits": "5", "multiplier": "1", "power_max_w": "13200",
+            }
+        ],
+        "registers": [
+            {"meter": "000000000001", "register": "1.8.0", "role": "bill", "resolution": "0.001", "unit": "kWh"}
+        ],
+        "tariffs": [{"account": "A", "tariff": "guangzhou-residential", "from": start, "to": ""}],
+        "attributes": [],
+        "changeouts": [],
+        "opening_registers": [
+            {"meter": "000000000001", "register": "1.8.0", "value": "0", "read_at": start, "quality": "A"}
+        ],
+        "opening_accounts": [{"account": "A", "balance": "500.00", "arrears": "", "cycle_energy": ""}],
+    }  # fmt: skip
+    return found | more
+
+
+class Disk:
+    """Writes a data directory piece by piece."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.ledger = sqlite3.connect(root / "ledger.db", isolation_level=None)
+        self.ledger.executescript(LEDGER)
+        self.log = sqlite3.connect(root / "log.db", isolation_level=None)
+        self.log.execute(LOG)
+        self.records: list[tuple[int, int, str, bytes]] = []
+        self.inbox = self.entries = 0
+
+    def registry(self, digest: str, found: dict[str, list[dict[str, Any]]], at: int = 0) -> None:
+        folder = self.root / "registry" / digest
+        folder.mkdir(parents=True)
+        (folder / "version.json").write_text(json.dumps({"partitions": 1, "timezone": "Asia/Shanghai"}))
+        for name, rows in found.items():
+            if rows:
+                pq.write_table(pa.Table.from_pylist(rows), folder / f"{name}.parquet")
+        self.ledger.execute("INSERT INTO registry_version VALUES (?, ?)", (digest, self.inbox + 1))
+        self.command("registry", f"registry:{digest}", {"digest": digest}, at)
+
+    def command(self, kind: str, key: str, body: dict[str, Any], at: int) -> None:
+        self.inbox += 1
+        self.ledger.execute("INSERT INTO inbox VALUES (?, NULL, ?, ?, ?)", (self.inbox, kind, key, json.dumps(body)))
+        self.ledger.execute("INSERT INTO inbox_applied VALUES (?, 0, ?, '')", (self.inbox, at))
+
+    def read(self, at: str, value_wh: int, meter: int = 1, quality: int = 4) -> None:
+        """One record with one reading, received a minute after."""
+        columns = [[meter], [value_wh], [local_s(at)], [1], [quality]]
+        arrays = [pa.array(c, f.type) for c, f in zip(columns, SCHEMA, strict=True)]
+        body = pa.record_batch(arrays, schema=SCHEMA).serialize().to_pybytes()
+        self.records.append((1, local_s(at) + 60, "c1", body))
+
+    def tick(self, at: str) -> None:
+        self.records.append((3, local_s(at), "", b""))
+
+    def entry(
+        self, kind: str, rows: Iterable[tuple[str, str, int, int]], other: str, reference: str | None = None
+    ) -> None:
+        """rows: (component, local day, amount_fen, Wh) of account slot 0; balanced by one posting on `other`."""
+        self.entries += 1
+        kept = list(rows)
+        total = sum(row[2] for row in kept)
+        body = b"".join(
+            struct.pack("<qqiiiB3x", amount, wh, 0, -1, day_number(day), COMPONENT[name]) for name, day, amount, wh in kept
+        )
+        self.ledger.execute("INSERT INTO entry VALUES (?, 0, ?, ?)", (self.entries, kind, reference))
+        self.ledger.execute("INSERT INTO subledger VALUES (0, 0, ?, ?)", (self.entries, body))
+        for line, (name, amount) in enumerate((("customer", total), (other, -total))):
+            self.ledger.execute("INSERT INTO posting VALUES (?, ?, ?, ?)", (self.entries, line, name, amount))
+
+    def store(self, archived: int = 0) -> None:
+        """The first `archived` records go to the archive, the others to the log; the cursor is the last one."""
+        if archived:
+            names = ("offset", "kind", "received_at_s", "source", "stream", "sequence", "detail", "body")
+            rows = [(i + 1, k, t, s, "", 1, "", b) for i, (k, t, s, b) in enumerate(self.records[:archived])]
+            path = self.root / "archive" / "0"
+            path.mkdir(parents=True, exist_ok=True)
+            table = pa.table({n: [row[i] for row in rows] for i, n in enumerate(names)})
+            pq.write_table(table, path / f"1-{archived}.parquet")
+            self.ledger.execute("INSERT INTO archive_file VALUES (0, 1, ?, ?)", (archived, f"0/1-{archived}.parquet"))
+        for offset, (kind, at_s, source, body) in enumerate(self.records[archived:], archived + 1):
+            self.log.execute("INSERT OR IGNORE INTO record VALUES (?,?,?,?,'',1,'',0,?)", (offset, kind, at_s, source, body))
+        self.ledger.execute('INSERT INTO checkpoint (partition, "offset") VALUES (0, ?)', (len(self.records),))
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Disk:
+    return Disk(tmp_path)
+
+
+class Summer:
+    """The published example: 600 kWh in July, 20 kWh on each of 30 days, and none on the 31st."""
+
+    opening = ("opening", "2026-07-01", 50_000, 0)
+
+    @staticmethod
+    def days() -> list[tuple[str, str, int, int]]:
+        """11.777375 yuan a day, whole fen of what has added up; 1.00 more from the 14th day on (above 260 kWh)."""
+        rows = []
+        for n in range(1, 31):
+            day = f"2026-07-{n:02}"
+            rows.append(("energy", day, -(11_777_375 * n // 10_000 - 11_777_375 * (n - 1) // 10_000), 20_000))
+            if n > 13:
+                rows.append(("tier_adder", day, -100, 0))
+        return rows
+
+    @classmethod
+    def write(cls, disk: Disk, rows: list[tuple[str, str, int, int]] | None = None, archived: int = 10) -> None:
+        disk.registry("v1", tables())
+        for n in range(1, 31):
+            disk.read(f"2026-07-{n + 1:02}T00:00", 20_000 * n)
+        disk.read("2026-08-01T00:00", 600_000)
+        disk.tick("2026-08-01T00:05")
+        disk.entry("opening", [cls.opening], "opening")
+        disk.entry("usage", cls.days() if rows is None else rows, "revenue:energy")
+        disk.store(archived)
+
+
+@pytest.fixture
+def summer() -> type[Summer]:
+    return Summer
+
+
+@pytest.fixture
+def plain_tables() -> Any:
+    return tables

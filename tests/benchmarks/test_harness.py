@@ -1,0 +1,54 @@
+"""The harness: the file of results, and that a benchmark's check would notice a wrong kernel."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from benchmarks.city import Runner, make_city, next_round, order_of
+from benchmarks.harness import choose, collect, merge, result
+
+
+def test_results_are_merged_by_name(tmp_path: Path) -> None:
+    path = tmp_path / "results" / "latest.json"
+    merge([result("b", "readings/s", 20.0, 10.0), result("a", "s", 1.0, 4.0)], path)
+    merge([result("b", "readings/s", 30.00004, 10.0)], path)
+    assert json.loads(path.read_text(encoding="utf-8")) == [
+        {"name": "a", "unit": "s", "value": 1.0, "baseline": 4.0, "ratio": 0.25, "command": "make bench ONLY=a"},
+        {
+            "name": "b",
+            "unit": "readings/s",
+            "value": 30.0,
+            "baseline": 10.0,
+            "ratio": 3.0,
+            "command": "make bench ONLY=b",
+        },
+    ]
+
+
+def test_names_and_groups() -> None:
+    names = collect().keys()
+    assert {"kernel.neighbours", "kernel.random", "kernel.vs_batch", "scale.flatness"} <= names
+    assert choose(names, "kernel.random") == ["kernel.random"]
+    assert set(choose(names, "kernel")) == {n for n in names if n.startswith("kernel.")}
+    assert set(choose(names, None)) == names
+    assert choose(names, "kern") == []
+
+
+@pytest.mark.parametrize("neighbours", [True, False])
+def test_the_kernel_charges_the_city_as_the_tariff_says(neighbours: bool) -> None:
+    city = make_city(2000)
+    city.ladder["used"][::7] = 599_900 + city.ladder["used"][::7] % 400  # some at the upper bound
+    city.ladder["used"][::11] = 259_900 + city.ladder["used"][::11] % 200
+    city.opening_used = city.ladder["used"].copy()
+    city.value = city.channel_opening.copy()
+    city.channel["value"] = city.value
+    runner = Runner(city)
+    for _ in range(6):  # over the start of peak
+        runner.run(next_round(city, order_of(city, neighbours=neighbours)))
+    assert runner.accepted == 6 * 2000
+    assert city.digest() == city.expected_digest()
+    city.ladder["used"][3] += 1
+    assert city.digest() != city.expected_digest()

@@ -1,0 +1,186 @@
+"""The command line: help without weight, exit codes, and the settings commands."""
+
+import inspect
+import json
+import os
+import subprocess
+import sys
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+from meterd import cli
+from meterd.commands import COMMANDS, GROUPS, Command
+from meterd.exits import Exit, Stop
+
+HEAVY = {"numba", "numpy", "sqlalchemy", "pydantic", "pyarrow", "fastapi", "pandas", "matplotlib", "httpx", "paho"}
+
+
+@pytest.fixture(autouse=True)
+def no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if name.startswith("METERD_")]:
+        monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def settings_file(tmp_path: Path) -> Path:
+    path = tmp_path / "meterd.toml"
+    path.write_text('data_dir = "d"\n[mqtt]\npassword = "correct-horse"\n')
+    return path
+
+
+def test_help_imports_nothing_heavy() -> None:
+    script = f"""
+import sys
+from meterd.cli import run
+code = run(["--help"])
+print(sorted(sys.modules.keys() & set({sorted(HEAVY)!r})), code)
+"""
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)
+    assert ended.stdout.splitlines()[-1] == "[] 0"
+    for name in COMMANDS:
+        if " " not in name:
+            assert name in ended.stdout
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_is_where_the_table_says_with_that_help(name: str) -> None:
+    command = COMMANDS[name]
+    function = getattr(import_module(command.module), command.function)
+    assert (inspect.getdoc(function) or "").splitlines()[0] == command.help
+    assert command.help.endswith(".")
+    assert name.count(" ") <= 1
+    assert " " not in name or name.split(" ")[0] in GROUPS
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_help_of_its_own(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run([*name.split(" "), "--help"]) == Exit.OK
+    shown = " ".join(capsys.readouterr().out.split())
+    assert f"Usage: meterd {name}" in shown
+    assert COMMANDS[name].help in shown
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (["--version"], Exit.OK),
+        (["--help"], Exit.OK),
+        (["docs", "--help"], Exit.OK),
+        (["docs", "exits"], Exit.OK),
+        ([], Exit.USAGE),
+        (["docs"], Exit.USAGE),
+        (["nosuch"], Exit.USAGE),
+        (["docs", "nosuch"], Exit.USAGE),
+        (["--nosuch"], Exit.USAGE),
+        (["config", "--nosuch"], Exit.USAGE),
+        (["config"], Exit.NO),
+        (["check-config", "missing.toml"], Exit.NO),
+    ],
+)
+def test_exit_codes(arguments: list[str], code: Exit, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(arguments) == code
+    shown = capsys.readouterr()
+    assert "Traceback" not in shown.err
+    assert shown.out or shown.err
+
+
+@pytest.mark.parametrize(
+    ("ending", "code", "told"),
+    [
+        (Stop(Exit.REFUSED, "page 3 is damaged: restore a backup"), Exit.REFUSED, "meterd: page 3 is damaged"),
+        (Stop(Exit.NOT_RUNNING, "no daemon"), Exit.NOT_RUNNING, "meterd: no daemon"),
+        (ZeroDivisionError("ours"), Exit.DEFECT, "ZeroDivisionError: ours"),
+        (KeyboardInterrupt(), 130, ""),
+        (SystemExit(5), Exit.TIMED_OUT, ""),
+        (None, Exit.OK, ""),
+    ],
+)
+def test_how_a_command_ends_is_its_code(
+    ending: BaseException | None,
+    code: int,
+    told: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def command() -> None:
+        if ending is not None:
+            raise ending
+
+    monkeypatch.setitem(COMMANDS, "try", Command("tests_made_up", "command", "Try."))
+    monkeypatch.setattr(cli, "import_module", lambda _name: type("Made", (), {"command": staticmethod(command)}))
+    assert cli.run(["try"]) == code
+    assert told in capsys.readouterr().err
+
+
+def test_check_config_of_a_good_file(settings_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(["check-config", str(settings_file)]) == Exit.OK
+    assert capsys.readouterr().out.startswith("ok: 2 of ")
+    assert cli.run(["check-config", str(settings_file), "--json"]) == Exit.OK
+    assert json.loads(capsys.readouterr().out) == []
+
+
+def test_check_config_prints_every_fault(
+    settings_file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings_file.write_text("data_dir = 'd'\npartitions = 0\nbogus = 1\nmqtt.password = ['correct-horse']\n")
+    monkeypatch.setenv("METERD_MQTT__PORT", "no")
+    monkeypatch.setenv("METERD_CONFIG", str(settings_file))
+    assert cli.run(["check-config"]) == Exit.NO
+    shown = capsys.readouterr().out
+    assert [row.split("\t")[1] for row in shown.splitlines()] == [
+        "key",
+        "partitions",
+        "bogus",
+        "mqtt.password",
+        "mqtt.port",
+    ]
+    assert "correct-horse" not in shown
+    assert cli.run(["check-config", "--json"]) == Exit.NO
+    assert {fault["key"] for fault in json.loads(capsys.readouterr().out)} == {
+        "partitions",
+        "bogus",
+        "mqtt.password",
+        "mqtt.port",
+    }
+
+
+def test_config_prints_values_and_origins_and_no_secret(
+    settings_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.run(["config", str(settings_file)]) == Exit.OK
+    shown = capsys.readouterr().out
+    assert f"data_dir\td\t{settings_file}:1\n" in shown
+    assert f"mqtt.password\t********\t{settings_file}:3\n" in shown
+    assert "mqtt.port\t1883\tdefault\n" in shown
+    assert "correct-horse" not in shown
+    assert cli.run(["config", str(settings_file), "--json"]) == Exit.OK
+    rows = json.loads(capsys.readouterr().out)
+    assert {"key": "mqtt.password", "value": "********", "origin": f"{settings_file}:3"} in rows
+
+
+def test_other_commands_stop_on_a_faulty_configuration(settings_file: Path) -> None:
+    from meterd.commands.config import settings_or_stop
+
+    assert str(settings_or_stop(settings_file).data_dir) == "d"
+    settings_file.write_text("partitions = 0\n")
+    with pytest.raises(Stop) as caught:
+        settings_or_stop(settings_file)
+    assert caught.value.code == Exit.USAGE
+    assert "partitions" in caught.value.message
+    assert "data_dir" in caught.value.message
+
+
+def test_the_page_of_exit_codes_names_every_code(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(["docs", "exits", "--json"]) == Exit.OK
+    rows = json.loads(capsys.readouterr().out)
+    assert [row["code"] for row in rows] == [code.value for code in Exit]
+    assert all(row["meaning"] for row in rows)
+
+
+def test_a_reader_that_leaves_is_no_defect(settings_file: Path) -> None:
+    script = f"{sys.executable} -m meterd.cli config {settings_file} | true; exit ${{PIPESTATUS[0]}}"
+    ended = subprocess.run(["bash", "-c", script], capture_output=True, text=True, timeout=60, check=False)
+    assert "Traceback" not in ended.stderr
+    assert "Exception ignored" not in ended.stderr
