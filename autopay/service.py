@@ -22,12 +22,12 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import Any, Final, TypeVar
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import Connection, insert, or_, select, text, update
+from sqlalchemy import Connection, or_, select, text, update
 
 from autopay import caps
-from autopay.asking import AskAgain, ChargeAgain, after_lookup
+from autopay.answers import apply_answer, take_webhook
 from autopay.gateways.port import GatewayPort
-from autopay.orders import Answer, Outcome, State, Unknown, reference_of
+from autopay.orders import Answer, State, Unknown, reference_of
 from autopay.policy import Decision, LowBalance, Order, Switches, Wait, decide, limits_of, window_opens
 from autopay.reconcile import ReconcileReport, obstacles, reconcile
 from autopay.records import (
@@ -35,7 +35,6 @@ from autopay.records import (
     OrderRow,
     Store,
     create_order,
-    last_step_at,
     low_balance,
     mandates_of,
     open_waits,
@@ -48,12 +47,12 @@ from autopay.records import (
     transition,
     write_decision,
 )
-from autopay.settle import Book, call_person, cancel, settle
+from autopay.settle import Book, cancel, settle
 from config.clock import Clock
 from config.settings import AutopaySettings
 from config.steps import reach
 from ledger.port import Fenced
-from ledger.schema import event, order, owner, webhook
+from ledger.schema import event, order, owner
 
 T = TypeVar("T")
 ROLE: Final = "autopay"
@@ -149,7 +148,12 @@ class AutopayService:
             self._created.popleft()
         ids = [row[0] for row in fresh if row[1] == "low_balance"] + due
         others = [row[0] for row in fresh if row[1] != "low_balance"]  # recovered, alert: only looked up later
-        made = self._write(lambda connection: self._decide_all(connection, ids, others, now_s))
+        try:
+            made = self._write(lambda connection: self._decide_all(connection, ids, others, now_s))
+        except BaseException:
+            for event_id in due:  # nothing was written: they are as due as before
+                self._wait(now_s, event_id)
+            raise
         for low, decision in made:
             if isinstance(decision, Wait):
                 self._wait(decision.until_s, low.id)
@@ -278,43 +282,15 @@ class AutopayService:
     def _answered(self, order_id: int, kind: str, answer: Answer) -> None:
         reach("order.answered")
         now_s = self._clock.now_s()
-        row, again = self._write(lambda connection: self._apply(connection, order_id, kind, answer, now_s))
+        row, again = self._write(
+            lambda c: apply_answer(
+                c, self._book, self._gateways, self._settings, order_id, kind, answer, self._epoch, now_s
+            )
+        )
         del self._calls[order_id]  # only now: a write that failed is tried again by the next step
         self._after(row)
         if again is not None:
             self._charge(row, again)
-
-    def _apply(
-        self, connection: Connection, order_id: int, kind: str, answer: Answer, now_s: int
-    ) -> tuple[OrderRow, str | None]:
-        """One answer onto one order; the second value is the token when it must be charged again."""
-        row = order_by_id(connection, order_id)
-        if row.state is State.UNKNOWN and isinstance(answer, Unknown) and kind == "charge":
-            row = transition(connection, row, State.UNKNOWN, {"kind": "unknown", "why": answer.why}, now_s)
-        if row.state is not State.UNKNOWN:
-            first = self._settings.ask_after_s[0] if self._settings.ask_after_s else 60
-            row, _ = settle(connection, self._book, row, answer, kind, now_s)
-            if row.state is State.UNKNOWN:
-                connection.execute(update(order).where(order.c.id == row.id).values(next_action_at_s=now_s + first))
-            return row, None
-        gateway = self._gateways[row.gateway]
-        held = switch_row(connection, HOLD)[0] or recovered_since(connection, row.account, row.event_id)
-        todo = after_lookup(
-            row, answer, last_step_at(connection, row.id), now_s, gateway, self._settings, may_charge=not held
-        )
-        if isinstance(todo, AskAgain):
-            change = update(order).where(order.c.id == row.id)
-            connection.execute(change.values(asks=row.asks + 1, next_action_at_s=todo.at_s))
-            if todo.person is not None:
-                call_person(connection, row, todo.person, now_s, tell=self._book.notices)
-            return row, None
-        if isinstance(todo, ChargeAgain):
-            token = next((m.token for m in mandates_of(connection, row.account) if m.id == row.mandate), None)
-            if token is not None:
-                told = {"kind": "charge_again", "epoch": self._epoch}
-                row = transition(connection, row, State.UNKNOWN, told, now_s, next_action_at_s=todo.next_at_s)
-            return row, token
-        return settle(connection, self._book, row, todo, kind, now_s)[0], None
 
     def _after(self, row: OrderRow) -> None:
         """What memory must know once the transaction is durable."""
@@ -340,31 +316,12 @@ class AutopayService:
             return 503
         now_s = self._clock.now_s()
         try:
-            row = self._write(
-                lambda c: self._take_webhook(c, gateway, told.event, told.key, told.outcome, body, now_s)
-            )
+            row = self._write(lambda c: take_webhook(c, self._book, gateway, told, body, now_s))
         except Fenced:
             return 503
         if row is not None:
             self._after(row)
         return 200
-
-    def _take_webhook(
-        self, connection: Connection, gateway: str, name: str, key: str, outcome: Outcome, body: bytes, now_s: int
-    ) -> OrderRow | None:
-        known = select(webhook.c.event).where(webhook.c.gateway == gateway, webhook.c.event == name)
-        if connection.execute(known).first() is not None:
-            return None
-        found = orders(connection, order.c.key == key, order.c.gateway == gateway, limit=1)
-        row, word = (None, "no such order")
-        if found:
-            row, word = settle(connection, self._book, found[0], outcome, "webhook", now_s)
-        connection.execute(
-            insert(webhook).values(
-                gateway=gateway, event=name, received_at_s=now_s, body=body.decode("utf-8", "replace"), outcome=word
-            )
-        )
-        return row if row is not None and row.state is not found[0].state else None
 
     def set_hold(self, reason: str) -> None:
         """Stop submitting; asking, webhooks and credits go on."""

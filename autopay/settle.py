@@ -126,6 +126,7 @@ def _decline(
     connection: Connection, book: Book, row: OrderRow, evidence: Declined, told: dict[str, Any], now_s: int
 ) -> OrderRow:
     row = transition(connection, row, State.DECLINED, told, now_s, reason=evidence.code[:120], next_action_at_s=None)
+    caps.release(connection, _scopes(book, row), row.amount_fen)
     low = low_balance(connection, row.event_id)
     write_decision(connection, low, Wait(now_s, "declined", {"order_id": row.id, "code": evidence.code}), now_s)
     if book.notices:

@@ -203,7 +203,7 @@ class Link:
 
     def resume(self) -> None:
         """After back-pressure gave the connection up: take messages again (the broker sends them again)."""
-        if self.paused and self._queue.qsize() < self._settings.queue_max // 2 and self._client is not None:
+        if self.paused and self._queue.qsize() <= self._settings.queue_max // 2 and self._client is not None:
             self.paused = False
             self._client.cut()  # what came while paused was not taken: a new connection brings it again
 

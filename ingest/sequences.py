@@ -11,6 +11,7 @@ Boot counts ride along: an unseen sequence with an older boot count than a lower
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -132,11 +133,16 @@ class Sequences:
             now.append(_Gap(first, last, *timer))
         self._gaps[key] = now
 
-    def due(self, now_s: int) -> list[Resend | Lost]:
-        """Resends to ask and gaps to give up, now; asking counts, giving up waits for `commit`."""
+    def due(self, now_s: int, reachable: Callable[[str], bool] = lambda _: True) -> list[Resend | Lost]:
+        """Resends to ask and gaps to give up, now; asking counts, giving up waits for `commit`.
+
+        Streams of a shard that is not `reachable` are left alone: nobody would hear the question.
+        """
         found: list[Resend | Lost] = []
         for key, waiting in self._gaps.items():
             mark = self.marks[key]
+            if not reachable(mark.shard):
+                continue
             for gap in waiting:
                 asked_enough = gap.asked >= self.resend_times and now_s >= gap.next_at_s
                 too_many = len(waiting) > AHEAD_MAX and gap is waiting[0]

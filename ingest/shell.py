@@ -39,6 +39,7 @@ from ingest.wire import held_payload, held_topic, resend_payload, resend_topic
 from rating.readings import LogFailed, Record, StoredRecord
 
 _TURN_REAL_S: Final = 0.05  # the longest the worker sleeps; also the shortest pause between two ticks
+_GAPS_REAL_S: Final = 0.5  # gaps are looked at so often: with fast business time a resend still has time to come
 _BACKOFF_REAL_S: Final = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 _log = structlog.get_logger("ingest")
 
@@ -105,6 +106,7 @@ class MqttShell:
         self._stopping = threading.Event()
         self._dirty: dict[Key, Mark] = {}  # streams whose held is to be said
         self._held_at_real_s = float("-inf")
+        self._gaps_at_real_s = float("-inf")
         self._tick_s = -1
         self._tick_at_real_s = float("-inf")
         self._links = {
@@ -288,7 +290,11 @@ class MqttShell:
 
     def _gaps(self, batch: Batch, now_s: int) -> None:
         """Ask for what is missing; what was asked for often enough goes into the log as lost."""
-        for due in self._sequences.due(now_s):
+        real_s = self._clock.monotonic_s()
+        if real_s - self._gaps_at_real_s < _GAPS_REAL_S:
+            return
+        self._gaps_at_real_s = real_s
+        for due in self._sequences.due(now_s, self._reachable):
             mark = due.mark
             if isinstance(due, Resend):
                 link = self._links.get(mark.shard)
@@ -303,6 +309,10 @@ class MqttShell:
             batch.records.append(record)
             batch.marks[key] = after
             self.stats.lost += due.last - due.first + 1
+
+    def _reachable(self, shard: str) -> bool:
+        link = self._links.get(shard)
+        return link is not None and link.connected
 
     def _tick(self, batch: Batch, now_s: int) -> bool:
         """A tick for every partition, when one is due, after the group's own records."""

@@ -50,9 +50,8 @@ class EnergyPrice(Part):
     ratio_mode: Mode
 
     def price_e8(self, ratio_e6: int) -> int:
-        return round_ratio(self.base_e8 * ratio_e6, 10**RATIO_DIGITS * self.step_e8, self.ratio_mode) * (
-            self.step_e8
-        ) + (self.funds_e8)
+        steps = round_ratio(self.base_e8 * ratio_e6, 10**RATIO_DIGITS * self.step_e8, self.ratio_mode)
+        return steps * self.step_e8 + self.funds_e8
 
 
 class Period(Part):

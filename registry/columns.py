@@ -63,7 +63,8 @@ def printable(column: Any, shortest: int, longest: int) -> Mask:
     def compute(values: Any) -> Mask:
         length = np.asarray(pc.utf8_length(values))
         clean = np.asarray(pc.utf8_is_printable(values), dtype=bool)
-        return (clean | (length == 0)) & (length >= shortest) & (length <= longest)
+        good: Mask = (clean | (length == 0)) & (length >= shortest) & (length <= longest)
+        return good
 
     return _spread(column, compute)
 

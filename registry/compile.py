@@ -78,53 +78,110 @@ def compile_tables(
     tables: Tables, partitions: int, now_s: int, alert_fen: int, previous: Previous | None, faults: Faults
 ) -> Compiled:
     """Give out slots and fill the arrays. What the version before had and this one lacks is a fault."""
-    channels, meters, registers, accounts = tables.channels, tables.meters, tables.registers, tables.accounts
-    tariff_names, tariff_of = _tariff_names(tables.tariffs, previous)
+    places = _places(tables, partitions, previous, faults)
+    faults.check()  # what has disappeared has left holes in the slots
+    accounts, channels = tables.accounts, tables.channels
+    histories, history = _histories(tables.attributes, len(accounts.lines))
+    starts = {
+        "channels": _starts(places.channel_partition, partitions),
+        "ladders": _starts(places.ladder_partition, partitions),
+        "accounts": _starts(places.account_partition, partitions),
+    }
+    account_start, account_channels = _by_account(starts, places, channels)
+    listed = _lists(tables, places.channel_partition, places.channel_slot, partitions)
+    ladder_into = starts["ladders"][places.ladder_partition] + places.ladder_slot
+    account_into = starts["accounts"][places.account_partition] + places.account_slot
+    arrays = ImageArrays(
+        channels=_channel_facts(tables, places, starts["channels"][places.channel_partition] + places.channel_slot),
+        ladders=_ladder_facts(channels, places, accounts, history, ladder_into),
+        accounts=_account_facts(accounts, tables.tariffs, places.tariff_of, now_s, alert_fen, account_into),
+        list_meter=listed[0],
+        list_register=listed[1],
+        list_channel=listed[2],
+        account_start=account_start,
+        account_channels=account_channels,
+        starts={name: start.tolist() for name, start in (*starts.items(), ("lists", listed[4]))},
+        lists=listed[3],
+        tariffs=places.tariffs,
+        histories=histories,
+    )
+    return Compiled(
+        places.point_partition,
+        places.account_partition,
+        places.account_slot,
+        places.channel_partition,
+        places.channel_slot,
+        places.ladder_account,
+        places.ladder_tariff,
+        places.ladder_partition,
+        places.ladder_slot,
+        arrays,
+    )
+
+
+@dataclass(slots=True)
+class _Places:
+    """Partition and slot of everything; `channel_ladder` is a row of the ladders."""
+
+    tariffs: tuple[str, ...]
+    tariff_of: Slots
+    channel_tariff: Slots
+    point_partition: npt.NDArray[np.int16]
+    channel_partition: npt.NDArray[np.int16]
+    channel_slot: Slots
+    account_partition: npt.NDArray[np.int16]
+    account_slot: Slots
+    ladder_partition: npt.NDArray[np.int16]
+    ladder_slot: Slots
+    ladder_account: Slots
+    ladder_tariff: Slots
+    channel_ladder: npt.NDArray[np.int64]
+
+
+def _places(tables: Tables, partitions: int, previous: Previous | None, faults: Faults) -> _Places:
+    """Slots of channels by reading order; of accounts and ladders by their first channel."""
+    channels, meters, accounts = tables.channels, tables.meters, tables.accounts
+    names, tariff_of = _tariff_names(tables.tariffs, previous)
+    channel_tariff = tariff_of[channels.tariff] if len(channels) else np.zeros(0, np.int32)
     point_partition = point_partitions(tables.points, meters, tables.concentrators, partitions, previous)
     account_partition = point_partition[accounts.point]
-    channel_tariff = tariff_of[channels.tariff] if len(channels) else np.zeros(0, np.int32)
-
     channel_partition = account_partition[channels.account]
+    known, counts = _no_slots(len(channels), partitions)
+    if previous is not None:
+        known, counts = previous.channel_slots(
+            channels, meters, tables.registers, accounts, names, channel_tariff, faults
+        )
     place = (
         channel_partition.astype(np.int64) << 44
         | meters.row_concentrator[channels.row].astype(np.int64) << 20
         | meters.row_position[channels.row]
     )
-    known, counts = _no_slots(len(channels), partitions)
-    if previous is not None:
-        known, counts = previous.channel_slots(
-            tables.channels, meters, registers, accounts, tariff_names, channel_tariff, faults
-        )
     channel_slot = _give_slots(channel_partition, known, counts, place)
+    order = channel_partition.astype(np.int64) << 32 | channel_slot
 
-    reading_order = channel_partition.astype(np.int64) << 32 | channel_slot
-    account_first = _first(channels.account, reading_order, len(accounts.lines))
-    unmetered = account_partition.astype(np.int64) << 32 | (1 << 31) | np.arange(len(accounts.lines)) % (1 << 31)
-    account_first = np.where(account_first == columns.BAD, unmetered, account_first)
-    known, counts = _no_slots(len(accounts.lines), partitions)
+    count = len(accounts.lines)
+    known, counts = _no_slots(count, partitions)
     if previous is not None:
         known, counts = previous.account_slots(accounts.ids, faults)
-    account_slot = _give_slots(account_partition, known, counts, account_first)
+    first = _first(channels.account, order, count)
+    unmetered = account_partition.astype(np.int64) << 32 | (1 << 31) | np.arange(count)  # behind all slots
+    account_slot = _give_slots(account_partition, known, counts, np.where(first == columns.BAD, unmetered, first))
 
-    ladder_key, channel_ladder = np.unique(
-        channels.account.astype(np.int64) << 20 | channel_tariff, return_inverse=True
-    )
-    ladder_account, ladder_tariff = (ladder_key >> 20).astype(np.int32), (ladder_key & 0xFFFFF).astype(np.int32)
+    key, ladder = np.unique(channels.account.astype(np.int64) << 20 | channel_tariff, return_inverse=True)
+    ladder_account, ladder_tariff = (key >> 20).astype(np.int32), (key & 0xFFFFF).astype(np.int32)
     ladder_partition = account_partition[ladder_account]
-    known, counts = _no_slots(len(ladder_key), partitions)
+    known, counts = _no_slots(len(key), partitions)
     if previous is not None:
-        known, counts = previous.ladder_slots(accounts.ids, ladder_account, ladder_tariff, tariff_names)
-    ladder_first = _first(channel_ladder, reading_order, len(ladder_key))
-    ladder_slot = _give_slots(ladder_partition, known, counts, ladder_first)
+        known, counts = previous.ladder_slots(accounts.ids, ladder_account, ladder_tariff, names)
+    ladder_slot = _give_slots(ladder_partition, known, counts, _first(ladder, order, len(key)))
+    return _Places(
+        names, tariff_of, channel_tariff, point_partition, channel_partition, channel_slot,
+        account_partition, account_slot, ladder_partition, ladder_slot, ladder_account, ladder_tariff, ladder,
+    )  # fmt: skip
 
-    faults.check()  # what has disappeared has left holes in the slots
-    histories, history = _histories(tables.attributes, len(accounts.lines))
-    starts = {
-        "channels": _starts(channel_partition, partitions),
-        "ladders": _starts(ladder_partition, partitions),
-        "accounts": _starts(account_partition, partitions),
-    }
-    into = starts["channels"][channel_partition] + channel_slot
+
+def _channel_facts(tables: Tables, places: _Places, into: Ints) -> npt.NDArray[np.void]:
+    channels, meters, registers = tables.channels, tables.meters, tables.registers
     facts = np.zeros(len(channels), CHANNEL_FACTS)
     bill = registers.bill[channels.register]
     _fill(
@@ -135,10 +192,10 @@ def compile_tables(
         opening_at_s=channels.opening_at_s,
         until_s=channels.until_s,
         power_max_w=meters.row_power_max_w[channels.row],
-        account=account_slot[channels.account],
-        ladder=ladder_slot[channel_ladder],
-        tariff=np.where(bill, channel_tariff, NONE),
-        next=np.where(channels.next == NONE, NONE, channel_slot[channels.next]),
+        account=places.account_slot[channels.account],
+        ladder=places.ladder_slot[places.channel_ladder],
+        tariff=np.where(bill, places.channel_tariff, NONE),
+        next=np.where(channels.next == NONE, NONE, places.channel_slot[channels.next]),
         closing_value=channels.closing_value,
         multiplier=meters.row_multiplier[channels.row],
         resolution=registers.resolution[channels.register],
@@ -147,34 +204,7 @@ def compile_tables(
         bill=bill,
         opening_quality=channels.opening_quality,
     )
-    account_start, account_channels = _by_account(
-        starts, account_partition, channels, account_slot, channel_partition, channel_slot
-    )
-    listed = _lists(tables, channel_partition, channel_slot, partitions)
-    arrays = ImageArrays(
-        channels=facts,
-        ladders=_ladder_facts(
-            channels, channel_ladder, ladder_account, ladder_tariff, accounts, account_slot, history,
-            starts["ladders"][ladder_partition] + ladder_slot,
-        ),
-        accounts=_account_facts(
-            accounts, tables.tariffs, tariff_of, now_s, alert_fen,
-            starts["accounts"][account_partition] + account_slot,
-        ),
-        list_meter=listed[0],
-        list_register=listed[1],
-        list_channel=listed[2],
-        account_start=account_start,
-        account_channels=account_channels,
-        starts={name: start.tolist() for name, start in (*starts.items(), ("lists", listed[4]))},
-        lists=listed[3],
-        tariffs=tariff_names,
-        histories=histories,
-    )  # fmt: skip
-    return Compiled(
-        point_partition, account_partition, account_slot, channel_partition, channel_slot,
-        ladder_account, ladder_tariff, ladder_partition, ladder_slot, arrays,
-    )  # fmt: skip
+    return facts
 
 
 def _fill(facts: npt.NDArray[np.void], into: Ints, **values: npt.NDArray[Any]) -> None:
@@ -255,17 +285,11 @@ def _histories(attributes: Attributes, accounts: int) -> tuple[tuple[tuple[Attri
 
 
 def _ladder_facts(
-    channels: Channels,
-    channel_ladder: npt.NDArray[Any],
-    ladder_account: Slots,
-    ladder_tariff: Slots,
-    accounts: Accounts,
-    account_slot: Slots,
-    history: Slots,
-    into: Ints,
+    channels: Channels, places: _Places, accounts: Accounts, history: Slots, into: Ints
 ) -> npt.NDArray[np.void]:
     """The energy so far goes to the ladder in which the account's first counted energy falls."""
-    opened = _first(channel_ladder, channels.opening_at_s.astype(np.int64), len(ladder_account))
+    ladder_account = places.ladder_account
+    opened = _first(places.channel_ladder, channels.opening_at_s.astype(np.int64), len(ladder_account))
     earliest = _first(ladder_account, opened, len(accounts.lines))
     takes = opened == earliest[ladder_account]
     facts = np.zeros(len(ladder_account), LADDER_FACTS)
@@ -273,8 +297,8 @@ def _ladder_facts(
         facts,
         into,
         opening_used=np.where(takes, accounts.cycle_energy_wh[ladder_account], 0),
-        account=account_slot[ladder_account],
-        tariff=ladder_tariff,
+        account=places.account_slot[ladder_account],
+        tariff=places.ladder_tariff,
         history=history[ladder_account],
         opening_at_s=opened,
     )
@@ -300,26 +324,18 @@ def _account_facts(
     return facts
 
 
-def _by_account(
-    starts: dict[str, Ints],
-    account_partition: npt.NDArray[np.int16],
-    channels: Channels,
-    account_slot: Slots,
-    channel_partition: npt.NDArray[np.int16],
-    channel_slot: Slots,
-) -> tuple[Ints, Slots]:
+def _by_account(starts: dict[str, Ints], places: _Places, channels: Channels) -> tuple[Ints, Slots]:
     """Channels of each account: per partition a list of starts (one more than accounts) and the slots."""
-    owner = starts["accounts"][channel_partition] + account_slot[channels.account]
-    slots = np.zeros(len(channels), np.int32)
-    into = starts["channels"][channel_partition] + channel_slot
+    owner = starts["accounts"][places.channel_partition] + places.account_slot[channels.account]
+    into = starts["channels"][places.channel_partition] + places.channel_slot
     by_slot = np.zeros(len(channels), np.int64)
     by_slot[into] = owner
     order = np.argsort(by_slot, kind="stable")
     at_slot = np.zeros(len(channels), np.int32)
-    at_slot[into] = channel_slot
+    at_slot[into] = places.channel_slot
     slots = at_slot[order]
-    ends = np.zeros(len(account_partition) + 1, np.int64)
-    np.cumsum(np.bincount(owner, minlength=len(account_partition)), out=ends[1:])
+    ends = np.zeros(len(places.account_partition) + 1, np.int64)
+    np.cumsum(np.bincount(owner, minlength=len(places.account_partition)), out=ends[1:])
     pieces = []
     low = starts["accounts"]
     for partition in range(len(low) - 1):

@@ -4,7 +4,7 @@ import json
 import sqlite3
 import struct
 from collections.abc import Iterable
-from datetime import datetime
+from datetime import date, datetime
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -32,7 +32,9 @@ CREATE TABLE posting (entry_id INTEGER, line INTEGER, account_name TEXT, amount_
 CREATE TABLE subledger (partition INTEGER, page INTEGER, entry_id INTEGER, body BLOB);
 CREATE TABLE archive_file (partition INTEGER, first_offset INTEGER, last_offset INTEGER, path TEXT);
 CREATE TABLE registry_version (digest TEXT, number INTEGER);
-CREATE TABLE order_ (id INTEGER, account TEXT, arm INTEGER, attempt INTEGER, key TEXT, amount_fen INTEGER, state TEXT);
+CREATE TABLE order_ (
+    id INTEGER, account TEXT, arm INTEGER, attempt INTEGER, key TEXT, amount_fen INTEGER, state TEXT
+);
 """
 LOG = """CREATE TABLE record (id INTEGER PRIMARY KEY, kind INTEGER, received_at_s INTEGER, source TEXT,
 stream TEXT, sequence INTEGER, detail TEXT, crc INTEGER, body BLOB)"""
@@ -44,7 +46,7 @@ def local_s(text: str) -> int:
 
 
 def day_number(text: str) -> int:
-    return (datetime.fromisoformat(text) - datetime(1970, 1, 1)).days
+    return date.fromisoformat(text).toordinal() - date(1970, 1, 1).toordinal()
 
 
 def tables(**more: list[dict[str, str]]) -> dict[str, list[dict[str, Any]]]:
@@ -52,7 +54,12 @@ def tables(**more: list[dict[str, str]]) -> dict[str, list[dict[str, Any]]]:
     start = "2026-07-01"
     found: dict[str, list[dict[str, Any]]] = {
         "points": [{"metering_point": "P", "commodity": "electricity", "timezone": ""}],
-        "accounts": [{"account": "A", "party": "x", "metering_point": "P", "from": start, "to": "", "partition": 0, "slot": 0}],
+        "accounts": [
+            {
+                "account": "A", "party": "x", "metering_point": "P", "from": start, "to": "", "partition": 0,
+                "slot": 0,
+            }
+        ],
         "meters": [
             {
                 "meter": "000000000001", "metering_point": "P", "concentrator": "c1", "position": "0", "from": start,
@@ -118,7 +125,8 @@ class Disk:
         kept = list(rows)
         total = sum(row[2] for row in kept)
         body = b"".join(
-            struct.pack("<qqiiiB3x", amount, wh, 0, -1, day_number(day), COMPONENT[name]) for name, day, amount, wh in kept
+            struct.pack("<qqiiiB3x", amount, wh, 0, -1, day_number(day), COMPONENT[name])
+            for name, day, amount, wh in kept
         )
         self.ledger.execute("INSERT INTO entry VALUES (?, 0, ?, ?)", (self.entries, kind, reference))
         self.ledger.execute("INSERT INTO subledger VALUES (0, 0, ?, ?)", (self.entries, body))
@@ -136,7 +144,9 @@ class Disk:
             pq.write_table(table, path / f"1-{archived}.parquet")
             self.ledger.execute("INSERT INTO archive_file VALUES (0, 1, ?, ?)", (archived, f"0/1-{archived}.parquet"))
         for offset, (kind, at_s, source, body) in enumerate(self.records[archived:], archived + 1):
-            self.log.execute("INSERT OR IGNORE INTO record VALUES (?,?,?,?,'',1,'',0,?)", (offset, kind, at_s, source, body))
+            self.log.execute(
+                "INSERT OR IGNORE INTO record VALUES (?,?,?,?,'',1,'',0,?)", (offset, kind, at_s, source, body)
+            )
         self.ledger.execute('INSERT INTO checkpoint (partition, "offset") VALUES (0, ?)', (len(self.records),))
 
 

@@ -35,7 +35,9 @@ def test_one_fen_is_named_with_its_day(disk: Any, summer: Any) -> None:
 
 
 def test_a_swapped_tier_is_named(disk: Any, summer: Any) -> None:
-    rows = [(c, d, -600, w) if (c, d) == ("tier_adder", "2026-07-20") else (c, d, a, w) for c, d, a, w in summer.days()]
+    rows = [
+        (c, d, -600, w) if (c, d) == ("tier_adder", "2026-07-20") else (c, d, a, w) for c, d, a, w in summer.days()
+    ]
     summer.write(disk, rows)
     assert found(audit(disk.root)) == [("A", "2026-07-20", "tier_adder", -100, -600)]
 

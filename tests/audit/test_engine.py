@@ -16,6 +16,7 @@ from config.settings import AutopaySettings, LedgerSettings, Paths, RatingSettin
 from config.tariff_files import tariff_texts
 from ingest.log_sqlite import SqliteLog
 from ingest.wire import decode_readings, encode_readings
+from ledger.effects import InboxRow
 from ledger.inbox import pending, submit
 from ledger.store import LedgerStore
 from rating.book import TariffBook
@@ -110,16 +111,17 @@ class House:
             if row.kind != "registry":
                 self.engine.apply_inbox(row)
                 continue
-            reader = RegistryReader(self.paths.registry, row.body["digest"])
-            image = reader.image
-            part = image.partitions[0]
-            pairs = set(zip(part.ladders["tariff"].tolist(), part.ladders["history"].tolist(), strict=True))
-            book = TariffBook.compile(
-                parse_tariffs(tariff_texts()), image.tariffs, image.histories, pairs, 2020, 2040
-            )
-            names = Names(lambda slot: reader.account_id(0, slot), lambda name: reader.find_account(name)[1])
-            self.engine.activate(row, part, book, names)
+            self._activate(row)
         self.checkpoint()
+
+    def _activate(self, row: InboxRow) -> None:
+        reader = RegistryReader(self.paths.registry, row.body["digest"])
+        image = reader.image
+        part = image.partitions[0]
+        pairs = set(zip(part.ladders["tariff"].tolist(), part.ladders["history"].tolist(), strict=True))
+        book = TariffBook.compile(parse_tariffs(tariff_texts()), image.tariffs, image.histories, pairs, 2020, 2040)
+        names = Names(lambda slot: reader.account_id(0, slot), lambda name: reader.find_account(name)[1])
+        self.engine.activate(row, part, book, names)
 
     def checkpoint(self) -> None:
         self.store.commit([self.engine.checkpoint(epoch=self.epoch, log_id=self.log.log_id)])
@@ -177,7 +179,7 @@ def month(house: House, seed: int, first: str, last: str, registers: dict[int, i
     house.checkpoint()
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(3))
 def test_the_engine_agrees_with_the_auditor_over_faults_and_changes(tmp_path: Path, seed: int) -> None:
     for name in ("v1", "v2", "data"):
         (tmp_path / name).mkdir()

@@ -47,6 +47,12 @@ def test_a_gap_is_asked_for_and_then_declared_lost():
     assert (sequences.due(999), sequences.open_gaps()) == ([], 0)
 
 
+def test_nobody_is_asked_who_cannot_hear():
+    sequences = sequences_with(1, 3)
+    assert [sequences.due(n, lambda shard: shard != "0") for n in range(60, 600, 60)] == [[]] * 9
+    assert [type(d) for d in sequences.due(600)] == [Resend]
+
+
 def test_what_comes_late_shrinks_the_gap_and_keeps_its_timer():
     sequences = sequences_with(1, 5)
     assert len(sequences.due(60)) == 1

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+import socket
 import subprocess
 import sys
 import threading
@@ -256,12 +258,71 @@ def test_back_pressure_bounds_the_queue(world, readings, until):
     home = world(log, mqtt={"queue_max": 10})
     shell, peer = home.shell(), home.peer()
     until(lambda: shell.connected and shell.stats.ticks == 1, "connection")
-    log.fail_next = 5
+    log.fail_next = 3
     for n in range(1, 61):
         peer.say(reads_topic(home.shard, "C1", "arrow", "a", n), encode_readings(readings(1)))
     assert shell.queue_depth <= 10
     until(lambda: peer.held() == 60, "all of them in the end", 15)
     assert [r.sequence for r in home.records()] == sorted(r.sequence for r in home.records())
+
+
+def test_a_stall_longer_than_the_keep_alive_gives_the_connection_up_and_loses_nothing(world, readings, until):
+    log = MemoryLog()
+    home = world(log, mqtt={"queue_max": 10, "keepalive_real_s": 2})
+    shell, peer = home.shell(), home.peer()
+    until(lambda: shell.connected and shell.stats.ticks == 1, "connection")
+    log.fail_next = 4  # 0.1 + 0.2 + 0.5 + 1 s
+    for n in range(1, 41):
+        peer.say(reads_topic(home.shard, "C1", "arrow", "a", n), encode_readings(readings(1)))
+    until(lambda: peer.held() == 40, "all of them in the end", 20)
+    assert shell.reconnects >= 2
+    assert {r.sequence for r in home.records()} == set(range(1, 41))
+
+
+class Mosquitto:
+    """The Debian package's broker, one port for both versions."""
+
+    def __init__(self, folder, program):
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port_5 = self.port_311 = probe.getsockname()[1]
+        config = folder / "mosquitto.conf"
+        config.write_text(f"listener {self.port_5} 127.0.0.1\nallow_anonymous true\nmax_queued_messages 0\n")
+        self.process = subprocess.Popen(
+            [program, "-c", str(config)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+
+    def accepts(self):
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", self.port_5)) == 0
+
+
+@pytest.mark.mosquitto
+@pytest.mark.parametrize("version", ["3.1.1", "5"])
+def test_mosquitto_serves_as_well(settings, clock, tmp_path, readings, until, version):
+    program = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin:/sbin")
+    if program is None:
+        assert not os.environ.get("CI"), "CI has Mosquitto"
+        pytest.skip("no Mosquitto on this machine")
+    broker = Mosquitto(tmp_path, program)
+    try:
+        until(broker.accepts, "Mosquitto")
+        home = World(broker, settings, clock, MemoryLog(), mqtt={"version": version})
+        first, peer = home.shell(), home.peer(version=version)
+        until(lambda: first.connected and first.stats.ticks == 1, "connection")
+        home.log.fail_next = 1000
+        for n in range(1, 31):
+            peer.say(reads_topic(home.shard, "C1", "arrow", "a", n), encode_readings(readings(1)))
+        until(lambda: first.state == "log_failed", "failure to be seen")
+        assert first.stop(5)
+        home.log.fail_next = 0
+        home.shell()
+        until(lambda: peer.held() == 30, "redelivery")
+        assert {r.sequence for r in home.records()} == set(range(1, 31))
+        home.close()
+    finally:
+        broker.process.terminate()
+        broker.process.wait(5)
 
 
 def test_a_fault_that_waiting_cannot_help_stops_the_worker(world, until):

@@ -47,7 +47,8 @@ def town(tmp_path: Path) -> Callable[..., Path]:
                 text = change
             else:
                 for old, new in change:
-                    assert text is not None and old in text, (file, old)
+                    assert old in (text or ""), (file, old)
+                    assert text is not None
                     text = text.replace(old, new)
             assert text is not None
             (folder / f"{file}.csv").write_text(text, encoding="utf-8")

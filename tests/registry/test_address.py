@@ -5,12 +5,19 @@ import hashlib
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from registry.address import (
-    TEXT_BIT, BadSerial, address, address_text, addresses, partition_of, route_unknown, route_unknown_many,
-)  # fmt: skip
+    TEXT_BIT,
+    BadSerial,
+    address,
+    address_text,
+    addresses,
+    partition_of,
+    route_unknown,
+    route_unknown_many,
+)
 
 SERIALS = st.text("abzAZ019._-", min_size=1, max_size=32) | st.from_regex(r"[0-9]{12}", fullmatch=True)
 
@@ -39,6 +46,7 @@ def test_eleven_or_thirteen_digits_are_text() -> None:
     assert address("4401000000012") >= TEXT_BIT
 
 
+@settings(deadline=None)
 @given(st.lists(SERIALS, max_size=20))
 def test_a_column_is_as_one_by_one(serials: list[str]) -> None:
     assert addresses(pa.array(serials, pa.string())).tolist() == [address(serial) for serial in serials]
@@ -49,6 +57,7 @@ def test_decimal_addresses_read_back() -> None:
     assert address_text(address("WX")).startswith("#")
 
 
+@settings(deadline=None)
 @given(st.integers(0, 2**64 - 1), st.integers(1, 1024))
 def test_unknown_addresses_have_one_home(number: int, partitions: int) -> None:
     home = route_unknown(number, partitions)

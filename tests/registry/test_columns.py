@@ -6,7 +6,7 @@ from zoneinfo import ZoneInfo
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from config.units import NotExact, scaled
@@ -15,6 +15,7 @@ from registry import columns
 SHANGHAI = ZoneInfo("Asia/Shanghai")
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.decimals(-(10**12) + 1, 10**12 - 1, allow_nan=False, places=6) | st.integers(-99, 99), max_size=20)
 )
@@ -56,6 +57,7 @@ def test_instants(text: str, zone: ZoneInfo, expected: int | None) -> None:
     assert columns.instant_s(text, zone) == expected
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, 5), max_size=30), st.lists(st.integers(0, 5), max_size=30))
 def test_joined_is_every_pair_with_equal_keys(left: list[int], right: list[int]) -> None:
     rows = columns.joined(np.array(left, np.int64), *columns.grouped(np.array(right, np.int64), 6))
@@ -63,6 +65,7 @@ def test_joined_is_every_pair_with_equal_keys(left: list[int], right: list[int])
     assert list(zip(rows[0].tolist(), rows[1].tolist(), strict=True)) == expected
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 20), st.integers(1, 5)), max_size=12))
 def test_overlapping_finds_an_overlap_when_there_is_one(spans: list[tuple[int, int, int]]) -> None:
     key = np.array([s[0] for s in spans], np.int64)
@@ -72,6 +75,7 @@ def test_overlapping_finds_an_overlap_when_there_is_one(spans: list[tuple[int, i
     assert columns.overlapping(key, low, high).any() == met
 
 
+@settings(deadline=None)
 @given(st.lists(st.text("ab", max_size=3), max_size=12))
 def test_repeated_marks_all_but_the_first(texts: list[str]) -> None:
     expected = [text in texts[:row] for row, text in enumerate(texts)]

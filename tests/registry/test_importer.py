@@ -106,12 +106,12 @@ def test_a_move_a_tariff_change_and_a_vacancy(town: Any, staging: Any, root: Pat
 
 def test_a_change_out_closes_one_register_and_opens_the_other(town: Any, staging: Any, root: Path) -> None:
     """Old final 5,430.0, new initial 0.0 (the facts' own example)."""
+    out = "2026-05-10T10:30:00+08:00"
     folder = town(
         meters=[
             (
                 "440100000001,p1,c1,1,2026-01-01,,",
-                "440100000009,p1,c1,1,2026-05-10T10:30:00+08:00,,6,1,13200\n"
-                "440100000001,p1,c1,1,2026-01-01,2026-05-10T10:30:00+08:00,",
+                f"440100000009,p1,c1,1,{out},,6,1,13200\n440100000001,p1,c1,1,2026-01-01,{out},",
             )
         ],
         registers=[("WX-77.a,", "440100000009,1.8.0,bill,0.1,kWh\nWX-77.a,")],
@@ -133,13 +133,11 @@ def test_a_change_out_closes_one_register_and_opens_the_other(town: Any, staging
 
 
 def test_mandates_set_the_trigger(town: Any, staging: Any, root: Path) -> None:
-    tail = "7,100.00,,,,,,,,,2026-01-01,"
     rows = (
-        f"m1,li,a2,gw,tok,1,15.00,100.00,,,,,,,07:00,22:00,2026-01-01,\n"
-        f"m2,ann,a2,gw,tok,2,,,200.00,50.00,,,,86401,,,2026-01-01,\n"
-        f"m3,ann,a2,gw,tok,3,90.00,10,,,,,,,,,2026-01-01,2026-05-01\n"
+        "m1,li,a2,gw,tok,1,15.00,100.00,,,,,,,07:00,22:00,2026-01-01,\n"
+        "m2,ann,a2,gw,tok,2,,,200.00,50.00,,,,86401,,,2026-01-01,\n"
+        "m3,ann,a2,gw,tok,3,90.00,10,,,,,,,,,2026-01-01,2026-05-01\n"
     )
-    assert tail
     staged = staging(town(mandates=MANDATES + rows))
     reader = RegistryReader(root, staged.digest)
     partition, slot = reader.find_account("a2")

@@ -1,0 +1,224 @@
+"""I/O: the HTTP interface of the daemon, on loopback: health, metrics, webhooks, and the commands of the CLI.
+
+Commands need the token of endpoint.json; webhooks are authentic by the gateway's signature; health and metrics
+tell nothing about people. A command answers 200 with its outcome once it is applied, 202 with its inbox id when
+that took longer than was waited: it is durable then and will be applied. Errors are
+`{"error": ..., "what_to_do": ...}`.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from typing import Annotated, Any, Final
+
+import structlog
+from fastapi import Depends, FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, Response
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.exceptions import HTTPException
+
+from ledger.inbox import AMOUNT_MAX_FEN
+from ledger.port import KeyConflict, LedgerFailed
+from meterd.guard import Guard
+from meterd.operations import Done, Operations, Rejected
+from meterd.port import DaemonPort
+
+PROMETHEUS: Final = "text/plain; version=0.0.4; charset=utf-8"
+_log = structlog.get_logger("http")
+
+Id = Annotated[str, Field(min_length=1, max_length=80, pattern=r"^[A-Za-z0-9._:-]+$")]
+Why = Annotated[str, Field(min_length=1, max_length=500)]
+AmountFen = Annotated[int, Field(gt=0, le=AMOUNT_MAX_FEN)]
+
+
+class Command(BaseModel):
+    """Strict: unknown fields are refused, and text is no number. `wait_s`: how long to wait for the outcome."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    wait_s: Annotated[float, Field(ge=0)] | None = None
+
+
+class TopUp(Command):
+    account: Id
+    amount_fen: AmountFen
+    reference: Id
+    gateway: Id = "counter"
+
+
+class Reversal(Command):
+    account: Id
+    amount_fen: AmountFen
+    reference: Id
+    of: Annotated[str, Field(min_length=1, max_length=120)]
+
+
+class Activation(Command):
+    digest: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+class Rebaseline(Command):
+    """`value` in thousandths of the register's unit."""
+
+    meter: Annotated[str, Field(min_length=1, max_length=32)]
+    register_name: Annotated[str, Field(min_length=1, max_length=12, alias="register")]
+    value: Annotated[int, Field(ge=0, lt=2**62)]
+    at_s: Annotated[int, Field(gt=0, lt=2**32)]
+    why: Why
+
+
+class Release(Command):
+    pass
+
+
+class Discard(Command):
+    why: Why
+
+
+class Hold(Command):
+    value: bool
+    reason: Why
+
+
+class Reconcile(Command):
+    gateway: Id
+
+
+def create_app(daemon: DaemonPort) -> FastAPI:
+    """The ASGI application; the caller serves it on a loopback address."""
+    app = FastAPI(title="meterd", docs_url=None, redoc_url=None, openapi_url=None)
+    app.add_middleware(Guard, body_max=daemon.settings.http.body_max)
+    _errors(app)
+    _watching(app, daemon)
+    _commands(app, daemon)
+    return app
+
+
+def _problem(status: int, error: str, what_to_do: str, **more: Any) -> JSONResponse:
+    return JSONResponse({"error": error, "what_to_do": what_to_do, **more}, status)
+
+
+def _errors(app: FastAPI) -> None:
+    @app.exception_handler(Rejected)
+    async def rejected(_request: Request, why: Rejected) -> Response:
+        return _problem(why.status, why.error, why.what_to_do)
+
+    @app.exception_handler(KeyConflict)
+    async def conflict(_request: Request, why: KeyConflict) -> Response:
+        return _problem(409, str(why), "Use the same contents again, or a new reference")
+
+    @app.exception_handler(LedgerFailed)
+    async def failed(_request: Request, why: LedgerFailed) -> Response:
+        todo = "Send the same again" if why.retriable else "Look at the account before you send the same again"
+        return _problem(503, str(why), todo)
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(_request: Request, why: RequestValidationError) -> Response:
+        faults = [f"{'.'.join(map(str, fault['loc'][1:])) or 'body'}: {fault['msg']}" for fault in why.errors()]
+        return _problem(422, "; ".join(faults), "Correct these fields")
+
+    @app.exception_handler(HTTPException)
+    async def http(_request: Request, why: HTTPException) -> Response:
+        return _problem(why.status_code, str(why.detail), "docs/operating.md lists what there is")
+
+    @app.exception_handler(Exception)
+    async def defect(request: Request, _why: Exception) -> Response:
+        _log.error("a request failed by our own defect", path=request.url.path)  # the server logs the traceback
+        return _problem(500, "a defect in meterd", "Look at the daemon's log, and report the traceback")
+
+
+def _watching(app: FastAPI, daemon: DaemonPort) -> None:
+    """What needs no token."""
+
+    @app.get("/healthz")
+    def healthz() -> Response:
+        health = daemon.health()
+        return JSONResponse(health, 200 if health["ok"] else 503)
+
+    @app.get("/readyz")
+    def readyz() -> Response:
+        health = daemon.health()
+        return JSONResponse(health, 200 if health["ready"] else 503)
+
+    @app.get("/metrics")
+    def metrics() -> Response:
+        return Response(daemon.metrics(), media_type=PROMETHEUS)
+
+    @app.post("/webhooks/{gateway}")
+    async def webhook(gateway: str, request: Request) -> Response:
+        from starlette.concurrency import run_in_threadpool
+
+        body = await request.body()  # the guard has read it, within its limit
+        status = await run_in_threadpool(daemon.webhook, gateway, dict(request.headers), body)
+        if status < 400:
+            return JSONResponse({}, status)
+        return _problem(status, "not taken", "Check the gateway's name and secret" if status != 503 else "Come again")
+
+
+def _bearer(daemon: DaemonPort) -> Callable[[Request], None]:
+    def check(request: Request) -> None:
+        given = request.headers.get("authorization", "").encode()
+        if not daemon.token or not secrets.compare_digest(given, f"Bearer {daemon.token}".encode()):
+            raise Rejected(401, "no or wrong token", "Use the token of endpoint.json in the data directory")
+
+    return check
+
+
+def _commands(app: FastAPI, daemon: DaemonPort) -> None:
+    """What needs the token of endpoint.json."""
+    run = Operations(daemon)
+    guarded: Any = {"dependencies": [Depends(_bearer(daemon))]}
+
+    def wait_s(command: Command) -> float:
+        longest = daemon.settings.http.deadline_real_s
+        return longest if command.wait_s is None else min(command.wait_s, longest)
+
+    @app.post("/v1/topups", **guarded)
+    def topup(asked: TopUp) -> Response:
+        return _told(run.topup(asked.account, asked.amount_fen, asked.reference, asked.gateway, wait_s(asked)))
+
+    @app.post("/v1/reversals", **guarded)
+    def reverse(asked: Reversal) -> Response:
+        return _told(run.reverse(asked.account, asked.amount_fen, asked.reference, asked.of, wait_s(asked)))
+
+    @app.post("/v1/registry", **guarded)
+    def activate(asked: Activation) -> Response:
+        return _told(run.activate(asked.digest, wait_s(asked)))
+
+    @app.post("/v1/rebaselines", **guarded)
+    def rebaseline(asked: Rebaseline) -> Response:
+        return _told(
+            run.rebaseline(asked.meter, asked.register_name, asked.value, asked.at_s, asked.why, wait_s(asked))
+        )
+
+    @app.post("/v1/exceptions/{exception_id}/release", **guarded)
+    def release(exception_id: int, asked: Release) -> Response:
+        return _told(run.release(exception_id, wait_s(asked)))
+
+    @app.post("/v1/exceptions/{exception_id}/discard", **guarded)
+    def discard(exception_id: int, asked: Discard) -> Response:
+        run.discard(exception_id, asked.why)
+        return JSONResponse({"exception": exception_id, "state": "discarded"})
+
+    @app.post("/v1/autopay/hold", **guarded)
+    def hold(asked: Hold) -> Response:
+        against = daemon.hold(asked.value, asked.reason)
+        if against:
+            todo = "Reconcile first: `meterd autopay reconcile GATEWAY`"
+            return _problem(409, "; ".join(against), todo)
+        return JSONResponse({"hold": asked.value, "reason": asked.reason})
+
+    @app.post("/v1/autopay/reconcile", **guarded)
+    def reconcile(asked: Reconcile) -> Response:
+        if asked.gateway not in daemon.settings.gateways:
+            raise Rejected(404, f"no gateway {asked.gateway}", "Name one of the settings' [gateways]")
+        return JSONResponse(daemon.reconcile(asked.gateway))
+
+
+def _told(done: Done) -> Response:
+    applied = done.outcome is not None
+    return JSONResponse(
+        {"inbox_id": done.inbox_id, "applied": applied, "outcome": done.outcome}, 200 if applied else 202
+    )

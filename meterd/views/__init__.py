@@ -1,0 +1,1 @@
+"""What the commands show: pure builders and renderings, from rows and columns to text."""

@@ -1,0 +1,341 @@
+"""I/O: a whole system as real processes on this machine: daemon, payment gateway, fleet; then checker and audit.
+
+The demo, the crash tests and the storms stand on it. Everything lives in one folder; ports are free ones of
+127.0.0.1, chosen once, so that a daemon that is killed comes back where its fleet looks for it. Business time is
+scaled: every process is given the same origin, start and factor.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from simulators.fleet import instant_of, prepare
+
+DAY_S: Final = 86_400
+_POLL_REAL_S: Final = 0.05
+
+
+class RigFailed(Exception):
+    """A part did not come up, or did not end as it should; the message says which and where its log is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Story:
+    """What is simulated."""
+
+    meters: int = 2000
+    days: int = 30
+    seed: int = 7
+    start: str = "2026-07-01T00:00:00+08:00"
+    faults: str = "none"
+    gateway_faults: str = ""
+    interval_s: int = 900
+    factor: float = 60_000.0  # business seconds in a real one
+    partitions: int = 16
+    lead_real_s: float = 8.0  # business time stands still for so long, while the parts come up
+    settings: Mapping[str, Mapping[str, object]] = field(default_factory=dict)  # section -> key -> value, on top
+
+
+def free_ports(count: int) -> list[int]:
+    """That many neighbouring free ports (the embedded broker's second listener is the next one)."""
+    for _ in range(200):
+        with contextlib.ExitStack() as stack:
+            probe = stack.enter_context(socket.socket())
+            probe.bind(("127.0.0.1", 0))
+            first = int(probe.getsockname()[1])
+            try:
+                for offset in range(1, count):
+                    stack.enter_context(socket.socket()).bind(("127.0.0.1", first + offset))
+            except (OSError, OverflowError):
+                continue
+            return list(range(first, first + count))
+    raise RigFailed("no neighbouring free ports")
+
+
+class Rig:
+    """Prepare once; start, kill and restart parts; wait for quiet; check and audit."""
+
+    def __init__(self, folder: Path, story: Story) -> None:
+        self.folder, self.story = folder, story
+        self.config = folder / "meterd.toml"
+        self.data = folder / "data"
+        self.book = folder / "gateway-book.db"
+        self.truth = folder / "truth.db"
+        self.outbox = folder / "outbox.db"
+        self.registry = folder / "registry"
+        self.start_s = instant_of(story.start)
+        self.origin_unix = 0.0
+        self.daemon: subprocess.Popen[bytes] | None = None
+        self.gateway: subprocess.Popen[bytes] | None = None
+        self.fleet: subprocess.Popen[bytes] | None = None
+        self.fleet_lines: list[dict[str, Any]] = []
+        self._mqtt, _, self._http, self._pay = free_ports(4)
+        self._secret = secrets.token_hex(16)
+
+    # -- preparation -----------------------------------------------------------------------------------------
+    def prepare(self) -> None:
+        """Registry, settings and the first import; business time begins `lead_real_s` from now."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        source = self.folder / "city"
+        story = self.story
+        self.meterd(
+            "registry", "generate", str(source), "--meters", str(story.meters), "--seed", str(story.seed),
+            "--start", story.start[:10],
+        )  # fmt: skip
+        prepare(
+            source,
+            self.registry,
+            seed=story.seed,
+            start_s=self.start_s,
+            days=story.days,
+            interval_s=story.interval_s,
+            faults=story.faults,
+        )
+        (self.folder / "gateway.secret").write_text(self._secret)
+        self.origin_unix = time.time() + story.lead_real_s  # noqa: TID251 - what all the scaled clocks are set by
+        self.config.write_text(self._settings())
+        self.meterd("registry", "import", str(self.registry), "--config", str(self.config))
+
+    def _settings(self) -> str:
+        story, factor = self.story, self.story.factor
+
+        def real_s(seconds: float) -> int:
+            return max(1, int(seconds * factor))
+
+        sections: dict[str, dict[str, object]] = {
+            "": {"data_dir": str(self.data), "partitions": story.partitions},
+            "clock": {
+                "kind": "scaled", "origin_unix": self.origin_unix, "start_s": self.start_s, "factor": factor,
+            },
+            "mqtt": {"port": self._mqtt},
+            "http": {"port": self._http},
+            "ingest": {"tick_interval_s": real_s(0.06), "resend_after_s": real_s(1.0), "resend_times": 20},
+            "archive": {"age_max_s": real_s(3.0)},
+            "autopay": {"person_after_s": 90 * DAY_S},
+            "notices": {"file": "notices.jsonl"},
+            "gateways.simulated": {
+                "url": f"http://127.0.0.1:{self._pay}", "secret": self._secret, "deadline_real_s": 1.0,
+                "key_lifetime_s": 90 * DAY_S, "settlement_horizon_s": real_s(1.0),
+            },
+        }  # fmt: skip
+        for name, values in story.settings.items():
+            sections.setdefault(name, {}).update(values)
+        lines = []
+        for name, values in sections.items():
+            lines += [f"[{name}]"] if name else []
+            lines += [f"{key} = {json.dumps(value)}" for key, value in values.items()]
+        return "\n".join(lines) + "\n"
+
+    # -- parts -----------------------------------------------------------------------------------------------
+    def start_gateway(self) -> None:
+        """The payment gateway with its own book; the same book after a restart."""
+        arguments = [
+            "-m", "simulators.gateway", "--port", str(self._pay), "--book", str(self.book),
+            "--secret-file", str(self.folder / "gateway.secret"), "--seed", str(self.story.seed),
+            "--webhook", f"http://127.0.0.1:{self._http}/webhooks/simulated", "--hang-real-s", "1.5",
+            "--slow-real-s", "0.2", "--late-real-s", "0.5", "--key-lifetime-s", str(90 * DAY_S),
+            "--clock", self.clock,
+        ]  # fmt: skip
+        if self.story.gateway_faults:
+            arguments += ["--faults", self.story.gateway_faults]
+        self.gateway = self._start("gateway", arguments)
+        self._await(lambda: _listens(self._pay), 20, "gateway")
+
+    def start_daemon(self, *, kill_at: str = "", wait: bool = True) -> None:
+        """The daemon; `kill_at` names a step (config.steps) at which it kills itself."""
+        environment = {"METERD_KILL_AT": kill_at} if kill_at else {}
+        self.daemon = self._start("daemon", ["-m", "meterd.cli", "run", "--config", str(self.config)], environment)
+        if wait:
+            daemon = self.daemon
+            self._await(lambda: self.endpoint() is not None or daemon.poll() is not None, 90, "daemon")
+            if daemon.poll() is not None and not kill_at:
+                raise RigFailed(f"the daemon ended with {daemon.returncode}: see {self.folder / 'daemon.log'}")
+
+    def start_fleet(self) -> None:
+        """The fleet; its progress lines gather in `fleet_lines`, change-outs are imported as they come."""
+        story = self.story
+        self.fleet = self._start(
+            "fleet",
+            [
+                "-m", "simulators.fleet", "--registry", str(self.registry), "--port", str(self._mqtt),
+                "--mqtt-version", "5", "--truth", str(self.truth), "--outbox", str(self.outbox),
+                "--seed", str(story.seed), "--from", story.start, "--days", str(story.days),
+                "--interval", str(story.interval_s), "--faults", story.faults, "--clock", self.clock,
+                "--changeouts", str(self.folder / "changed"), "--resend-after", "3", "--deadline", "180",
+                "--report", str(self.folder / "fleet.json"),
+            ],
+            pipe=True,
+        )  # fmt: skip
+        fleet = self.fleet
+        threading.Thread(target=self._follow, args=(fleet,), daemon=True).start()
+
+    def _follow(self, fleet: subprocess.Popen[bytes]) -> None:
+        assert fleet.stdout is not None
+        for text in fleet.stdout:
+            with contextlib.suppress(ValueError):
+                line = json.loads(text)
+                self.fleet_lines.append(line)
+                if line.get("event") == "changeout":
+                    self.meterd("registry", "import", line["directory"], "--config", str(self.config), check=False)
+
+    @property
+    def clock(self) -> str:
+        return f"{self.origin_unix!r},{self.start_s},{self.story.factor}"
+
+    def endpoint(self) -> dict[str, Any] | None:
+        """endpoint.json of the daemon that runs now."""
+        try:
+            found: dict[str, Any] = json.loads((self.data / "endpoint.json").read_text())
+        except (OSError, ValueError):
+            return None
+        return found if self.daemon is not None and found["pid"] == self.daemon.pid else None
+
+    # -- ends ------------------------------------------------------------------------------------------------
+    def wait_dead(self, deadline_real_s: float) -> int:
+        """Until the daemon has ended by itself; its return code."""
+        assert self.daemon is not None
+        try:
+            return self.daemon.wait(deadline_real_s)
+        except subprocess.TimeoutExpired:
+            raise RigFailed(f"the daemon did not end in {deadline_real_s} s") from None
+
+    def wait_fleet(self, deadline_real_s: float) -> int:
+        """Until everything is sent and held."""
+        assert self.fleet is not None
+        try:
+            return self.fleet.wait(deadline_real_s)
+        except subprocess.TimeoutExpired:
+            raise RigFailed(f"the fleet was not quiet after {deadline_real_s} s") from None
+
+    def wait_quiet(self, deadline_real_s: float) -> dict[str, Any]:
+        """Until the log is rated and every outbox is empty (simulators.quiet); what is left otherwise."""
+        from simulators.quiet import quiet_of
+
+        until = time.monotonic() + deadline_real_s
+        state = quiet_of(self.data)
+        while not state["quiet"] and time.monotonic() < until:
+            time.sleep(0.2)
+            state = quiet_of(self.data)
+        return state
+
+    def kill_daemon(self) -> None:
+        """SIGKILL, without a word."""
+        assert self.daemon is not None
+        self.daemon.kill()
+        self.daemon.wait(10)
+
+    def stop_daemon(self, deadline_real_s: float = 40.0) -> int:
+        assert self.daemon is not None
+        self.daemon.send_signal(signal.SIGTERM)
+        return self.daemon.wait(deadline_real_s)
+
+    def stop(self) -> None:
+        """End whatever still runs."""
+        for process in (self.fleet, self.daemon, self.gateway):
+            if process is not None and process.poll() is None:
+                process.terminate()
+                try:
+                    process.wait(15)
+                except subprocess.TimeoutExpired:
+                    process.kill()
+                    process.wait(5)
+
+    def __enter__(self) -> Rig:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    # -- verdicts --------------------------------------------------------------------------------------------
+    def check(self) -> dict[str, Any]:
+        """The separate checker's result: bills and credits against the truth books."""
+        done = self._run(
+            "-m", "simulators.checker", "--truth", str(self.truth), "--data-dir", str(self.data),
+            "--gateway-book", str(self.book), "--outbox", str(self.outbox), "--json",
+        )  # fmt: skip
+        return _json(done, "checker")
+
+    def audit(self) -> dict[str, Any]:
+        """The auditor's report."""
+        done = self.meterd(
+            "audit", "--config", str(self.config), "--gateway-book", str(self.book), "--jobs", "2", "--json",
+            check=False,
+        )  # fmt: skip
+        return _json(done, "audit")
+
+    def meterd(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[bytes]:
+        """A command of the CLI, to its end."""
+        done = self._run("-m", "meterd.cli", *arguments)
+        if check and done.returncode != 0:
+            raise RigFailed(
+                f"meterd {' '.join(arguments)} ended with {done.returncode}: {done.stderr.decode()[-2000:]}"
+            )
+        return done
+
+    # -- helpers ---------------------------------------------------------------------------------------------
+    def _run(self, *arguments: str) -> subprocess.CompletedProcess[bytes]:
+        return subprocess.run(
+            [sys.executable, *arguments], capture_output=True, check=False, timeout=300, env=_environment({})
+        )
+
+    def _start(
+        self, name: str, arguments: list[str], environment: Mapping[str, str] | None = None, *, pipe: bool = False
+    ) -> subprocess.Popen[bytes]:
+        with (self.folder / f"{name}.log").open("ab") as log:
+            return subprocess.Popen(
+                [sys.executable, *arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE if pipe else log,
+                stderr=log,
+                env=_environment(environment or {}),
+            )
+
+    def _await(self, ready: Any, deadline_real_s: float, what: str) -> None:
+        until = time.monotonic() + deadline_real_s
+        while not ready():
+            if time.monotonic() > until:
+                raise RigFailed(f"the {what} is not up after {deadline_real_s} s: see {self.folder / what}.log")
+            time.sleep(_POLL_REAL_S)
+
+
+def _environment(more: Mapping[str, str]) -> dict[str, str]:
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("METERD_")}
+    return {**clean, **more}
+
+
+def _json(done: subprocess.CompletedProcess[bytes], what: str) -> dict[str, Any]:
+    try:
+        found: dict[str, Any] = json.loads(done.stdout)
+    except ValueError:
+        raise RigFailed(f"{what} ended with {done.returncode}: {done.stderr.decode()[-2000:]}") from None
+    return found
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.settimeout(0.2)
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+@contextlib.contextmanager
+def running(folder: Path, story: Story) -> Iterator[Rig]:
+    """A rig with everything up; ended on the way out."""
+    with Rig(folder, story) as rig:
+        rig.prepare()
+        rig.start_gateway()
+        rig.start_daemon()
+        rig.start_fleet()
+        yield rig

@@ -1,0 +1,82 @@
+"""`meterd registry ...` as an operator calls it."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+from typer.testing import CliRunner, Result
+
+from meterd.commands import registry as commands
+from registry.staged import staged_digest
+
+
+@pytest.fixture
+def call() -> Any:
+    app = typer.Typer()
+    app.command("generate")(commands.generate)
+    app.command("check")(commands.check)
+    app.command("import")(commands.import_directory)
+
+    def run(*words: Any) -> Result:
+        return CliRunner().invoke(app, [str(word) for word in words])
+
+    return run
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    file = tmp_path / "meterd.toml"
+    file.write_text(f'data_dir = "{tmp_path / "data"}"\npartitions = 4\n')
+    return file
+
+
+def test_a_generated_city_is_checked_and_imported(call: Any, config: Path, tmp_path: Path) -> None:
+    city = tmp_path / "city"
+    assert call("generate", "--meters", 50, "--seed", 3, city).exit_code == 0
+    assert call("check", city).exit_code == 0
+    done = call("import", city, "--config", config, "--json")
+    assert done.exit_code == 0, done.output
+    answer = json.loads(done.stdout)
+    assert (answer["meters"], answer["channels"], answer["activated"]) == (50, 50, False)
+    assert staged_digest(tmp_path / "data" / "registry") == answer["digest"]
+    again = json.loads(call("import", city, "--config", config, "--json").stdout)
+    assert again == answer
+
+
+def test_faults_are_listed_and_nothing_is_staged(call: Any, config: Path, town: Any, tmp_path: Path) -> None:
+    folder = town(accounts=[("a1,li", "a1,nobody")], tariffs=None)
+    done = call("import", folder, "--config", config, "--json")
+    assert done.exit_code == 1
+    told = json.loads(done.stdout)
+    assert [(fault["file"], fault["line"]) for fault in told] == [("accounts.csv", 2), ("tariffs.csv", 0)]
+    assert staged_digest(tmp_path / "data" / "registry") is None
+    assert "2 faults: nothing was imported" in done.stderr
+    assert call("check", folder).exit_code == 1
+
+
+def test_tariffs_that_nobody_ships_are_faults(call: Any, town: Any) -> None:
+    done = call("check", town())
+    assert done.exit_code == 1
+    assert "guangzhou-residential" in done.stdout
+
+
+def test_a_running_daemon_is_asked_to_activate(
+    call: Any, config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    class Client:
+        @staticmethod
+        def activate(settings: Any, digest: str) -> bool:
+            asked.append(digest)
+            return True
+
+    monkeypatch.setattr(commands, "import_module", lambda name: Client)
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "endpoint.json").write_text("{}")
+    call("generate", "--meters", 5, tmp_path / "city")
+    answer = json.loads(call("import", tmp_path / "city", "--config", config, "--json").stdout)
+    assert answer["activated"] is True
+    assert asked == [answer["digest"]]
