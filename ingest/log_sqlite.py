@@ -26,6 +26,7 @@ from rating.readings import LogFailed, Record, RecordKind, StoredRecord
 _SHIFT: Final = 48
 _OFFSETS: Final = (1 << _SHIFT) - 1
 _FORMAT: Final = "1"
+_PRUNE_STEP: Final = 256  # records deleted in one transaction
 _CHUNKS: Final = (128, 16, 4, 1)
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -73,7 +74,13 @@ class SqliteLog:
         connection = sqlite3.connect(
             self._path, timeout=self._busy_timeout_real_s, isolation_level=None, check_same_thread=False
         )
-        for pragma in ("journal_mode=WAL", "synchronous=FULL", "wal_autocheckpoint=4000", "cache_size=-16000"):
+        for pragma in (
+            "journal_mode=WAL",
+            "synchronous=FULL",
+            "wal_autocheckpoint=4000",
+            "secure_delete=OFF",
+            "cache_size=-16000",
+        ):
             connection.execute(f"PRAGMA {pragma}").fetchall()
         return connection
 
@@ -191,14 +198,14 @@ class SqliteLog:
         return (first & _OFFSETS if first is not None else last + 1 if last else 0), last
 
     def prune(self, partition: int, below_offset: int) -> None:
+        first, last = self.bounds(partition)
+        below_offset = min(below_offset, last + 1)
         low = partition << _SHIFT
-        with self._writing:
-            last = self._last.get(partition, 0)
-            with self._transaction() as connection:
+        while first < below_offset:  # in steps, so that appends need not wait for long
+            first = min(first + _PRUNE_STEP, below_offset)
+            with self._writing, self._transaction() as connection:
                 connection.execute("INSERT OR REPLACE INTO high VALUES (?, ?)", (partition, last))
-                connection.execute(
-                    "DELETE FROM record WHERE id > ? AND id < ?", (low, low | min(below_offset, last + 1))
-                )
+                connection.execute("DELETE FROM record WHERE id > ? AND id < ?", (low, low | first))
 
     def marks(self) -> list[Mark]:
         with self._writing:

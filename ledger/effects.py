@@ -178,13 +178,14 @@ class PartitionCheckpoint:
 
 @dataclass(frozen=True, slots=True)
 class InboxRow:
-    """A command for the engine, as stored."""
+    """A command for the engine, as stored; applying it moves the engine's now on to `created_at_s`."""
 
     id: int
     partition: int | None
     kind: str
     key: str
     body: dict[str, Any]
+    created_at_s: int = 0
 
 
 @dataclass(slots=True)

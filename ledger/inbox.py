@@ -44,14 +44,14 @@ def pending(connection: Connection, partition: int, limit: int) -> list[InboxRow
     """Rows that this partition has not applied, lowest id first."""
     applied = exists().where(inbox_applied.c.inbox_id == inbox.c.id, inbox_applied.c.partition == partition)
     rows = connection.execute(
-        select(inbox.c.id, inbox.c.partition, inbox.c.kind, inbox.c.key, inbox.c.body)
+        select(inbox.c.id, inbox.c.partition, inbox.c.kind, inbox.c.key, inbox.c.body, inbox.c.created_at_s)
         .where(literal_column("inbox.settled") == literal_column("0"))  # literal: the partial index needs it
         .where(or_(inbox.c.partition == partition, inbox.c.partition.is_(None)))
         .where(~applied)
         .order_by(inbox.c.id)
         .limit(limit)
     )
-    return [InboxRow(row.id, row.partition, row.kind, row.key, json.loads(row.body)) for row in rows]
+    return [InboxRow(r.id, r.partition, r.kind, r.key, json.loads(r.body), r.created_at_s) for r in rows]
 
 
 def stamp(connection: Connection, applied: list[Applied], *, partition: int, partitions: int, now_s: int) -> int:

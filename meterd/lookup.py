@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
-import numpy as np
 import pyarrow.parquet as pq
 from sqlalchemy import Connection
 from sqlalchemy.exc import DatabaseError
@@ -128,8 +127,3 @@ def opened(config: Path | None) -> Iterator[View]:
     except (Damaged, DatabaseError) as error:
         what = error.orig if isinstance(error, DatabaseError) else error
         raise Stop(Exit.REFUSED, f"{paths.ledger} cannot be read: {what}. Restore a backup") from error
-
-
-def newest_of_channel(rows: Any) -> Any:
-    """Last read times as int64 (0: never)."""
-    return np.asarray(rows["at_s"], np.int64)

@@ -102,6 +102,7 @@ class PartitionEngine:
     def activate(self, row: InboxRow, image: PartitionImage, book: TariffBook, names: Names) -> None:
         """Apply an inbox row of kind `registry`: the shell has loaded and compiled what it names."""
         assert row.kind == "registry"
+        self.as_of_s = max(self.as_of_s, row.created_at_s)
         new = self.part.activate(image, book)
         self.names = names
         self.registry_digest = str(row.body["digest"])
@@ -266,6 +267,7 @@ class PartitionEngine:
     # -- the inbox -------------------------------------------------------------------------------------------
     def apply_inbox(self, row: InboxRow) -> None:
         """Apply any inbox row but `registry` after the record at `self.offset`."""
+        self.as_of_s = max(self.as_of_s, row.created_at_s)
         self._commands.apply(row)
 
     def applied(self, row: InboxRow, outcome: str = "", order_id: int | None = None) -> None:

@@ -6,26 +6,22 @@ value that no sane receiver takes for energy; the good readings of the round are
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-import cbor2
 import numpy as np
 import numpy.typing as npt
 
 from config.reasons import Reason
-from config.units import REGISTER_CODE, REGISTER_NAME, Quality, Register, decimal_text
-from ingest.wire import encode_readings
+from config.units import REGISTER_CODE, Quality, Register
 from rating.readings import Readings
 from simulators.faults import DAY_S, FrameFault, Plan
 from simulators.fleet_load import Load
 
 Row = tuple[int, int, int, int, int]  # address, value, read_at_s, register, quality
 
-FORMATS: Final = ("arrow", "json", "senml+json", "senml+cbor")
 FUTURE_S: Final = 30 * DAY_S
 STRAGGLER_DAYS: Final = 5  # a replaced meter that is still read, once, when the change must be known
 PLAUSIBLE_WINDOW_S: Final = 3 * DAY_S  # settings.rating.plausible_window_s
@@ -298,79 +294,3 @@ def _with_rows(readings: Readings, before: list[Row], after: list[Row]) -> Readi
         column(3, readings.register),
         column(4, readings.quality),
     )
-
-
-# -- formats -----------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Envelope:
-    """What the JSON envelope says of its sender."""
-
-    concentrator: str
-    stream: str
-    sequence: int
-    boot: int
-    sent_at_s: int
-
-
-def encode(format_: str, readings: Readings, names: Sequence[str], envelope: Envelope) -> bytes:
-    """The payload in one of FORMATS; `names` are the meters' serials, one a reading."""
-    if format_ == "arrow":
-        return encode_readings(readings)
-    if format_ == "json":
-        return _json(readings, names, envelope)
-    records = _senml(readings, names)
-    if format_ == "senml+json":
-        return json.dumps(records, separators=(",", ":")).encode()
-    return cbor2.dumps([{_LABEL[key]: value for key, value in record.items()} for record in records])
-
-
-_LABEL: Final = {"bn": -2, "bt": -3, "bu": -4, "n": 0, "t": 6, "v": 2}
-_NAME: Final = {int(q): q.name for q in Quality}
-
-
-def _json(readings: Readings, names: Sequence[str], envelope: Envelope) -> bytes:
-    reads = [
-        {
-            "meter": name,
-            "register": REGISTER_NAME[code].value,
-            "ts": at_s,
-            "value": decimal_text(value, 3),
-            "quality": _NAME[quality],
-        }
-        for name, value, at_s, code, quality in zip(
-            names,
-            readings.value.tolist(),
-            readings.read_at_s.tolist(),
-            readings.register.tolist(),
-            readings.quality.tolist(),
-            strict=True,
-        )
-    ]
-    head = {
-        "concentrator": envelope.concentrator,
-        "boot": envelope.boot,
-        "sequence": envelope.sequence,
-        "stream": envelope.stream,
-        "sent_at": envelope.sent_at_s,
-        "reads": reads,
-    }
-    return json.dumps(head, separators=(",", ":")).encode()
-
-
-def _senml(readings: Readings, names: Sequence[str]) -> list[dict[str, object]]:
-    """SenML has no word for quality: frames that need one are sent as JSON envelopes."""
-    bases: list[dict[str, object]] = [
-        {
-            "n": f"{name}/{REGISTER_NAME[code].value}",
-            "t": at_s,
-            "v": value,
-        }
-        for name, value, at_s, code in zip(
-            names, readings.value.tolist(), readings.read_at_s.tolist(), readings.register.tolist(), strict=True
-        )
-    ]
-    if bases:
-        bases[0] = {"bu": "Wh", **bases[0]}
-    return bases

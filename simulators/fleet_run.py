@@ -22,7 +22,8 @@ from registry.address import TEXT_BIT
 from simulators.concentrator import Link, Message, Outbox, Stream
 from simulators.faults import FrameFault, Plan
 from simulators.fleet_bad import BAD_MESSAGES, Sender
-from simulators.fleet_frames import Envelope, FrameMaker, encode
+from simulators.fleet_formats import Envelope, encode
+from simulators.fleet_frames import FrameMaker
 from simulators.fleet_load import Load
 from simulators.fleet_registry import write_changeouts
 from simulators.truth import MessageRow, TruthBook

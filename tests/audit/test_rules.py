@@ -176,3 +176,37 @@ def test_a_gap_is_spread_by_cumulative_floors(book: Any) -> None:
 def test_addresses() -> None:
     assert address("000000000042") == 42
     assert address("meter-7") >= 2**63
+
+
+def test_a_vacancy_is_nobodys_and_the_next_account_counts_from_its_own_opening(book: Any, plain_tables: Any) -> None:
+    """A1 leaves on the 10th at 30 kWh, B moves in on the 15th at 100: 10 kWh to the 16th are B's, 70 are nobody's."""
+    told = plain_tables()
+    old, moved = told["accounts"][0], told["tariffs"][0]
+    found = book(
+        accounts=[old | {"to": "2026-07-10"}, old | {"account": "B", "from": "2026-07-15", "slot": 1}],
+        tariffs=[moved | {"to": "2026-07-10"}, moved | {"account": "B", "from": "2026-07-15"}],
+        opening_registers=[
+            told["opening_registers"][0],
+            told["opening_registers"][0] | {"value": "100", "read_at": "2026-07-15"},
+        ],
+    )
+    assert read(found, "2026-07-10T00:00", 30_000) == "accepted"
+    assert read(found, "2026-07-12T00:00", 60_000) == "late"  # before B's opening register
+    assert read(found, "2026-07-16T00:00", 110_000) == "accepted"
+    wh = {account: n for (account, _, name), n in found.expected.items() if name == "quantity_wh"}
+    assert wh["B"] == 10_000
+    assert (
+        sum(n for (account, _, name), n in found.expected.items() if (account, name) == ("A", "quantity_wh"))
+        == 30_000
+    )
+
+
+def test_a_span_that_ends_inside_a_day_gives_what_it_accrued_when_the_bill_closes(
+    book: Any, plain_tables: Any
+) -> None:
+    told = plain_tables()
+    found = book(accounts=[told["accounts"][0] | {"to": "2026-07-10T12:00+08:00"}])
+    assert read(found, "2026-07-10T12:00", 19_000) == "accepted"
+    found.tick(s("2026-08-01T00:00"))
+    assert total(found, "quantity_wh") == 19_000
+    assert total(found, "energy") + total(found, "rounding") == -1_119  # 11.18850625

@@ -103,6 +103,16 @@ def test_offsets_go_on_after_everything_was_pruned(home, record):
     again.close()
 
 
+def test_pruning_much_keeps_exactly_the_rest(home, record):
+    log = home.open()
+    log.append([record(0, sequence=n) for n in range(1, 1001)])
+    log.prune(0, 778)
+    log.prune(0, 5)  # nothing left to do
+    assert log.bounds(0) == (778, 1000)
+    assert [s.offset for s in log.read(0, 0, 2000)] == list(range(778, 1001))
+    log.close()
+
+
 def test_pruning_one_partition_leaves_the_others(home, record):
     log = home.open()
     log.append([record(p) for p in (0, 1, 2) for _ in range(3)])

@@ -19,7 +19,8 @@ from ingest.wire import check_body
 from rating.readings import Readings
 from simulators import fleet_shapes
 from simulators.faults import BAD_READINGS, FrameFault, Plan, draw, parse_rates
-from simulators.fleet_frames import FORMATS, Envelope, FrameMaker, encode
+from simulators.fleet_formats import FORMATS, Envelope, encode
+from simulators.fleet_frames import FrameMaker
 from simulators.fleet_load import Load, build, capacity, rollover_openings
 from simulators.fleet_registry import FleetChannel
 

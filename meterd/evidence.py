@@ -1,0 +1,231 @@
+"""I/O: what stands behind one account's day: its readings from archive and log, and what the ledger posted.
+
+Archive files are chosen by the day of their readings, with some days before, so that the last register before the
+bill cycle and re-reads of earlier days are among them; where that is not enough, all of the partition is read.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from typing import Any, Final
+
+import numpy as np
+from sqlalchemy import select
+
+from config.units import REGISTER_CODE, Register
+from ingest.archive import ArchiveDamaged, read_archive
+from ingest.wire import decode_readings
+from ledger.reads import StatementRow, statement_rows
+from ledger.schema import archive_file, exception, inbox, inbox_applied
+from ledger.statements import month_of
+from meterd.city import City
+from meterd.exits import Exit, Stop
+from meterd.lookup import Account
+from meterd.views.explaining import ChannelDay, Point, Seen, Span, accepted, cut, explain
+from rating.book import TariffBook
+from rating.calendar import first_day_of
+from rating.readings import RecordKind
+from rating.refusals import READING_BYTES
+from registry.image import FOREVER
+
+DAY_S: Final = 86_400
+MARGIN_DAYS: Final = 5  # concentrators re-read three days every night
+_AT_THAT_TIME: Final = ("future", "unknown_meter", "unknown_register", "not_installed")  # accepted when sent again
+_LOG: Final = "SELECT id, kind, received_at_s, source, body FROM record WHERE id > ? AND id < ? ORDER BY id"
+
+
+class Evidence:
+    """The readings of one account's partition; made for one command."""
+
+    def __init__(self, account: Account) -> None:
+        view = account.view
+        self._account, self._view = account, view
+        self._city = City(view.paths.registry, view.registry.digest, view.settings.rating)
+        self._image = self._city.image.partitions[account.partition]
+        self._rows = statement_rows(view.connection, account.partition, account.slot)
+
+    @property
+    def book(self) -> TariffBook:
+        return self._city.book
+
+    def days(self, day: int) -> list[tuple[int, ChannelDay]]:
+        """(channel slot, its day) of every charged channel that lived on that local day."""
+        found = []
+        for slot in self._account.channels:
+            facts = self._image.channels[slot]
+            if not facts["bill"] or facts["tariff"] < 0:
+                continue
+            span = self._span(slot)
+            calendar = self.book.calendars[span.tariff]
+            if calendar.day_start_s(day + 1) > span.from_s and calendar.day_start_s(day) < span.until_s:
+                found.append((slot, self._channel_day(slot, span, day)))
+        return found
+
+    # -- one channel -----------------------------------------------------------------------------------------
+    def _span(self, slot: int) -> Span:
+        facts = self._image.channels[slot]
+        ladder = self._image.ladders[int(facts["ladder"])]
+        return Span(
+            from_s=int(facts["opening_at_s"]),
+            until_s=int(facts["until_s"]),
+            tariff=int(facts["tariff"]),
+            history=int(ladder["history"]),
+            multiplier=int(facts["multiplier"]),
+        )
+
+    def _channel_day(self, slot: int, span: Span, day: int) -> ChannelDay:
+        calendar = self.book.calendars[span.tariff]
+        from_s = calendar.day_start_s(first_day_of(month_of(day)))
+        points = self._points(slot, span, from_s, calendar.day_start_s(day + 1))
+        mine = [row for row in self._rows if row.channel == slot and row.day == day]
+        state = self._account.rows[self._account.channels.index(slot)]
+        open_day = not mine and int(state["at_s"]) < calendar.day_start_s(day + 1)
+        posted = None if open_day else {name: -_sum(mine, name) for name in ("energy", "tier_adder")}
+        accrued = None
+        if open_day and int(state["at_s"]) >= calendar.day_start_s(day):
+            accrued = {"energy": int(state["accrued_energy_e11"]), "tier_adder": int(state["accrued_adder_e11"])}
+        ledger_wh = int(state["day_energy"]) if accrued else sum(row.quantity for row in mine)
+        used = self._used(slot, span, day)
+        return explain(self.book, span, points, used, day, posted, accrued, None if posted is None and not accrued else ledger_wh)
+
+    def _used(self, slot: int, span: Span, day: int) -> dict[int, int]:
+        """The ladder's energy at the start of every day of the bill cycle up to `day`, from what was posted."""
+        facts = self._image.channels
+        ladder = int(facts["ladder"][slot])
+        siblings = {s for s in self._account.channels if int(facts["ladder"][s]) == ladder}
+        opening = self._image.ladders[ladder]
+        used = {}
+        for one in range(min(first_day_of(month_of(day)), day), day + 1):
+            start_s = self.book.day_start_s(span.tariff, one)
+            cycle_s = self._cycle_start_s(span, max(start_s, span.from_s))
+            cycle_day = self.book.calendars[span.tariff].day_of(cycle_s)
+            posted = [r for r in self._rows if r.channel in siblings and cycle_day <= r.day < one]
+            before = int(opening["opening_used"]) if int(opening["opening_at_s"]) >= cycle_s else 0
+            used[one] = before + sum(row.quantity for row in posted)
+        return used
+
+    def _cycle_start_s(self, span: Span, at_s: int) -> int:
+        """Start of the tier cycle that holds the instant: the first of its stages."""
+        book = self.book
+        stage = book.stage_of(span.tariff, span.history, at_s)
+        run_first = int(book.stage_first[int(book.schedule_of[span.tariff, span.history])])
+        while stage > run_first and book.stage_cycle[stage - 1] == book.stage_cycle[stage]:
+            stage -= 1
+        return int(book.stage_start[stage])
+
+    # -- readings --------------------------------------------------------------------------------------------
+    def _points(self, slot: int, span: Span, from_s: int, to_s: int) -> list[Point]:
+        """Accepted registers of the channel around [from_s, to_s]."""
+        first = self._first_of(slot)
+        facts = self._image.channels[first]
+        opening = Point(
+            int(facts["opening_at_s"]), int(facts["opening_value"]), int(facts["opening_quality"]) or 4,
+            int(facts["opening_value"]), "opening",
+        )  # fmt: skip
+        low_day, high_day = from_s // DAY_S - MARGIN_DAYS, to_s // DAY_S + MARGIN_DAYS
+        points = accepted(opening, self._seen(first, low_day, high_day), int(facts["digits"]))
+        starts = len(points) > 1 and points[1].at_s <= max(from_s, opening.at_s)
+        if not (starts or opening.at_s >= from_s) or points[-1].at_s < to_s:
+            points = accepted(opening, self._seen(first, None, None), int(facts["digits"]))
+        final = int(self._image.channels[slot]["closing_value"])
+        if span.until_s != FOREVER and final >= 0 and points[-1].at_s < span.until_s:
+            points.append(Point(span.until_s, final, 4, final, "closing register of the change-out"))
+        return cut(points, span.from_s, span.until_s)
+
+    def _first_of(self, slot: int) -> int:
+        """The first span of the register that `slot` is a span of."""
+        before = {int(then): place for place, then in enumerate(self._image.channels["next"]) if then >= 0}
+        while slot in before:
+            slot = before[slot]
+        return slot
+
+    def _seen(self, first: int, low_day: int | None, high_day: int | None) -> list[Seen]:
+        """Readings of the register in the order of the log, without the refused; re-baselines where they came."""
+        image = self._image
+        places = np.flatnonzero(image.list_channel == first)
+        sources = {name for name, (a, b) in image.lists.items() if any(a <= p < b for p in places)}
+        meter, code = int(image.channels["meter"][first]), int(image.channels["register"][first])
+        refused = self._refused()
+        tolerance_s = self._view.settings.rating.future_tolerance_s
+        found: list[tuple[int, int, Seen]] = []
+        for offset, received_at_s, source, body in self._records(low_day, high_day):
+            if source not in sources:
+                continue
+            frame = decode_readings(body)
+            for i in np.flatnonzero((frame.meter == np.uint64(meter)) & (frame.register == code)).tolist():
+                row = np.zeros(1, READING_BYTES)
+                for name in READING_BYTES.names or ():
+                    row[name] = getattr(frame, name)[i]
+                at_s = int(frame.read_at_s[i])
+                if (row.tobytes(), None) in refused or (row.tobytes(), offset) in refused:
+                    continue
+                if at_s <= received_at_s + tolerance_s:
+                    found.append((offset, 0, Seen(at_s, int(frame.value[i]), int(frame.quality[i]))))
+        found += self._by_hand(sources, meter, code)
+        return [seen for _, _, seen in sorted(found, key=lambda item: item[:2])]
+
+    def _records(self, low_day: int | None, high_day: int | None) -> Iterator[tuple[int, int, str, bytes]]:
+        """READINGS records of the partition: (offset, received_at_s, source, body), archive first, then the log."""
+        view, partition, f = self._view, self._account.partition, archive_file.c
+        last = 0
+        for row in view.connection.execute(select(archive_file).where(f.partition == partition).order_by(f.first_offset)):
+            last = max(last, row.last_offset)
+            if low_day is not None and row.day_last < low_day or high_day is not None and row.day_first > high_day:
+                continue
+            try:
+                stored = read_archive(view.paths.archive / row.path, digest=row.digest)
+            except ArchiveDamaged as damaged:
+                raise Stop(Exit.REFUSED, f"{damaged}. Restore it from a backup") from damaged
+            for one in stored:
+                if one.record.kind is RecordKind.READINGS:
+                    yield one.offset, one.record.received_at_s, one.record.source, one.record.body
+        if not view.paths.log.is_file():
+            return
+        with closing(sqlite3.connect(f"file:{view.paths.log}?mode=ro", uri=True, timeout=10.0)) as log:
+            base = partition << 48
+            for key, kind, received_at_s, source, body in log.execute(_LOG, (base + last, base + (1 << 48))):
+                if kind == RecordKind.READINGS:
+                    yield key - base, received_at_s, source, body
+
+    def _refused(self) -> set[tuple[bytes, int | None]]:
+        """Readings of the exceptions queue that moved no register: their bytes, with an offset where that matters."""
+        e = exception.c
+        asked = select(e.bytes, e.reason, e.offset).where(e.partition == self._account.partition, e.meter.is_not(None))
+        return {
+            (row.bytes, row.offset if row.reason in _AT_THAT_TIME else None)
+            for row in self._view.connection.execute(asked)
+            if row.reason != "frozen"
+        }
+
+    def _by_hand(self, sources: set[str], meter: int, code: int) -> list[tuple[int, int, Seen]]:
+        """Releases and re-baselines of this register that took effect, after the record they came behind."""
+        asked = (
+            select(inbox.c.kind, inbox.c.body, inbox.c.id, inbox_applied.c.offset)
+            .join(inbox_applied, inbox_applied.c.inbox_id == inbox.c.id)
+            .where(inbox_applied.c.partition == self._account.partition, inbox_applied.c.outcome == "")
+            .where(inbox.c.kind.in_(("release", "rebaseline")))
+        )
+        found: list[tuple[int, int, Seen]] = []
+        for kind, text, row_id, offset in self._view.connection.execute(asked):
+            body = json.loads(text)
+            if body["concentrator"] not in sources:
+                continue
+            if kind == "release":
+                for number, register, at_s, value, quality in body["readings"]:
+                    if (number, register) == (meter, code):
+                        found.append((offset, row_id, Seen(at_s, value, quality)))
+            elif (int(body["meter"]), REGISTER_CODE[Register(body["register"])]) == (meter, code):
+                found.append((offset, row_id, Seen(int(body["at_s"]), int(body["value"]), 4, "rebaseline")))
+        return found
+
+
+def _sum(rows: Sequence[StatementRow], component: str) -> int:
+    return sum(row.amount_fen for row in rows if row.component == component)
+
+
+def instant_facts(at_s: int, quality: Any) -> tuple[int, str]:
+    """Time and quality letter, for tables."""
+    return at_s, str(getattr(quality, "name", quality))
