@@ -1,4 +1,4 @@
-"""Pure (a dictionary): the reading log as a fake, with faults on demand; it passes the real one's contract."""
+"""I/O (none really): the reading log as a fake, with faults on demand; it passes the real one's contract."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pure: the wire: topics, and readings as one Arrow record batch message.
+"""Pure: the wire: topics (`ingest.topics`, named again here), and readings as one Arrow record batch message.
 
 A body is the encapsulated IPC message of one record batch under `READING_SCHEMA`: continuation marker,
 metadata length, a flatbuffer, then the columns. Everything a reader needs to find the columns is in the
@@ -10,7 +10,6 @@ dictionary look-up and five views of its own bytes.
 
 from __future__ import annotations
 
-import re
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,7 +20,53 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from ingest.topics import (
+    CONTENT_TYPES,
+    FORMATS,
+    ID,
+    SEQUENCE_MAX,
+    UNNUMBERED,
+    Topic,
+    bare_topic,
+    down_subscription,
+    held_payload,
+    held_topic,
+    is_id,
+    parse_topic,
+    reads_topic,
+    resend_payload,
+    resend_topic,
+    sequence_of,
+    subscription,
+)
 from rating.readings import READING_COLUMNS, Readings
+
+__all__ = [
+    "CONTENT_TYPES",
+    "FORMATS",
+    "ID",
+    "READING_SCHEMA",
+    "SEQUENCE_MAX",
+    "UNNUMBERED",
+    "NotReadings",
+    "Topic",
+    "bare_topic",
+    "check_body",
+    "decode_meters",
+    "decode_readings",
+    "down_subscription",
+    "encode_readings",
+    "encode_rows",
+    "held_payload",
+    "held_topic",
+    "is_id",
+    "parse_topic",
+    "reads_topic",
+    "resend_payload",
+    "resend_topic",
+    "sequence_of",
+    "subscription",
+]  # topics too: the whole wire has one face
 
 READING_SCHEMA: Final = pa.schema(
     [pa.field(name, pa.from_numpy_dtype(np.dtype(kind)), nullable=False) for name, kind in READING_COLUMNS.items()]
@@ -33,114 +78,6 @@ _METADATA_V4: Final = 3
 _METADATA_V5: Final = 4
 _METADATA_MAX: Final = 1 << 16
 _ROWS_MAX: Final = 1 << 24
-
-# -- topics ----------------------------------------------------------------------------------------------------
-
-ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
-SEQUENCE_MAX: Final = 2**53 - 1  # JSON readers everywhere hold it exactly
-UNNUMBERED: Final = -1
-FORMATS: Final = ("json", "senml+json", "senml+cbor", "arrow")
-CONTENT_TYPES: Final = {
-    "application/json": "json",
-    "application/senml+json": "senml+json",
-    "application/senml+cbor": "senml+cbor",
-    "application/vnd.apache.arrow.batch": "arrow",
-    **{name: name for name in FORMATS},
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Topic:
-    """An `up` topic taken apart. `format` is None when the publisher names it by content type (MQTT 5)."""
-
-    shard: str
-    concentrator: str
-    kind: str  # "reads"; "status" and "events" are taken and counted, no more
-    format: str | None
-    stream: str
-    sequence: int
-
-
-def is_id(text: str) -> bool:
-    """True for 1 to 64 of A-Z a-z 0-9 . _ -"""
-    return ID.fullmatch(text) is not None
-
-
-def sequence_of(text: str) -> int | None:
-    """A sequence number from 1 on in plain ASCII digits, or None."""
-    if 0 < len(text) <= 16 and text.isascii() and text.isdigit():
-        value = int(text)
-        if 0 < value <= SEQUENCE_MAX:
-            return value
-    return None
-
-
-@lru_cache(maxsize=8192)
-def _prefix(text: str) -> Topic | None:
-    parts = text.split("/")
-    if len(parts) < 6 or parts[0] != "meters" or parts[1] != "v1" or parts[4] != "up":
-        return None
-    if not (is_id(parts[2]) and is_id(parts[3])):
-        return None
-    shard, concentrator, kind = parts[2], parts[3], parts[5]
-    if kind == "reads" and len(parts) == 8 and is_id(parts[7]) and re.fullmatch(r"[a-z0-9+.-]{1,32}", parts[6]):
-        return Topic(shard, concentrator, kind, parts[6], parts[7], 0)
-    if kind in ("reads", "status", "events") and len(parts) == 6:
-        return Topic(shard, concentrator, kind, None, "", UNNUMBERED)
-    return None
-
-
-def parse_topic(topic: str) -> Topic | None:
-    """The parts of `meters/v1/{shard}/{concentrator}/up/...`; None when it is no topic of ours."""
-    if topic.count("/") != 8:
-        return _prefix(topic) if topic.count("/") == 5 else None
-    head, _, tail = topic.rpartition("/")
-    sequence = sequence_of(tail)
-    found = _prefix(head)
-    if found is None or sequence is None:
-        return None
-    return Topic(found.shard, found.concentrator, found.kind, found.format, found.stream, sequence)
-
-
-def reads_topic(shard: str, concentrator: str, format_: str, stream: str, sequence: int) -> str:
-    """Where a numbering publisher sends a message."""
-    return f"meters/v1/{shard}/{concentrator}/up/reads/{format_}/{stream}/{sequence}"
-
-
-def bare_topic(shard: str, concentrator: str) -> str:
-    """Where a publisher sends that numbers in MQTT 5 properties, or not at all."""
-    return f"meters/v1/{shard}/{concentrator}/up/reads"
-
-
-def subscription(shard: str) -> str:
-    """What ingest subscribes to: one session per shard."""
-    return f"meters/v1/{shard}/+/up/#"
-
-
-def down_subscription(shard: str, concentrator: str) -> str:
-    """What a concentrator subscribes to."""
-    return f"meters/v1/{shard}/{concentrator}/down/#"
-
-
-def held_topic(shard: str, concentrator: str, stream: str) -> str:
-    return f"meters/v1/{shard}/{concentrator}/down/held/{stream}"
-
-
-def resend_topic(shard: str, concentrator: str, stream: str) -> str:
-    return f"meters/v1/{shard}/{concentrator}/down/resend/{stream}"
-
-
-def held_payload(sequence: int) -> bytes:
-    """Everything up to `sequence` is durable."""
-    return b'{"held": %d}' % sequence
-
-
-def resend_payload(first: int, last: int) -> bytes:
-    """Please send `first` to `last` (inclusive) again."""
-    return b'{"from": %d, "to": %d}' % (first, last)
-
-
-# -- readings as bytes -------------------------------------------------------------------------------------------
 
 
 class NotReadings(ValueError):

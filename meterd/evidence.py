@@ -10,7 +10,7 @@ import json
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import closing
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from sqlalchemy import select
@@ -87,9 +87,10 @@ class Evidence:
         accrued = None
         if open_day and int(state["at_s"]) >= calendar.day_start_s(day):
             accrued = {"energy": int(state["accrued_energy_e11"]), "tier_adder": int(state["accrued_adder_e11"])}
-        ledger_wh = int(state["day_energy"]) if accrued else sum(row.quantity for row in mine)
-        used = self._used(slot, span, day)
-        return explain(self.book, span, points, used, day, posted, accrued, None if posted is None and not accrued else ledger_wh)
+        ledger_wh = sum(row.quantity for row in mine) if posted is not None else None
+        if accrued is not None:
+            ledger_wh = int(state["day_energy"])
+        return explain(self.book, span, points, self._used(slot, span, day), day, posted, accrued, ledger_wh)
 
     def _used(self, slot: int, span: Span, day: int) -> dict[int, int]:
         """The ladder's energy at the start of every day of the bill cycle up to `day`, from what was posted."""
@@ -224,8 +225,3 @@ class Evidence:
 
 def _sum(rows: Sequence[StatementRow], component: str) -> int:
     return sum(row.amount_fen for row in rows if row.component == component)
-
-
-def instant_facts(at_s: int, quality: Any) -> tuple[int, str]:
-    """Time and quality letter, for tables."""
-    return at_s, str(getattr(quality, "name", quality))

@@ -49,13 +49,11 @@ def _ripen(
                 continue
             if seg_cycle[row.segment] <= cycle:
                 lagging += 1
-        if lagging == 0:
-            ripe[i] = 1
-            continue
-        if window_over[i] == 0:
+        if lagging > 0 and window_over[i] == 0:
             ripe[i] = 0
             continue
-        ripe[i] = 2
+        ripe[i] = 1 if lagging == 0 else 2
+        # Laggards give what they have accrued, and so do channels whose span ended inside the cycle.
         for j in range(account_start[a], account_start[a + 1]):
             slot = account_channels[j]
             row = channel[slot]

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from config.units import REGISTER_CODE, Quality, Register
 from ledger.effects import InboxRow, Notice
@@ -69,7 +70,7 @@ class Commands:
         values = facts["closing_value"][slots].astype(np.int64)
         until = facts["until_s"][slots].astype(np.uint32)
         verdict = self._engine.rate(
-            slots,
+            _first_spans(facts["next"], slots),
             values,
             until,
             np.full(len(slots), int(Quality.A), np.uint8),
@@ -180,3 +181,14 @@ class Commands:
         while slot is not None and channel["at_s"][slot] >= channel["until_s"][slot] and cold["next"][slot] >= 0:
             slot = int(cold["next"][slot])
         return slot
+
+
+def _first_spans(following: npt.NDArray[np.int32], slots: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
+    """For each slot the first span of its register: the kernel finds the open one from there."""
+    before = np.full(len(following), -1, np.int32)
+    linked = np.flatnonzero(following >= 0)
+    before[following[linked]] = linked
+    first = slots.copy()
+    while (back := before[first] >= 0).any():
+        first[back] = before[first[back]]
+    return first

@@ -96,7 +96,7 @@ def _use(
     from_s, done = start_s, 0
     whole = energy // (at_s - start_s)
     rest = energy - whole * (at_s - start_s)
-    while at_s >= row.until_s and homes.cold[slot].next >= 0:
+    while at_s >= row.until_s and homes.cold[slot].next >= 0 and homes.channel[homes.cold[slot].next].value < 0:
         end_s = int(row.until_s)
         upto = whole * (end_s - start_s) + rest * (end_s - start_s) // (at_s - start_s)
         count = _advance(homes, slot, from_s, end_s, upto - done, value, quality, lines, minor, closes, count)
@@ -111,6 +111,22 @@ def _use(
     if at_s > from_s:
         count = _advance(homes, slot, from_s, at_s, energy - done, value, quality, lines, minor, closes, count)
     return int(count)
+
+
+@jit
+def _open_span(homes: Homes, slot: int, at_s: int) -> int:
+    """The span that a reading at `at_s` is judged in: past spans that are finished.
+
+    A span with a register of its own (after a vacancy) takes nothing over: what flowed between the last reading
+    before and that register is nobody's.
+    """
+    row = homes.channel[slot]
+    after = homes.cold[slot].next
+    while after >= 0 and (row.at_s >= row.until_s or (at_s > row.until_s and homes.channel[after].value >= 0)):
+        slot = int(after)
+        row = homes.channel[slot]
+        after = homes.cold[slot].next
+    return slot
 
 
 @jit
@@ -131,9 +147,8 @@ def _one(
     row = homes.channel[slot]
     if at_s > not_after_s:
         return _FUTURE, count
-    while row.at_s >= row.until_s and homes.cold[slot].next >= 0:
-        slot = int(homes.cold[slot].next)
-        row = homes.channel[slot]
+    slot = _open_span(homes, slot, at_s)
+    row = homes.channel[slot]
     if misses_step(value, row.resolution):
         return _RESOLUTION, count
     if value < 0:

@@ -119,6 +119,13 @@ class RegistryReader:
         found: list[str] = self._by_slot.column("account").take(pa.array(rows)).to_pylist()
         return found
 
+    def slots(self, partition: int, start: int, count: int) -> Any:
+        """Columns `account` and `party` of consecutive slots, as a slice of the mapped index: nothing is copied."""
+        whole = self._starts[partition + 1] - self._starts[partition]
+        if not (0 <= start and start + count <= whole):
+            raise KeyError(f"partition {partition} has {whole} account slots, not {start + count}")
+        return self._by_slot.slice(int(self._starts[partition]) + start, count)
+
     def holder_of_slot(self, partition: int, slot: int) -> str:
         """The party that holds an account slot."""
         return str(self._by_slot.column("party")[self._row(partition, slot)].as_py())

@@ -154,6 +154,7 @@ class Link:
             protocol=MQTTProtocolVersion.MQTTv5 if five else MQTTProtocolVersion.MQTTv311,
         )
         self.five = five
+        self._client.connect_timeout = CONNECT_DEADLINE_S  # now: paho refuses it once a connection has been lost
         self._client.max_inflight_messages_set(window)
         self._client.on_connect = self._on_connect
         self._client.on_message = self._on_message
@@ -248,7 +249,6 @@ class Link:
             return
         self._again_at_s = now_s + RECONNECT_AFTER_S
         host, port, keepalive_s = self._address
-        self._client.connect_timeout = CONNECT_DEADLINE_S
         try:
             if self.five:
                 properties: Any = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
