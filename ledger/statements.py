@@ -129,7 +129,9 @@ def between(whole: Statement, first_month: int | None, last_month: int | None) -
     start_fen = kept[0].opening_fen if kept else whole.opening_fen
     gone_fen = whole.cycles[-1].closing_fen - kept[-1].closing_fen if kept else 0
     lines_fen = whole.lines_fen - gone_fen
-    return replace(whole, opening_fen=start_fen, cycles=kept, lines_fen=lines_fen, posted_fen=whole.posted_fen - gone_fen)
+    return replace(
+        whole, opening_fen=start_fen, cycles=kept, lines_fen=lines_fen, posted_fen=whole.posted_fen - gone_fen
+    )
 
 
 def _cycle(month: int, opening_fen: int, rows: Sequence[StatementRow], bill: BillRow | None) -> Cycle:

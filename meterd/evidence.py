@@ -172,9 +172,11 @@ class Evidence:
         """READINGS records of the partition: (offset, received_at_s, source, body), archive first, then the log."""
         view, partition, f = self._view, self._account.partition, archive_file.c
         last = 0
-        for row in view.connection.execute(select(archive_file).where(f.partition == partition).order_by(f.first_offset)):
+        for row in view.connection.execute(
+            select(archive_file).where(f.partition == partition).order_by(f.first_offset)
+        ):
             last = max(last, row.last_offset)
-            if low_day is not None and row.day_last < low_day or high_day is not None and row.day_first > high_day:
+            if low_day is not None and high_day is not None and (row.day_last < low_day or row.day_first > high_day):
                 continue
             try:
                 stored = read_archive(view.paths.archive / row.path, digest=row.digest)
@@ -194,7 +196,9 @@ class Evidence:
     def _refused(self) -> set[tuple[bytes, int | None]]:
         """Readings of the exceptions queue that moved no register: their bytes, with an offset where that matters."""
         e = exception.c
-        asked = select(e.bytes, e.reason, e.offset).where(e.partition == self._account.partition, e.meter.is_not(None))
+        asked = select(e.bytes, e.reason, e.offset).where(
+            e.partition == self._account.partition, e.meter.is_not(None)
+        )
         return {
             (row.bytes, row.offset if row.reason in _AT_THAT_TIME else None)
             for row in self._view.connection.execute(asked)

@@ -14,6 +14,7 @@ from typing import Annotated, Any, Final
 
 import structlog
 from fastapi import Depends, FastAPI, Request
+from fastapi.encoders import jsonable_encoder
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, ConfigDict, Field
@@ -214,7 +215,7 @@ def _commands(app: FastAPI, daemon: DaemonPort) -> None:
     def reconcile(asked: Reconcile) -> Response:
         if asked.gateway not in daemon.settings.gateways:
             raise Rejected(404, f"no gateway {asked.gateway}", "Name one of the settings' [gateways]")
-        return JSONResponse(daemon.reconcile(asked.gateway))
+        return JSONResponse(jsonable_encoder(daemon.reconcile(asked.gateway)))
 
 
 def _told(done: Done) -> Response:

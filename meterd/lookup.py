@@ -88,9 +88,7 @@ class Account:
     @cached_property
     def rows(self) -> Any:
         """State rows of its channels."""
-        return reads.state_rows(
-            self.view.connection, self.partition, "channel", self.channels, ARRAYS["channel"]
-        )
+        return reads.state_rows(self.view.connection, self.partition, "channel", self.channels, ARRAYS["channel"])
 
     def state(self) -> reads.AccountState:
         """Posted, accrued and live balance; stops when nothing was rated yet."""
@@ -120,7 +118,9 @@ def opened(config: Path | None) -> Iterator[View]:
     settings = settings_or_stop(config)
     paths = Paths(settings.data_dir)
     if not paths.ledger.is_file():
-        raise Stop(Exit.NO, f"{paths.root} holds no ledger: start the daemon with `meterd run`, or name another --config")
+        raise Stop(
+            Exit.NO, f"{paths.root} holds no ledger: start the daemon with `meterd run`, or name another --config"
+        )
     try:
         with reading(paths.ledger) as connection:
             yield View(settings, paths, connection)

@@ -68,7 +68,9 @@ class Operations:
                 raise Rejected(409, f"credit {of} is of account {credit['account']}", "Name that account")
             if gone_fen + amount_fen > credit["amount_fen"]:
                 left = credit["amount_fen"] - gone_fen
-                raise Rejected(409, f"of credit {of} only {left} fen are left to reverse", "Reverse no more than that")
+                raise Rejected(
+                    409, f"of credit {of} only {left} fen are left to reverse", "Reverse no more than that"
+                )
             body = {"account": account, "amount_fen": amount_fen, "gateway": credit.get("gateway", "counter")}
             row = self._daemon.submit("reversal", key, body | {"reference": reference, "of": of}, partition)
         return self._wait(row, wait_s)

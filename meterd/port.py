@@ -33,7 +33,7 @@ class DaemonPort(Protocol):
         ...
 
     def submit(self, kind: str, key: str, body: dict[str, Any], partition: int | None) -> int:
-        """An inbox row through the writer, and rating is woken; `KeyConflict` for the same key with other contents."""
+        """An inbox row through the writer; rating is woken. `KeyConflict`: the same key with other contents."""
         ...
 
     def activate_registry(self, digest: str) -> int:

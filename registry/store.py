@@ -122,7 +122,7 @@ class RegistryReader:
     def slots(self, partition: int, start: int, count: int) -> Any:
         """Columns `account` and `party` of consecutive slots, as a slice of the mapped index: nothing is copied."""
         whole = self._starts[partition + 1] - self._starts[partition]
-        if not (0 <= start and start + count <= whole):
+        if not (start >= 0 and start + count <= whole):
             raise KeyError(f"partition {partition} has {whole} account slots, not {start + count}")
         return self._by_slot.slice(int(self._starts[partition]) + start, count)
 

@@ -129,7 +129,12 @@ class Told:
 
 
 class Link:
-    """One persistent MQTT session that publishes for several concentrators."""
+    """One persistent MQTT session that publishes for several concentrators.
+
+    Every connection after the first is a fresh client of the same session: what was in flight is forgotten here
+    and `renewed` says so, because the outbox sends it again from the last held message on, in order. A broker
+    that came back empty would otherwise get what was in flight before what it had lost.
+    """
 
     def __init__(
         self,
@@ -143,36 +148,42 @@ class Link:
         window: int,
         keepalive_s: int = 60,
     ) -> None:
-        five = version == "5"
+        self.five = version == "5"
+        self._client_id = client_id
         self._address = (host, port, keepalive_s)
         self._clock = clock
         self._topics = [(topic, 1) for topic in topics]
-        self._client = mqtt.Client(
-            CallbackAPIVersion.VERSION2,
-            client_id=client_id,
-            clean_session=None if five else False,
-            protocol=MQTTProtocolVersion.MQTTv5 if five else MQTTProtocolVersion.MQTTv311,
-        )
-        self.five = five
-        self._client.connect_timeout = CONNECT_DEADLINE_S  # now: paho refuses it once a connection has been lost
-        self._client.max_inflight_messages_set(window)
-        self._client.on_connect = self._on_connect
-        self._client.on_message = self._on_message
-        self._client.on_publish = self._on_publish
-        self._client.on_disconnect = self._on_disconnect
+        self.window = window
+        self._client = self._fresh()
         self._inbox: deque[tuple[str, bytes]] = deque()
         self._selector = selectors.DefaultSelector()
         self._registered: Any = None
         self._again_at_s = 0.0
         self._misc_at_s = 0.0
-        self.window = window
         self.unacknowledged = 0
         self.connected = False
         self.connections = 0
+        self._renewed = False
+
+    def _fresh(self) -> mqtt.Client:
+        client = mqtt.Client(
+            CallbackAPIVersion.VERSION2,
+            client_id=self._client_id,
+            clean_session=None if self.five else False,
+            protocol=MQTTProtocolVersion.MQTTv5 if self.five else MQTTProtocolVersion.MQTTv311,
+        )
+        client.connect_timeout = CONNECT_DEADLINE_S
+        client.max_inflight_messages_set(self.window)
+        client.on_connect = self._on_connect
+        client.on_message = self._on_message
+        client.on_publish = self._on_publish
+        client.on_disconnect = self._on_disconnect
+        return client
 
     # paho calls these within serve(); they only note what happened
     def _on_connect(self, client: mqtt.Client, *_: Any) -> None:
         self.connected = client.is_connected()
+        self._renewed = self.connections > 0
         self.connections += 1
         for first in range(0, len(self._topics), 50):
             client.subscribe(self._topics[first : first + 50])
@@ -249,6 +260,9 @@ class Link:
             return
         self._again_at_s = now_s + RECONNECT_AFTER_S
         host, port, keepalive_s = self._address
+        if self.connections:
+            self._client = self._fresh()
+            self.unacknowledged = 0
         try:
             if self.five:
                 properties: Any = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
@@ -263,6 +277,11 @@ class Link:
         """Disconnect; the session stays with the broker and serve() takes it up again."""
         self._client.disconnect()
         self.connected = False
+
+    def renewed(self) -> bool:
+        """True once after every connection but the first: what is not held must be published again."""
+        found, self._renewed = self._renewed, False
+        return found
 
     def told(self) -> Told:
         """What has come in on `down/...`, taken off the list; what is no answer of ours is ignored."""

@@ -259,6 +259,8 @@ class Run:
     def _queue_again(self, place: int, first: int, last: int, count_max: int) -> None:
         queue = self._ready[place % len(self._links)]
         for message in self._outbox.between(self._streams[place].stream, first, last, count_max):
+            if (message.stream, message.sequence) in self._held_back:
+                continue  # its time has not come
             queue.append(message)
             self.counts["sent_again"] += 1
 
@@ -266,7 +268,9 @@ class Run:
 
     def _listen(self) -> None:
         now_s = self._clock.monotonic_s()
-        for link in self._links:
+        for number, link in enumerate(self._links):
+            if link.renewed():
+                self._begin_again(number)
             told = link.told()
             for stream_id, held in told.held.items():
                 place = self._by_id.get(stream_id)
@@ -284,6 +288,13 @@ class Run:
                     self.counts["resend_requests"] += 1
                     self._held_back -= {(stream_id, n) for n in range(first, min(last, first + RESEND_MESSAGES) + 1)}
                     self._queue_again(place, first, last, RESEND_MESSAGES)
+
+    def _begin_again(self, number: int) -> None:
+        """A new connection: everything that is not held, in order, and then what is new."""
+        self._ready[number].clear()
+        for place in range(number, len(self._streams), len(self._links)):
+            stream = self._streams[place]
+            self._queue_again(place, stream.held + 1, stream.next_sequence, 1 << 30)
 
     def _send_old_again(self) -> None:
         """Streams that have waited too long for `held` send their oldest messages again, ever more patiently."""

@@ -20,11 +20,21 @@ class Command(NamedTuple):
 
 GROUPS: Final[dict[str, str]] = {
     "registry": "Who, where, which meter: generate, check and import.",
+    "account": "One account at a time.",
+    "exceptions": "What was set aside, and what a person does about it.",
+    "late": "Readings that came after their day was closed.",
+    "orders": "Payment orders and their steps.",
+    "autopay": "Why somebody was charged or not, and the switch by hand.",
     "docs": "Reference pages printed from the code.",
 }
 COMMANDS: Final[dict[str, Command]] = {
     "run": Command(
         "meterd.commands.run", "run", "Run the whole system in one process on embedded parts, until SIGTERM."
+    ),
+    "demo": Command(
+        "meterd.commands.demo",
+        "demo",
+        "Show the whole story: a city's month, a low balance, one charge, both told; then checker and audit.",
     ),
     "audit": Command(
         "meterd.commands.audit",
@@ -43,6 +53,84 @@ COMMANDS: Final[dict[str, Command]] = {
         "meterd.commands.registry",
         "import_directory",
         "Import a registry directory: all of it or nothing; the daemon activates it now or at its next start.",
+    ),
+    "balances": Command(
+        "meterd.commands.balances",
+        "balances",
+        "List every account with its posted, accrued and live balance in yuan.",
+    ),
+    "account show": Command(
+        "meterd.commands.account",
+        "show",
+        "Show one account: party, point, registers, balance, mandates, last orders.",
+    ),
+    "statement": Command(
+        "meterd.commands.statement",
+        "statement",
+        "Print an account's statement: bill cycles with their lines, or write it as HTML.",
+    ),
+    "explain": Command(
+        "meterd.commands.explain",
+        "explain",
+        "Explain one day's charge: readings, segments, tiers, energy, price, rounding, every fen.",
+    ),
+    "exceptions list": Command(
+        "meterd.commands.exceptions",
+        "list_exceptions",
+        "List what was set aside: messages and readings with their reasons.",
+    ),
+    "exceptions show": Command(
+        "meterd.commands.exceptions", "show", "Show one row of the exceptions queue with its bytes."
+    ),
+    "exceptions release": Command(
+        "meterd.commands.exceptions",
+        "release",
+        "Have a reading of the exceptions queue judged again, through the daemon.",
+    ),
+    "exceptions discard": Command(
+        "meterd.commands.exceptions",
+        "discard",
+        "Close a row of the exceptions queue without effect, through the daemon.",
+    ),
+    "late list": Command("meterd.commands.late", "list_late", "List late readings by account, register and UTC day."),
+    "orders list": Command("meterd.commands.orders", "list_orders", "List payment orders, newest first."),
+    "orders show": Command(
+        "meterd.commands.orders", "show", "Show one payment order with every step and its evidence."
+    ),
+    "autopay why": Command(
+        "meterd.commands.autopay",
+        "why",
+        "Show every decision on an account: charged, waited or refused, with reason and figures.",
+    ),
+    "autopay hold": Command(
+        "meterd.commands.autopay", "hold", "Stop submitting payments, through the daemon; asking and crediting go on."
+    ),
+    "autopay resume": Command("meterd.commands.autopay", "resume", "Submit payments again, through the daemon."),
+    "autopay reconcile": Command(
+        "meterd.commands.autopay",
+        "reconcile",
+        "Compare a gateway's book with our orders, through the daemon; needed before a resume after a restore.",
+    ),
+    "topup": Command("meterd.commands.topup", "topup", "Credit an account, through the daemon, once by reference."),
+    "reverse": Command(
+        "meterd.commands.topup",
+        "reverse",
+        "Take a credit back, all or part of it, through the daemon, once by reference.",
+    ),
+    "rebaseline": Command(
+        "meterd.commands.topup",
+        "rebaseline",
+        "Say where a register stands, through the daemon: nothing is charged for the step.",
+    ),
+    "backup": Command(
+        "meterd.commands.backup",
+        "backup",
+        "Write ledger, log, archive and registry of one moment into a new folder; the daemon may run.",
+    ),
+    "restore": Command(
+        "meterd.commands.backup",
+        "restore",
+        "Put a backup into the settings' empty data directory; autopay starts on HOLD.",
     ),
     "check-config": Command(
         "meterd.commands.config", "check_config", "Check a settings file and the environment: exit 0 or 1."

@@ -46,7 +46,9 @@ def restore(directory: DirArgument, config: ConfigOption = None, json: JsonOptio
     except StartRefused as refused:
         raise Stop(Exit.REFUSED, str(refused)) from None
     _show(made, json)
-    output.warn("autopay is on HOLD: start the daemon, `meterd autopay reconcile GATEWAY`, then `meterd autopay resume`")
+    output.warn(
+        "autopay is on HOLD: start the daemon, `meterd autopay reconcile GATEWAY`, then `meterd autopay resume`"
+    )
 
 
 def _show(made: Backup, json: bool) -> None:

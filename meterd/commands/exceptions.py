@@ -44,7 +44,19 @@ def list_exceptions(
             limit=limit,
         )
         rows = [_short(view, row) for row in found]
-    columns = ("id", "reason", "received", "source", "meter", "register", "read_at", "value", "state", "repeats", "note")
+    columns = (
+        "id",
+        "reason",
+        "received",
+        "source",
+        "meter",
+        "register",
+        "read_at",
+        "value",
+        "state",
+        "repeats",
+        "note",
+    )
     output.table(columns, rows, json=json)
 
 

@@ -36,7 +36,7 @@ class Seen:
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """An accepted register. `value` counts on where a register rolled over or was re-baselined; `shown` is as read."""
+    """An accepted register; `value` counts on over a rollover or a re-baseline, `shown` is as read."""
 
     at_s: int
     value: int

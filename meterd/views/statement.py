@@ -47,8 +47,7 @@ def rows(shown: Statement) -> list[Row]:
     for cycle in shown.cycles:
         month = month_text(cycle.month)
         out.append((month, "opening", "", yuan(cycle.opening_fen)))
-        for line in cycle.usage:
-            out.append((month, line.component, kwh(line.quantity_wh), yuan(line.amount_fen)))
+        out += [(month, x.component, kwh(x.quantity_wh), yuan(x.amount_fen)) for x in cycle.usage]
         if cycle.rounding_fen:
             out.append((month, "rounding", "", yuan(cycle.rounding_fen)))
         for money in cycle.money:
@@ -111,7 +110,8 @@ body{margin:0;background:#e9edf0;color:var(--ink);
 main{max-width:820px;margin:24px auto;background:#fff;padding:40px 48px;border-top:5px solid var(--blue);
  box-shadow:0 1px 6px rgba(20,40,60,.12)}
 header{display:flex;justify-content:space-between;align-items:flex-end;gap:24px;margin-bottom:20px}
-h1{font-size:24px;margin:0}h1 small,h2 small,th small,td small,dt small{color:var(--soft);font-weight:400;font-size:.8em}
+h1{font-size:24px;margin:0}h1 small,h2 small,th small,td small,dt small{color:var(--soft);
+ font-weight:400;font-size:.8em}
 h2{font-size:17px;margin:34px 0 8px;padding-bottom:5px;border-bottom:2px solid var(--ink);display:flex;
  justify-content:space-between}
 .state{font-size:12px;font-weight:400;color:var(--soft)}
@@ -121,7 +121,8 @@ dl{display:grid;grid-template-columns:max-content 1fr max-content 1fr;gap:4px 16
 .sum div{border:1px solid var(--line);padding:10px 14px}.sum b{display:block;font-size:21px}
 .sum span{color:var(--soft);font-size:12px}
 table{width:100%;border-collapse:collapse;font-variant-numeric:tabular-nums}
-th{font-weight:600;text-align:left;color:var(--soft);font-size:12px;border-bottom:1px solid var(--line);padding:4px 8px}
+th{font-weight:600;text-align:left;color:var(--soft);font-size:12px;
+ border-bottom:1px solid var(--line);padding:4px 8px}
 td{padding:5px 8px;border-bottom:1px solid var(--line);vertical-align:top}
 .n{text-align:right;white-space:nowrap}tr.edge td{background:var(--tint);font-weight:600}
 .plus{color:var(--green)}.minus{color:var(--ink)}.low{color:var(--red)}
@@ -177,9 +178,9 @@ def _section(cycle: Cycle) -> str:
     if cycle.bill is not None and not cycle.bill.complete:
         state = ("已结（缺边界读数）", "closed without the boundary register")
     lines = [
-        f"<section><h2><span>{month_text(cycle.month)}</span>"
+        f"<section><h2><span>{month_text(cycle.month)}</span>",
         f'<span class="state">{state[0]} {state[1]} · {kwh(cycle.quantity_wh)} kWh</span></h2>',
-        '<table><thead><tr><th>项目 <small>Line</small></th><th class="n">电量 <small>kWh</small></th>'
+        '<table><thead><tr><th>项目 <small>Line</small></th><th class="n">电量 <small>kWh</small></th>',
         '<th class="n">金额 <small>CNY</small></th></tr></thead><tbody>',
         _line("opening", "", "", cycle.opening_fen, edge=True),
         *(_line(x.component, "", kwh(x.quantity_wh) if x.quantity_wh else "", x.amount_fen) for x in cycle.usage),
@@ -198,7 +199,7 @@ def _line(name: str, more: str, quantity: str, amount_fen: int, *, edge: bool = 
     note = f"<br><small>{escape(more)}</small>" if more else ""
     sign = "plus" if amount_fen > 0 and not edge else "low" if edge and amount_fen < 0 else "minus"
     return (
-        f'<tr{" class=edge" if edge else ""}><td>{zh} <small>{en}</small>{note}</td>'
+        f"<tr{' class=edge' if edge else ''}><td>{zh} <small>{en}</small>{note}</td>"
         f'<td class="n">{quantity}</td><td class="n {sign}">{yuan(amount_fen)}</td></tr>'
     )
 
