@@ -28,13 +28,17 @@ class Refused(Exception):
 
 
 class Guard:
-    """ASGI middleware; anything but HTTP is refused."""
+    """ASGI middleware; websockets are refused."""
 
     def __init__(self, app: App, *, body_max: int, deadline_real_s: float = BODY_DEADLINE_REAL_S) -> None:
         self._app, self._body_max, self._deadline_real_s = app, body_max, deadline_real_s
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":  # the server's own start and stop
+            await self._app(scope, receive, send)
+            return
         if scope["type"] != "http":
+            await send({"type": "websocket.close", "code": 1003})
             return
         try:
             if not _is_loopback(scope):

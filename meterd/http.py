@@ -57,7 +57,7 @@ class Reversal(Command):
 
 
 class Activation(Command):
-    digest: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    digest: Annotated[str, Field(pattern=r"^[0-9a-f]{16,64}$")]
 
 
 class Rebaseline(Command):

@@ -124,5 +124,5 @@ class ArchivePass:
         with self._store.reader() as connection:
             rated = cursors(connection)
         for partition, end in self._ends.items():
-            ledger_offset = rated[partition][1] if partition in rated else 0
+            ledger_offset, _as_of_s = rated.get(partition, (0, 0))
             self._archiver.prune(partition, ledger_offset, end)

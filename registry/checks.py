@@ -30,12 +30,10 @@ class Checked:
         """A fault for each row of `mask`; each `{}` in `words` is filled with that row's cell of a column."""
         if not mask.any():
             return
-        self.faults.rows(
-            self.table.file,
-            self.lines,
-            mask,
-            lambda row: words.format(*(self.table.text(name, row)[:80] for name in shown)),
-        )
+        rows = np.flatnonzero(mask)[: self.faults.room]
+        cells = [[cell[:80] for cell in self.table.texts(name, rows)] for name in shown]
+        told = {row: words.format(*(column[place] for column in cells)) for place, row in enumerate(rows.tolist())}
+        self.faults.rows(self.table.file, self.lines, mask, told.__getitem__)
 
     def ids(self, name: str, pattern: str = columns.ID) -> Mask:
         """Which rows hold a proper id."""
@@ -80,7 +78,7 @@ class Checked:
         return found
 
     def instant(
-        self, name: str, zone: npt.NDArray[np.int32], zones: list[ZoneInfo], *, open_s: int | None = None
+        self, name: str, zone: npt.NDArray[np.int16], zones: list[ZoneInfo], *, open_s: int | None = None
     ) -> Ints:
         """UTC seconds of a local date or an instant with offset; the empty text is `open_s`, if given."""
         found, bad = columns.instants(self.table[name], zone, zones, open_s=open_s)
@@ -88,7 +86,7 @@ class Checked:
         return found
 
     def span(
-        self, zone: npt.NDArray[np.int32], zones: list[ZoneInfo], begin: str = "from", end: str = "to"
+        self, zone: npt.NDArray[np.int16], zones: list[ZoneInfo], begin: str = "from", end: str = "to"
     ) -> tuple[Ints, Ints]:
         """A dated span [from, to), open when `to` is empty."""
         from_s = self.instant(begin, zone, zones)

@@ -8,6 +8,7 @@ loops over rows in Python.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
 from zoneinfo import ZoneInfo
@@ -21,15 +22,33 @@ from registry.image import FOREVER
 
 Ints = npt.NDArray[np.int64]
 Times = npt.NDArray[np.uint32]  # UTC seconds
-Lines = npt.NDArray[np.int32]
 Mask = npt.NDArray[np.bool_]
 
 ID: Final = "^[A-Za-z0-9._-]{1,64}$"
 SERIAL: Final = "^[A-Za-z0-9._-]{1,32}$"
 BAD: Final = -(2**62)  # an instant or integer that could not be read
+_FINER: Final = BAD + 1
 _MICRO_DIGITS: Final = 6
+_SLICE: Final = 1 << 18  # rows that are computed at a time: what is between must not be as long as the file
+_HASHED: Final = 1 << 20  # names that stand in one hash table
 _DECIMAL: Final = r"^[0-9]{1,12}(\.[0-9]{1,6})?$"
 _SIGNED: Final = r"^-?[0-9]{1,12}(\.[0-9]{1,6})?$"
+
+
+@dataclass(frozen=True, slots=True)
+class Lines:
+    """The line of each row of a file; `skipped` are lines (rising) that are no rows. Line 1 is the header."""
+
+    count: int = 0
+    skipped: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, rows: Any) -> Any:
+        """Line of a row, or of each of many."""
+        before = self.skipped - 2 - np.arange(len(self.skipped))  # rows before each
+        return rows + 2 + np.searchsorted(before, rows, "right")
 
 
 def coded(column: Any) -> tuple[npt.NDArray[np.int32], Any]:
@@ -44,12 +63,19 @@ def plain(column: Any) -> Any:
     return column.cast(pa.string()) if pa.types.is_dictionary(column.type) else column
 
 
+def take(column: Any, rows: npt.NDArray[np.int64]) -> Any:
+    """Some rows of a column."""
+    return column.take(pa.array(rows))
+
+
 def _spread(column: Any, compute: Callable[[Any], npt.NDArray[Any]]) -> npt.NDArray[Any]:
     """`compute` over the distinct values of an encoded column, or over the rows of a plain one."""
     if pa.types.is_dictionary(column.type):
         found: npt.NDArray[Any] = compute(column.dictionary)[np.asarray(column.indices)]
         return found
-    return compute(column)
+    if len(column) <= _SLICE:
+        return compute(column)
+    return np.concatenate([compute(column.slice(low, _SLICE)) for low in range(0, len(column), _SLICE)])
 
 
 def matches(column: Any, pattern: str) -> Mask:
@@ -88,12 +114,17 @@ def _micro(values: Any, pattern: str) -> Ints:
 
 def decimals(column: Any, digits: int, *, signed: bool = False) -> tuple[Ints, Mask, Mask]:
     """(integers in 10**-digits, which are no decimals, which are finer than that). Bad rows hold 0."""
-    micro = _spread(column, lambda values: _micro(values, _SIGNED if signed else _DECIMAL))
-    bad = micro == BAD
     divisor = 10 ** (_MICRO_DIGITS - digits)
-    whole, rest = np.divmod(micro, divisor)
-    finer = (rest != 0) & ~bad
-    return np.where(bad, 0, whole), bad, finer
+
+    def compute(values: Any) -> Ints:
+        micro = _micro(values, _SIGNED if signed else _DECIMAL)
+        whole, rest = np.divmod(micro, divisor)
+        return np.where(micro == BAD, BAD, np.where(rest != 0, _FINER, whole))
+
+    found = _spread(column, compute)
+    bad, finer = found == BAD, found == _FINER
+    found[bad | finer] = 0
+    return found, bad, finer
 
 
 def integers(column: Any, low: int, high: int, *, default: int | None = None) -> tuple[Ints, Mask]:
@@ -110,7 +141,8 @@ def integers(column: Any, low: int, high: int, *, default: int | None = None) ->
 
     found = _spread(column, compute)
     bad = found == BAD
-    return np.where(bad, low, found), bad
+    found[bad] = low
+    return found, bad
 
 
 def choices(column: Any, known: dict[str, int]) -> tuple[Ints, Mask]:
@@ -119,7 +151,8 @@ def choices(column: Any, known: dict[str, int]) -> tuple[Ints, Mask]:
     table = np.array([known.get(value, BAD) for value in values.to_pylist()] or [BAD], np.int64)
     found = table[codes] if len(codes) else np.zeros(0, np.int64)
     bad = found == BAD
-    return np.where(bad, 0, found), bad
+    found[bad] = 0
+    return found, bad
 
 
 def instant_s(text: str, zone: ZoneInfo) -> int | None:
@@ -140,7 +173,7 @@ def instant_s(text: str, zone: ZoneInfo) -> int | None:
 
 
 def instants(
-    column: Any, zone_of: npt.NDArray[np.int32], zones: list[ZoneInfo], *, open_s: int | None
+    column: Any, zone_of: npt.NDArray[np.int16], zones: list[ZoneInfo], *, open_s: int | None
 ) -> tuple[Ints, Mask]:
     """(UTC seconds, which are no instants); the empty text is `open_s`, or bad without one."""
     codes, values = coded(column)
@@ -155,7 +188,8 @@ def instants(
                 table[row, place] = found
     found_s = table[0][codes] if len(zones) == 1 else table[zone_of, codes]
     bad = found_s == BAD
-    return np.where(bad, 0, found_s), bad
+    found_s[bad] = 0
+    return found_s, bad
 
 
 def ascending(column: Any) -> bool:
@@ -195,7 +229,46 @@ def places(needles: Any, ids: Any) -> npt.NDArray[np.int32]:
         return found[codes].astype(np.int32)
     if len(needles) == len(ids) and needles.equals(ids):
         return np.arange(len(ids), dtype=np.int32)
-    return np.asarray(pc.fill_null(pc.index_in(needles, value_set=ids), -1)).astype(np.int32)
+    found = _near(needles, ids)
+    missing = np.flatnonzero(found < 0)
+    for low in range(0, len(missing), _HASHED):
+        rows = missing[low : low + _HASHED]
+        found[rows] = _hashed(needles.take(pa.array(rows)), ids)
+    return found
+
+
+def _near(needles: Any, ids: Any) -> npt.NDArray[np.int32]:
+    """`places` for files in about the same order: each slice is looked for where the one before it ended.
+
+    -1 also for what is elsewhere; stops when little is found, so that files in no order lose no time.
+    """
+    found = np.full(len(needles), -1, np.int32)
+    ahead = -(-len(ids) * _SLICE // max(1, len(needles)))  # as far as one slice of needles reaches, if evenly
+    at = 0
+    for low in range(0, len(needles), _SLICE):
+        some = needles.slice(low, _SLICE)
+        if at + len(some) <= len(ids) and ids.slice(at, len(some)).equals(some):
+            found[low : low + len(some)] = np.arange(at, at + len(some))
+            at += len(some)
+            continue
+        begin = max(0, at - ahead)
+        here = _hashed(some, ids.slice(begin, at - begin + 2 * ahead))
+        there = np.flatnonzero(here >= 0)
+        found[low + there] = here[there] + begin
+        if 2 * len(there) < len(some):
+            break
+        at = int(here[there[-1]]) + begin + 1
+    return found
+
+
+def _hashed(needles: Any, ids: Any) -> npt.NDArray[np.int32]:
+    """`places` by one hash table of the needles: they are the fewer."""
+    codes, values = coded(needles)
+    code = np.asarray(pc.fill_null(pc.index_in(ids, value_set=values), -1))
+    row = np.full(len(values), -1, np.int32)
+    there = np.flatnonzero(code >= 0)
+    row[code[there]] = there
+    return row[codes] if len(codes) else np.zeros(0, np.int32)
 
 
 def grouped(keys: npt.NDArray[Any], groups: int) -> tuple[Ints, Ints]:
@@ -219,17 +292,17 @@ def joined(keys: npt.NDArray[Any], order: Ints, start: Ints) -> tuple[Ints, Ints
     return left, order[np.repeat(low, counts) + within]
 
 
-def by_span(keys: npt.NDArray[Any], from_s: npt.NDArray[Any]) -> Ints:
-    """Rows in order of (key, from)."""
-    return np.lexsort((from_s, keys))
-
-
 def overlapping(keys: npt.NDArray[Any], from_s: npt.NDArray[Any], to_s: npt.NDArray[Any]) -> Mask:
     """Which spans begin before an earlier span of the same key has ended."""
     bad = np.zeros(len(keys), bool)
-    if len(keys) < 2 or bool(np.all(keys[:-1] < keys[1:])):
-        return bad
-    order = by_span(keys, from_s)
-    same = keys[order][1:] == keys[order][:-1]
-    bad[order[1:]] = same & (from_s[order][1:] < to_s[order][:-1])
+    order = None if bool(np.all(keys[:-1] <= keys[1:])) else np.argsort(keys, kind="stable")
+    rising = keys if order is None else keys[order]
+    same = rising[1:] == rising[:-1]
+    shared = np.zeros(len(keys), bool)  # by a second span of the same key: mostly few
+    shared[1:] = same
+    shared[:-1] |= same
+    rows = np.flatnonzero(shared) if order is None else order[shared]
+    rows = rows[np.lexsort((from_s[rows], keys[rows]))]
+    again = keys[rows][1:] == keys[rows][:-1]
+    bad[rows[1:]] = again & (from_s[rows][1:] < to_s[rows][:-1])
     return bad

@@ -26,6 +26,7 @@ from registry.tables import Table
 
 METERS_MAX: Final = 1 << 24  # so that (meter, register, time) packs into 64 bits
 DIGITS_MAX: Final = 12
+ZONES_MAX: Final = 1 << 15
 _CODES: Final = {register.value: code for register, code in REGISTER_CODE.items()}
 _RESOLUTIONS: Final = {"1": 1000, "1.0": 1000, "0.1": 100, "0.01": 10, "0.001": 1}
 _TOTAL: Final = REGISTER_CODE[Register.IMPORT_TOTAL]
@@ -38,10 +39,9 @@ class Points:
     """Metering points: their id, time zone, commodity (index into COMMODITIES)."""
 
     ids: Any
-    zone: npt.NDArray[np.int32]
+    zone: npt.NDArray[np.int16]
     zones: list[ZoneInfo]
     commodity: npt.NDArray[np.int8]
-    lines: Lines
 
 
 @dataclass(slots=True)
@@ -70,7 +70,7 @@ class Registers:
     bill: npt.NDArray[np.bool_]
     resolution: npt.NDArray[np.uint16]
     closing: npt.NDArray[np.int64]
-    lines: Lines
+    lines: Lines | npt.NDArray[np.int64]
 
     def keys(self) -> npt.NDArray[np.int64]:
         """One number per (meter, register)."""
@@ -79,19 +79,25 @@ class Registers:
 
 @dataclass(slots=True)
 class Openings:
-    """First registers: `register` is a row of Registers; `given` tells opening_registers.csv from change-outs."""
+    """First registers: `register` is a row of Registers; `given` tells opening_registers.csv from change-outs.
+
+    `lines` are those of opening_registers.csv, which stand first.
+    """
 
     register: npt.NDArray[np.int32] = field(default_factory=lambda: np.zeros(0, np.int32))
     value: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
     at_s: Times = field(default_factory=lambda: np.zeros(0, np.uint32))
     quality: npt.NDArray[np.uint8] = field(default_factory=lambda: np.zeros(0, np.uint8))
     given: npt.NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, bool))
-    lines: Lines = field(default_factory=lambda: np.zeros(0, np.int32))
+    lines: Lines | npt.NDArray[np.int64] = field(default_factory=Lines)
 
     def join(self, other: Openings) -> Openings:
         """Both, one behind the other."""
-        names = ("register", "value", "at_s", "quality", "given", "lines")
-        return Openings(*(np.concatenate([getattr(self, name), getattr(other, name)]) for name in names))
+        if not len(other.register):
+            return self
+        names = ("register", "value", "at_s", "quality", "given")
+        joined = (np.concatenate([getattr(self, name), getattr(other, name)]) for name in names)
+        return Openings(*joined, self.lines)
 
 
 def points(table: Table, default_zone: str, faults: Faults) -> Points:
@@ -101,6 +107,9 @@ def points(table: Table, default_zone: str, faults: Faults) -> Points:
     checked.unique("metering_point")
     commodity = checked.choice("commodity", {name: place for place, name in enumerate(COMMODITIES)})
     codes, values = columns.coded(table["timezone"])
+    if len(values) > ZONES_MAX:
+        faults.add(table.file, 0, f"{len(values)} time zones; at most {ZONES_MAX}")
+        codes = codes % ZONES_MAX
     zones: list[ZoneInfo] = []
     known = np.zeros(len(values), bool)
     for place, name in enumerate(values.to_pylist()):
@@ -109,7 +118,7 @@ def points(table: Table, default_zone: str, faults: Faults) -> Points:
         zones.append(zone or ZoneInfo("UTC"))
     checked.bad(~known[codes] if len(codes) else np.zeros(0, bool), "timezone {!r} is not known", "timezone")
     ids = columns.plain(table["metering_point"])
-    return Points(ids, codes.astype(np.int32), zones or [ZoneInfo("UTC")], commodity.astype(np.int8), table.lines)
+    return Points(ids, codes.astype(np.int16), zones or [ZoneInfo("UTC")], commodity.astype(np.int8))
 
 
 def _zone(name: str) -> ZoneInfo | None:
@@ -151,6 +160,8 @@ def meters(table: Table, known: Points, concentrator_ids: Any, faults: Faults) -
     )
     apart = columns.overlapping(row_point, from_s, to_s) & (row_point >= 0)
     checked.bad(apart, "another meter is at point {} in that span", "metering_point")
+    row_from_s, row_to_s = from_s.astype(np.uint32), to_s.astype(np.uint32)
+    del row_point, from_s, to_s, apart
     if proper.all():
         number = addresses(ids)
     else:
@@ -167,8 +178,8 @@ def meters(table: Table, known: Points, concentrator_ids: Any, faults: Faults) -
         meter.astype(np.int32),
         checked.places("concentrator", concentrator_ids, "concentrators.csv"),
         checked.integer("position", 0, 10**6).astype(np.int32),
-        from_s.astype(np.uint32),
-        to_s.astype(np.uint32),
+        row_from_s,
+        row_to_s,
         checked.integer("digits", 0, DIGITS_MAX, default=0).astype(np.uint8),
         checked.integer("multiplier", 1, 2**16 - 1, default=1).astype(np.uint16),
         checked.integer("power_max_w", 0, 2**32 - 1, default=0).astype(np.uint32),
@@ -216,10 +227,11 @@ def registers(table: Table, known: Meters, where: Points, meter_lines: Lines, fa
         "register",
     )
     has = np.bincount(meter[meter >= 0], minlength=len(known.ids)) > 0
-    first_line = np.zeros(len(known.ids), np.int64)
-    first_line[known.row_meter[::-1]] = meter_lines[::-1]
     bare = ~has & (table.file not in faults.unread)
-    faults.rows("meters.csv", first_line, bare, lambda row: f"meter {known.ids[row]} has no row in registers.csv")
+    if bare.any():
+        first_line = np.zeros(len(known.ids), np.int64)
+        first_line[known.row_meter[::-1]] = meter_lines[np.arange(len(meter_lines))][::-1]
+        faults.rows("meters.csv", first_line, bare, lambda row: f"meter {known.ids[row]} has no row in registers.csv")
     return found
 
 
@@ -289,7 +301,6 @@ def changeouts(
         at_s[good].astype(np.uint32),
         np.full(int(good.sum()), int(Quality.A), np.uint8),
         np.zeros(int(good.sum()), bool),
-        table.lines[good],
     )
 
 

@@ -9,6 +9,8 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from registry.columns import Lines
+
 LISTED_MAX: Final = 1000
 
 
@@ -56,10 +58,15 @@ class Faults:
         if len(self.listed) < LISTED_MAX:
             self.listed.append(Fault(file, line, what))
 
+    @property
+    def room(self) -> int:
+        """How many more are listed."""
+        return max(0, LISTED_MAX - len(self.listed))
+
     def rows(
         self,
         file: str,
-        lines: npt.NDArray[Any],
+        lines: Lines | npt.NDArray[Any],
         bad: npt.NDArray[np.bool_],
         what: str | Callable[[int], str],
     ) -> None:
@@ -68,8 +75,7 @@ class Faults:
         if not len(places):
             return
         self.files.add(file)
-        room = max(0, LISTED_MAX - len(self.listed))
-        for place in places[:room].tolist():
+        for place in places[: self.room].tolist():
             said = what if isinstance(what, str) else what(place)
             self.listed.append(Fault(file, int(lines[place]), said))
         self.count += len(places)

@@ -21,6 +21,7 @@ from registry.layout import LANGUAGES
 from registry.tables import Table
 
 AMOUNT_MAX_FEN: Final = 10**12
+_SLICE: Final = 1 << 20
 _TIME: Final = "^(([01][0-9]|2[0-3]):[0-5][0-9])?$"
 _NAME: Final = "^[a-z][a-z0-9_]{0,39}$"
 _SHOWN: Final = "^[!-~]{1,120}$"
@@ -38,9 +39,9 @@ class Accounts:
     arrears_fen: Ints
     cycle_energy_wh: Ints
     trigger_fen: Ints
-    lines: Lines
+    lines: Lines | npt.NDArray[np.int64]
 
-    def zone(self, rows: npt.NDArray[np.int32], where: Points) -> npt.NDArray[np.int32]:
+    def zone(self, rows: npt.NDArray[np.int32], where: Points) -> npt.NDArray[np.int16]:
         """Time zone of each account row (0 for -1)."""
         return at(where.zone, at(self.point, rows, -1), 0)
 
@@ -148,12 +149,14 @@ def tariffs(
 
 def _uncovered(known: Accounts, account: npt.NDArray[np.int32], from_s: Ints, to_s: Ints) -> Mask:
     """Accounts that their tariff spans (disjoint, else that was told) do not cover: compare lengths of time."""
-    good = account >= 0
-    rows = account[good]
-    low = np.maximum(from_s[good], known.from_s[rows])
-    high = np.minimum(to_s[good], known.to_s[rows])
     covered = np.zeros(len(known.lines), np.int64)
-    np.add.at(covered, rows, np.maximum(high - low, 0))
+    for begin in range(0, len(account), _SLICE):
+        cut = slice(begin, begin + _SLICE)
+        good = account[cut] >= 0
+        rows = account[cut][good]
+        low = np.maximum(from_s[cut][good], known.from_s[rows])
+        high = np.minimum(to_s[cut][good], known.to_s[rows])
+        np.add.at(covered, rows, np.maximum(high - low, 0))
     return covered < known.to_s.astype(np.int64) - known.from_s
 
 

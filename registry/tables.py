@@ -1,4 +1,8 @@
-"""I/O: one CSV file to a table of text columns with their line numbers; what is no row becomes a fault."""
+"""I/O: one CSV file to a Parquet file of the same text, which is then read column by column.
+
+A file is never in memory whole: it is parsed a few megabytes at a time, and what judges it holds one column of
+text at most. What is no row becomes a fault with its line.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
@@ -21,11 +26,16 @@ BLOCK_BYTES: Final = 4 << 20
 
 @dataclass(slots=True)
 class Table:
-    """A file's columns as pyarrow arrays (plain or dictionary-encoded strings) and each row's line."""
+    """A file's columns as pyarrow arrays (plain or dictionary-encoded strings) and each row's line.
+
+    The column used last is kept, the others are read again when they are asked for.
+    """
 
     layout: FileLayout
     lines: Lines
-    columns: dict[str, Any]
+    path: Path
+    _name: str = ""
+    _column: Any = None
 
     @property
     def file(self) -> str:
@@ -35,53 +45,91 @@ class Table:
         return len(self.lines)
 
     def __getitem__(self, name: str) -> Any:
-        return self.columns[name]
+        if self._name != name:
+            self._column = None
+            self._column, self._name = self._read(name), name
+        return self._column
 
-    def text(self, name: str, row: int) -> str:
-        """One cell, for a fault's words."""
-        return str(self.columns[name][row].as_py())
+    def _read(self, name: str) -> Any:
+        if not len(self):
+            return pa.array([], pa.string())
+        few = [name] if name in self.layout.few else None
+        with pq.ParquetFile(self.path, read_dictionary=few, memory_map=False) as file:
+            return _whole(file.read([name], use_threads=False).column(0))
 
-    def arrow(self, **more: Any) -> pa.Table:
-        """The table as it was, with more columns behind."""
-        return pa.table({**self.columns, **more})
+    def texts(self, name: str, rows: npt.NDArray[np.int64]) -> list[str]:
+        """Some cells of a column, for the words of faults."""
+        found: list[str] = self[name].take(pa.array(rows)).to_pylist()
+        return found
 
 
-def read(directory: Path, layout: FileLayout, faults: Faults) -> Table:
-    """Read one file; faults for a missing file, a wrong header, rows with another number of cells, bad UTF-8."""
-    path = directory / layout.file
-    if not path.is_file():
-        if layout.required:
-            faults.add(layout.file, 0, "missing")
-            faults.unread.add(layout.file)
-        return _empty(layout)
-    if not _header_is_right(path, layout, faults):
+class Rows:
+    """A Parquet file that is written piece by piece: plain text and integers, no Arrow schema inside.
+
+    So any reader sees the same types. A piece is a row group (or several, beyond a million rows).
+    """
+
+    def __init__(self, path: Path, schema: pa.Schema, few: list[str]) -> None:
+        self._writer = pq.ParquetWriter(
+            path, schema, store_schema=False, compression="zstd", use_dictionary=few, write_statistics=False
+        )
+
+    def __enter__(self) -> Rows:
+        return self
+
+    def write(self, piece: pa.Table) -> None:
+        self._writer.write_table(piece)
+
+    def __exit__(self, *_: object) -> None:
+        self._writer.close()
+
+
+def read(directory: Path, layout: FileLayout, faults: Faults, folder: Path) -> Table:
+    """Read one file; faults for a missing file, a wrong header, rows with another number of cells, bad UTF-8.
+
+    Its text goes to `folder` as Parquet: an empty table when there is no such file, or it could not be read.
+    """
+    source, target = directory / layout.file, folder / f"{layout.name}.parquet"
+    if source.is_file():
+        if _header_is_right(source, layout, faults):
+            try:
+                return Table(layout, _convert(source, target, layout, faults), target)
+            except pa.ArrowInvalid as wrong:
+                faults.add(layout.file, 0, str(wrong).split("\n")[0][:200])
         faults.unread.add(layout.file)
-        return _empty(layout)
-    broken: list[int] = []
-
-    def refuse(row: Any) -> str:
-        broken.append(row.number or 0)
-        faults.add(layout.file, row.number or 0, f"{row.actual_columns} cells, {row.expected_columns} expected")
-        return "skip"
-
-    try:
-        # Line numbers need one thread; only a file that has broken rows is read a second time for them.
-        table = _parse(path, layout, "error")
-    except pa.ArrowInvalid:
-        try:
-            table = _parse(path, layout, refuse)
-        except pa.ArrowInvalid as wrong:
-            faults.add(layout.file, 0, str(wrong).split("\n")[0][:200])
-            faults.unread.add(layout.file)
-            return _empty(layout)
-    lines = np.arange(2, 2 + len(table) + len(broken), dtype=np.int32)
-    lines = np.delete(lines, np.array(broken, np.int64) - 2) if broken else lines
-    return Table(layout, lines, {name: _whole(table.column(name)) for name in layout.columns})
+    elif layout.required:
+        faults.add(layout.file, 0, "missing")
+        faults.unread.add(layout.file)
+    with Rows(target, _schema(layout), []) as out:
+        out.write(_schema(layout).empty_table())
+    return Table(layout, Lines(), target)
 
 
-def write_parquet(path: Path, table: pa.Table) -> None:
-    """As plain text and integers: no Arrow schema inside, so any reader sees the same types."""
-    pq.write_table(table, path, store_schema=False, compression="zstd", use_dictionary=True, write_statistics=False)
+def extend(folder: Path, layout: FileLayout, **more: Any) -> None:
+    """Add columns (numpy, as long as the table) to a table's Parquet file, a row group at a time."""
+    path, fresh = folder / f"{layout.name}.parquet", folder / f"{layout.name}.part"
+    low = 0
+    with pq.ParquetFile(path, memory_map=False) as file:
+        schema = _schema(layout)
+        for name, values in more.items():
+            schema = schema.append(pa.field(name, pa.from_numpy_dtype(values.dtype)))
+        with Rows(fresh, schema, [*layout.few, *more]) as out:
+            for number in range(file.num_row_groups):
+                piece = file.read_row_group(number, use_threads=False)
+                high = low + len(piece)
+                for name, values in more.items():
+                    piece = piece.append_column(name, pa.array(values[low:high]))
+                out.write(piece.cast(schema))
+                low = high
+    fresh.replace(path)
+
+
+def column(path: Path, name: str, groups: list[int] | None = None) -> Any:
+    """One column of a Parquet file (or of some of its row groups) as one array."""
+    with pq.ParquetFile(path, memory_map=False) as file:
+        if groups is None:
+            return _whole(file.read([name], use_threads=False).column(0))
+        return _whole(file.read_row_groups(groups, [name], use_threads=False).column(0))
 
 
 def _header_is_right(path: Path, layout: FileLayout, faults: Faults) -> bool:
@@ -103,30 +151,45 @@ def _header_is_right(path: Path, layout: FileLayout, faults: Faults) -> bool:
     return faults.count == count
 
 
-def _parse(path: Path, layout: FileLayout, refuse: Any) -> pa.Table:
-    few = pa.dictionary(pa.int32(), pa.string())
-    strict = refuse == "error"
-    return pacsv.read_csv(
-        path,
-        read_options=pacsv.ReadOptions(block_size=BLOCK_BYTES, use_threads=strict),
+def _convert(source: Path, target: Path, layout: FileLayout, faults: Faults) -> Lines:
+    broken: list[int] = []
+
+    def refuse(row: Any) -> str:
+        broken.append(row.number)
+        faults.add(layout.file, row.number, f"{row.actual_columns} cells, {row.expected_columns} expected")
+        return "skip"
+
+    batches = pacsv.open_csv(
+        source,
+        # one thread, so that a broken row has its line number
+        read_options=pacsv.ReadOptions(block_size=BLOCK_BYTES, use_threads=False),
         parse_options=pacsv.ParseOptions(
-            ignore_empty_lines=False, invalid_row_handler=None if strict else refuse, newlines_in_values=False
+            ignore_empty_lines=False, invalid_row_handler=refuse, newlines_in_values=False
         ),
         convert_options=pacsv.ConvertOptions(
-            column_types={name: few if name in layout.few else pa.string() for name in layout.columns},
+            column_types=dict.fromkeys(layout.columns, pa.string()),
+            include_columns=layout.columns,
             strings_can_be_null=False,
             null_values=[],
         ),
     )
+    count = 0
+    with Rows(target, _schema(layout), list(layout.few)) as out:
+        for batch in batches:
+            out.write(pa.Table.from_batches([batch]))
+            count += len(batch)
+    return Lines(count, np.sort(np.array(broken, np.int64)))
+
+
+def _schema(layout: FileLayout) -> pa.Schema:
+    return pa.schema([(name, pa.string()) for name in layout.columns])
 
 
 def _whole(column: Any) -> Any:
     """One array of the chunks; an encoded one with a single dictionary."""
     if pa.types.is_dictionary(column.type):
         column = column.unify_dictionaries()
-    return column.combine_chunks() if column.num_chunks != 1 else column.chunk(0)
-
-
-def _empty(layout: FileLayout) -> Table:
-    nothing = pa.array([], pa.string())
-    return Table(layout, np.zeros(0, np.int32), dict.fromkeys(layout.columns, nothing))
+    if column.num_chunks == 1:
+        return column.chunk(0)
+    found = column.combine_chunks()
+    return found.chunk(0) if isinstance(found, pa.ChunkedArray) else found

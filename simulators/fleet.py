@@ -1,7 +1,9 @@
 """I/O: the command `python -m simulators.fleet`: a registry directory's meters as real MQTT clients.
 
 Progress is JSON lines on standard output; the last is `{"event": "end", ...}`. Exit 0 when every message was
-sent and held, 1 when the deadline passed first or the run was stopped, 2 for wrong arguments.
+sent and held, 1 when the deadline passed first or the run was stopped, 2 for wrong arguments. SIGUSR1 ends the
+run early and well: no new rounds, and what was taken is still sent until it is held. A run that was killed goes
+on when it is started again with the same arguments, outbox and truth book.
 """
 
 from __future__ import annotations
@@ -138,7 +140,7 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     return found
 
 
-def _run(args: argparse.Namespace, clock: Clock, stopped: list[int]) -> dict[str, Any]:
+def _run(args: argparse.Namespace, clock: Clock, stopped: list[int], ended: list[int]) -> dict[str, Any]:
     setting = world(
         args.registry,
         seed=args.seed,
@@ -192,6 +194,8 @@ def _run(args: argparse.Namespace, clock: Clock, stopped: list[int]) -> dict[str
     changed, target = 0, args.changeouts or args.truth.parent / "changeouts"
     try:
         while not stopped and run.step():
+            if ended:
+                run.finish()
             if setting.load.changes and run.position:
                 changed = run.write_changeouts_due(args.registry, target, changed)
         return {
@@ -214,10 +218,12 @@ def main(argv: list[str] | None = None) -> int:
     """Run the fleet; see the module's head for the exit codes."""
     args = _arguments(argv)
     stopped: list[int] = []
+    ended: list[int] = []
+    signal.signal(signal.SIGUSR1, lambda number, _frame: ended.append(number))
     signal.signal(signal.SIGTERM, lambda number, _frame: stopped.append(number))
     signal.signal(signal.SIGINT, lambda number, _frame: stopped.append(number))
     try:
-        report = _run(args, clock_of(args.clock), stopped)
+        report = _run(args, clock_of(args.clock), stopped, ended)
     except (BadFleet, BadFaults, ValueError) as wrong:
         sys.stderr.write(f"fleet: {wrong}\n")
         return 2

@@ -91,6 +91,7 @@ class Run:
         self._moved_at_s = dict.fromkeys(range(len(self._names)), clock.monotonic_s())
         self._patience_s = dict.fromkeys(range(len(self._names)), limits.resend_after_real_s)
         self.position = outbox.position()
+        self._end = load.intervals
         self.counts: Counter[str] = Counter()
         self._started_s = self._committed_s = self._told_s = clock.monotonic_s()
         self._last_round_s = self._started_s
@@ -103,9 +104,15 @@ class Run:
     def due(self) -> int:
         """First interval that is not due yet."""
         if not self._paced:
-            return self._load.intervals
+            return self._end
         passed = (self._clock.now_s() - self._load.start_s) // self._load.interval_s
-        return max(0, min(self._load.intervals, passed))
+        return max(0, min(self._end, passed))
+
+    def finish(self) -> None:
+        """Take no new round; what has been taken is still sent, until it is held."""
+        if self.position < self._end:
+            self._end = self.position
+            self._last_round_s = self._clock.monotonic_s()
 
     def unheld(self) -> int:
         """Numbers given out and not held."""
@@ -248,7 +255,7 @@ class Run:
         return self._by_id[stream] % len(self._links)
 
     def _release(self) -> None:
-        end = self.position >= self._load.intervals
+        end = self.position >= self._end
         while self._later and (end or self._later[0][0] < self.position):
             message = heapq.heappop(self._later)[2]
             key = (message.stream, message.sequence)
@@ -343,14 +350,14 @@ class Run:
             self._send_old_again()
             self._told_s = now_s
             self._emit({"event": "progress", **self.figures()})
-        if self.position < self._load.intervals:
+        if self.position < self._end:
             return True
         return not self.quiet() and now_s - self._last_round_s < self._limits.deadline_real_s
 
     def quiet(self) -> bool:
         """All rounds taken, all sent, all held, and that is on disk."""
         return (
-            self.position >= self._load.intervals
+            self.position >= self._end
             and not self._batch.truth
             and not self._dirty
             and not self._later

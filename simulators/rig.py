@@ -95,6 +95,7 @@ class Rig:
             "registry", "generate", str(source), "--meters", str(story.meters), "--seed", str(story.seed),
             "--start", story.start[:10],
         )  # fmt: skip
+        self.furnish(source)
         prepare(
             source,
             self.registry,
@@ -108,6 +109,9 @@ class Rig:
         self.origin_unix = time.time() + story.lead_real_s  # noqa: TID251 - what all the scaled clocks are set by
         self.config.write_text(self._settings())
         self.meterd("registry", "import", str(self.registry), "--config", str(self.config))
+
+    def furnish(self, source: Path) -> None:
+        """For tests to override: change the generated city's CSV files before they are imported."""
 
     def _settings(self) -> str:
         story, factor = self.story, self.story.factor
@@ -189,7 +193,12 @@ class Rig:
                 line = json.loads(text)
                 self.fleet_lines.append(line)
                 if line.get("event") == "changeout":
-                    self.meterd("registry", "import", line["directory"], "--config", str(self.config), check=False)
+                    self._import(line["directory"])
+
+    def _import(self, directory: str) -> None:
+        done = self.meterd("registry", "import", directory, "--config", str(self.config), check=False)
+        with (self.folder / "imports.log").open("ab") as log:
+            log.write(b"%s: %d\n%s%s" % (directory.encode(), done.returncode, done.stdout, done.stderr))
 
     @property
     def clock(self) -> str:
@@ -211,6 +220,11 @@ class Rig:
             return self.daemon.wait(deadline_real_s)
         except subprocess.TimeoutExpired:
             raise RigFailed(f"the daemon did not end in {deadline_real_s} s") from None
+
+    def end_fleet(self) -> None:
+        """No new rounds: the fleet ends once what it has sent is held."""
+        assert self.fleet is not None
+        self.fleet.send_signal(signal.SIGUSR1)
 
     def wait_fleet(self, deadline_real_s: float) -> int:
         """Until everything is sent and held."""

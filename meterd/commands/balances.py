@@ -49,9 +49,8 @@ def chunks(view: View) -> Iterator[Any]:
     from meterd.views.money import yuan_column
     from rating.state import ARRAYS
 
-    wanted = {name: ARRAYS[name] for name in ("account", "channel", "cold")}
     for partition in range(view.partitions):
-        found = read(view.connection, partition, wanted)
+        found = read(view.connection, partition, ARRAYS)
         for start in range(0, len(found.posted_fen), CHUNK):
             cut = slice(start, start + CHUNK)
             posted, live = found.posted_fen[cut], found.live_fen[cut]
@@ -62,27 +61,37 @@ def chunks(view: View) -> Iterator[Any]:
 
 
 def _columns(view: View, delimiter: str) -> None:
+    sys.stdout.write(delimiter.join(COLUMNS) + "\n")
+    for batch in chunks(view):
+        sys.stdout.write(_text(batch, delimiter))
+
+
+def _text(batch: Any, delimiter: str) -> str:
+    """Rows as text; quoted only where some id of the chunk asks for it."""
+    import pyarrow as pa
     from pyarrow.csv import CSVWriter, WriteOptions
 
-    sys.stdout.write(delimiter.join(COLUMNS) + "\n")
-    options = WriteOptions(include_header=False, delimiter=delimiter, quoting_style="needed")
-    for batch in chunks(view):
+    for quoting in ("none", "needed"):  # to pyarrow, "needed" is every text
         text = io.BytesIO()
-        with CSVWriter(text, batch.schema, write_options=options) as writer:
-            writer.write(batch)
-        sys.stdout.write(text.getvalue().decode())
+        options = WriteOptions(include_header=False, delimiter=delimiter, quoting_style=quoting)
+        try:
+            with CSVWriter(text, batch.schema, write_options=options) as writer:
+                writer.write(batch)
+        except pa.ArrowInvalid:
+            continue
+        return text.getvalue().decode()
+    raise AssertionError("text that no quoting can hold")
 
 
 def _objects(view: View) -> None:
     import json as json_format
 
-    sys.stdout.write("[")
-    before = "\n"
+    before = "[\n"
     for batch in chunks(view):
         for row in batch.to_pylist():
             sys.stdout.write(before + json_format.dumps(row))
             before = ",\n"
-    sys.stdout.write("\n]\n")
+    sys.stdout.write("\n]\n" if before == ",\n" else "[]\n")
 
 
 def _table(view: View) -> None:

@@ -54,7 +54,8 @@ def draw_balance(
             f"+{row.amount_fen / 100:.0f} yuan, paid by the daughter",
             (at, after),
             textcoords="offset points",
-            xytext=(8, 6),
+            xytext=(-10, 6),
+            ha="right",
             color="#2e8b57",
         )
     axes.set_title("Prepaid balance of the parents' meter")
@@ -64,7 +65,7 @@ def draw_balance(
     formatter: Any = mdates.DateFormatter
     axes.xaxis.set_major_formatter(formatter("%d %b"))
     axes.grid(visible=True, alpha=0.25)
-    axes.legend(loc="lower left", frameon=False)
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.08), ncol=3, frameon=False)
     figure.tight_layout()
     figure.savefig(path)
     plt.close(figure)

@@ -45,7 +45,8 @@ CSV = {
     "440100000002,1.8.0,bill,0.01,kWh\nWX-77.a,1.8.0,bill,0.001,kWh\n",
     "opening_registers": "meter,register,value,read_at,quality\n440100000001,1.8.0,1000.73,2026-07-01,A\n"
     "440100000002,1.8.0,50,2026-07-01,A\nWX-77.a,1.8.0,7.001,2026-07-01,A\n",
-    "accounts": "account,party,metering_point,from,to\na1,li,p1,2026-01-01,\na2,wang,p2,2026-01-01,\na3,ann,p3,2026-02-01,\n",
+    "accounts": "account,party,metering_point,from,to\na1,li,p1,2026-01-01,\n"
+    "a2,wang,p2,2026-01-01,\na3,ann,p3,2026-02-01,\n",
     "tariffs": "account,tariff,from,to\na1,guangzhou-residential,2026-01-01,\n"
     "a2,guangzhou-residential-tou,2026-01-01,\na3,guangzhou-residential,2026-02-01,\n",
     "opening_accounts": "account,balance,arrears,cycle_energy\na1,85.00,0,12.5\na2,-3.20,4.05,0\na3,1000,0,0\n",
@@ -147,7 +148,11 @@ class Village:
         for day in range(42):
             for hour in (6, 12, 18, 24):
                 month, first = (7, day + 1) if day < 31 else (8, day - 30)
-                at = f"2026-{month:02d}-{first:02d}T{hour:02d}:15" if hour < 24 else f"2026-{month:02d}-{first:02d}T23:45"
+                at = (
+                    f"2026-{month:02d}-{first:02d}T{hour:02d}:15"
+                    if hour < 24
+                    else f"2026-{month:02d}-{first:02d}T23:45"
+                )
                 for meter, wh in DAY_WH.items():
                     step = wh // 4 + (1000 * (day % 5) if hour == 18 else 0)
                     value[meter] += step - step % (1 if meter == "WX-77.a" else 10)

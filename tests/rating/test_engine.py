@@ -1,4 +1,4 @@
-"""The engine over hand-made households: figures of the domain, verdicts, closes, and the same bytes on any batches."""
+"""The engine over hand-made households: the domain's figures, verdicts, closes, the same bytes on any batches."""
 
 from __future__ import annotations
 

@@ -1,0 +1,140 @@
+"""The writing commands against a real server on a free port, and what they say when there is none."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import uvicorn
+
+from ledger import reads
+from meterd import client
+from meterd.endpoint import remove_endpoint, write_endpoint
+from meterd.exits import Exit, Stop
+from meterd.http import create_app
+from rating.state import ARRAYS
+
+
+@pytest.fixture
+def served(village: Any) -> Iterator[Any]:
+    """The village behind uvicorn, found by its endpoint.json."""
+    listening = socket.create_server(("127.0.0.1", 0))
+    url = f"http://127.0.0.1:{listening.getsockname()[1]}"
+    server = uvicorn.Server(uvicorn.Config(create_app(village), log_config=None, access_log=False, lifespan="off"))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
+    thread.start()
+    facts = {"http": url, "token": village.token, "pid": os.getpid(), "mqtt": {"host": "127.0.0.1", "port": 1}}
+    write_endpoint(village.paths.endpoint, facts)
+    yield village
+    remove_endpoint(village.paths.endpoint)
+    server.should_exit = True
+    thread.join(10)
+    assert not thread.is_alive()
+
+
+def _posted(village: Any, account: str) -> int:
+    partition, slot = village.registry().find_account(account)
+    with village.store.reader() as connection:
+        return int(reads.balances(connection, partition, ARRAYS).posted_fen[slot])
+
+
+def test_top_up_and_reversal_from_the_command_line(served: Any, told: Any) -> None:
+    before = _posted(served, "a2")
+    code, shown, _ = told("topup", "a2", "12.30", "--reference", "C-1")
+    assert (code, shown["applied"]) == (Exit.OK, True)
+    assert told("topup", "a2", "12.30", "--reference", "C-1")[1]["inbox_id"] == shown["inbox_id"]
+    assert _posted(served, "a2") == before + 1230
+    code, _, error = told("topup", "a2", "12.31", "--reference", "C-1", json_=False)
+    assert code == Exit.NO
+    assert "new reference" in error
+    assert told("reverse", "a2", "2.30", "--reference", "C-2", "--of", "C-1")[0] == Exit.OK
+    assert _posted(served, "a2") == before + 1000
+    assert told("reverse", "a2", "10.01", "--reference", "C-3", "--of", "C-1", json_=False)[0] == Exit.NO
+    _, facts, _ = told("statement", "a2")
+    references = [money["reference"] for money in facts["cycles"][-1]["money"]]
+    assert references == ["topup:C-1", "reversal:C-2"]
+    assert facts["agrees"] is True
+
+
+@pytest.mark.parametrize("amount", ["0", "1.234", "1e3", "nan", "１", "", "0.00", "9" * 31])
+def test_odd_amounts_never_leave_the_command(served: Any, told: Any, amount: str) -> None:
+    before = _posted(served, "a2")
+    assert told("topup", "a2", amount, "--reference", "odd", json_=False)[0] == Exit.USAGE
+    assert _posted(served, "a2") == before
+
+
+def test_exceptions_autopay_and_rebaseline_from_the_command_line(served: Any, told: Any) -> None:
+    served.held.clear()
+    _, rows, _ = told("exceptions", "list")
+    by_reason = {row["reason"]: row["id"] for row in rows}
+    assert told("exceptions", "release", str(by_reason["implausible"]), json_=False)[0] == Exit.NO
+    code, shown, _ = told("exceptions", "discard", str(by_reason["implausible"]), "--why", "sent by mistake")
+    assert (code, shown["state"]) == (Exit.OK, "discarded")
+    _, facts, _ = told("exceptions", "show", str(by_reason["implausible"]))
+    assert (facts["state"], facts["resolved_why"]) == ("discarded", "sent by mistake")
+    assert told("autopay", "hold", "--why", "storm")[0] == Exit.OK
+    assert told("autopay", "resume", "--why", "over")[0] == Exit.OK
+    assert served.held == [(True, "storm"), (False, "over")]
+    at = ["--at", "2026-08-12T13:00", "--why", "board"]
+    assert told("rebaseline", "440100000001", "1.8.0", "5000.5", *at)[0] == Exit.OK
+    _, facts, _ = told("account", "show", "a1")
+    assert facts["registers"][0]["last_value"] == "5000.500"
+    assert told("rebaseline", "440100000001", "1.8.0", "5000.5555", *at, json_=False)[0] == Exit.USAGE
+    assert (
+        told("rebaseline", "440100000001", "1.8.0", "1", "--at", "noon", "--why", "w", json_=False)[0] == Exit.USAGE
+    )
+
+
+def test_a_stored_command_that_is_not_applied_yet_times_out(served: Any, told: Any) -> None:
+    served.slow = True
+    try:
+        code, _, error = told("topup", "a2", "1", "--reference", "C-slow", json_=False)
+    finally:
+        served.slow = False
+    assert code == Exit.TIMED_OUT
+    assert "it will be" in error
+    assert told("topup", "a2", "1", "--reference", "C-slow")[0] == Exit.OK
+
+
+def test_the_registry_is_activated_through_the_daemon(served: Any) -> None:
+    assert client.activate(served.settings, served.city.digest) is True
+    assert client.activate_registry(served.settings, served.city.digest)["outcome"] == ""
+    with pytest.raises(Stop) as stopped:
+        client.activate(served.settings, "0" * 64)
+    assert stopped.value.code == Exit.NO
+
+
+@pytest.mark.parametrize("left", [None, "dead port", "other token", "garbage"])
+def test_no_daemon_is_exit_3(village: Any, told: Any, left: str | None) -> None:
+    path: Path = village.paths.endpoint
+    listening = None
+    if left == "dead port":
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            port = free.getsockname()[1]
+        path.write_text(json.dumps({"http": f"http://127.0.0.1:{port}", "token": "t", "pid": 1}))
+    elif left == "other token":
+        listening = socket.create_server(("127.0.0.1", 0))
+        config = uvicorn.Config(create_app(village), log_config=None, lifespan="off")
+        server = uvicorn.Server(config)
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
+        thread.start()
+        url = f"http://127.0.0.1:{listening.getsockname()[1]}"
+        path.write_text(json.dumps({"http": url, "token": "old", "pid": 1}))
+    elif left == "garbage":
+        path.write_text("{")
+    try:
+        code, _, error = told("topup", "a2", "1", "--reference", "C-none", json_=False)
+        assert code == Exit.NOT_RUNNING, error
+        if left != "garbage":
+            assert client.activate(village.settings, "0" * 64) is False
+    finally:
+        path.unlink(missing_ok=True)
+        if listening is not None:
+            server.should_exit = True
+            thread.join(10)
