@@ -17,7 +17,6 @@ from rating.register_rules import (
     ACCEPTED,
     CONFIRMED,
     ESTIMATE,
-    P_FROZEN,
     P_MINOR,
     P_WINDOW,
     REPLACED,
@@ -217,7 +216,6 @@ def rate(
     lines = Lines(seg_start, seg_day, seg_cycle, seg_price, stage_start, stage_end, stage_cycle, stage_bounds, bounds)
     count = 0
     window = params[P_WINDOW]
-    frozen_after = params[P_FROZEN]
     for j in range(first, slots.shape[0]):
         i = np.uintp(j)
         if slots[i] < 0:
@@ -244,9 +242,7 @@ def rate(
             and at_s <= not_after_s[i]
             and at_s < row.until_s
             and row.flags | _STALLED == _BILL_STALLED
-            and (
-                diff > 0 or (dt < 86_400 and (row.flags == _BILL or at_s - cold[slot].stalled_since_s < frozen_after))
-            )
+            and (diff > 0 or dt < 86_400)  # a frozen register is noticed where a day ends, in `_one`
             and row.ladder >= 0
             and row.segment >= 0
             and quality[i] != ESTIMATE

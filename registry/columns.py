@@ -63,7 +63,7 @@ def plain(column: Any) -> Any:
     return column.cast(pa.string()) if pa.types.is_dictionary(column.type) else column
 
 
-def take(column: Any, rows: npt.NDArray[np.int64]) -> Any:
+def take(column: Any, rows: npt.NDArray[np.integer[Any]]) -> Any:
     """Some rows of a column."""
     return column.take(pa.array(rows))
 

@@ -83,9 +83,7 @@ def cut(whole: Tables, home: npt.NDArray[np.int16], number: int) -> tuple[Tables
     return Tables(whole.concentrators, meters, registers, openings, accounts, tariffs, history), account_rows
 
 
-def _meters(
-    whole: Meters, here: npt.NDArray[np.bool_], points: Rows
-) -> tuple[Meters, Rows, npt.NDArray[np.bool_]]:
+def _meters(whole: Meters, here: npt.NDArray[np.bool_], points: Rows) -> tuple[Meters, Rows, npt.NDArray[np.bool_]]:
     is_meter = here[whole.point]
     meters = np.flatnonzero(is_meter)
     rows = np.flatnonzero(is_meter[whole.row_meter])

@@ -96,8 +96,8 @@ class Openings:
         if not len(other.register):
             return self
         names = ("register", "value", "at_s", "quality", "given")
-        joined = (np.concatenate([getattr(self, name), getattr(other, name)]) for name in names)
-        return Openings(*joined, self.lines)
+        joined = {name: np.concatenate([getattr(self, name), getattr(other, name)]) for name in names}
+        return Openings(**joined, lines=self.lines)
 
 
 def points(table: Table, default_zone: str, faults: Faults) -> Points:

@@ -1,8 +1,9 @@
 """I/O: a directory of CSV files -> a staged registry version, or every fault and nothing kept.
 
-Files are read one at a time, judged, written as Parquet into a temporary folder, and forgotten but for columns
-of integers, so that six million meters fit in two gigabytes. When all is well the folder is made durable and
-renamed to its digest; a rename is the only moment at which a version begins to exist.
+Files are turned into Parquet in a temporary folder, judged a column at a time, and forgotten but for columns of
+integers; then one partition after the other is compiled and written. So six million meters fit in two gigabytes.
+When all is well the folder is made durable and renamed to its digest; a rename is the only moment at which a
+version begins to exist.
 """
 
 from __future__ import annotations
@@ -15,19 +16,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
-from registry import devices, layout, people, save, spans
-from registry.compile import Tables, compile_tables
+from registry import devices, layout, people, previous, save, spans
+from registry.active import Active
+from registry.compile import compile_partition, histories, tariff_names
+from registry.cut import Tables, cut, point_partitions
 from registry.devices import Meters, Openings, Points, Registers
 from registry.faults import Faults, ImportFaults
+from registry.image import AttributeChange
 from registry.layout import FileLayout
-from registry.people import Accounts, Attributes, TariffSpans
-from registry.previous import Previous
-from registry.store import VERSION_FILE, load_previous
-from registry.tables import Table, read, write_parquet
+from registry.people import Accounts, TariffSpans
+from registry.store import VERSION_FILE
+from registry.tables import Table, extend, read
 
-FORMAT: Final = 1  # of the folder; part of the digest
+FORMAT: Final = 2  # of the folder; part of the digest
 _CORE: Final = frozenset(
     f"{name}.csv" for name in ("points", "concentrators", "meters", "registers", "accounts", "tariffs")
 )
@@ -58,13 +63,22 @@ class _Rules:
 
 @dataclass(slots=True)
 class _Street:
-    """What is known of points and meters when accounts are read."""
+    """Meters and what they count."""
 
-    points: Points
     concentrators: Any
     meters: Meters
     registers: Registers
     openings: Openings
+
+
+@dataclass(slots=True)
+class _People:
+    """Accounts and what they have; `history` is one number per account."""
+
+    accounts: Accounts
+    tariffs: TariffSpans
+    histories: tuple[tuple[AttributeChange, ...], ...]
+    history: npt.NDArray[np.int32]
 
 
 def stage(
@@ -95,8 +109,8 @@ def stage(
     registry_root.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=".staging-", dir=registry_root))
     try:
-        previous = load_previous(registry_root, previous_digest) if previous_digest is not None else None
-        counts = _build(directory, temporary, rules, previous)
+        before = Active(registry_root / previous_digest) if previous_digest is not None else None
+        counts = _build(directory, temporary, rules, before)
         version = {
             "digest": digest,
             "content": content,
@@ -157,97 +171,112 @@ class _Source:
         self.counts: dict[str, int] = {}
 
     def read(self, file: FileLayout) -> Table:
+        table = read(self.directory, file, self.faults, self.folder)
         pa.default_memory_pool().release_unused()
-        table = read(self.directory, file, self.faults)
         self.counts[file.name] = len(table)
         return table
 
-    def keep(self, table: Table, **more: Any) -> None:
-        """Write a table; once there are faults nothing will be kept, so nothing is written."""
-        if not self.faults.count:
-            write_parquet(self.folder / f"{table.layout.name}.parquet", table.arrow(**more))
 
-
-def _build(directory: Path, folder: Path, rules: _Rules, previous: Previous | None) -> dict[str, int]:
+def _build(directory: Path, folder: Path, rules: _Rules, before: Active | None) -> dict[str, int]:
     """Read, judge, compile, write; the counts."""
     faults = Faults()
     source = _Source(directory, folder, faults)
-    table = source.read(layout.PARTIES)
-    party_ids = people.parties(table, faults)
-    source.keep(table)
-    save.party_index(folder, table)
-    del table
-    street = _street(source, rules)
-    if previous is not None:
-        previous.check_points(street.points, rules.partitions, faults)
-    accounts_table = source.read(layout.ACCOUNTS)
-    accounts = people.accounts(accounts_table, party_ids, street.points, faults)
-    spans_of_tariffs, attributes = _accounts(source, rules, accounts, street.points, party_ids)
-    if not faults.files & _CORE:
-        channels = spans.channels(
-            street.meters, street.registers, street.openings, accounts, spans_of_tariffs, rules.now_s, faults
-        )
-    faults.check()
+    points = devices.points(source.read(layout.POINTS), rules.timezone, faults)
+    inhabitants = _people(source, rules, points)
+    street = _street(source, rules, points)
+    home = None
+    if before is not None:
+        partitions = (before.partitions, rules.partitions)
+        home = previous.check_points(*before.points(), points.ids, partitions, faults)
+    if faults.files & _CORE:
+        faults.check()
+    home = point_partitions(points, street.meters, street.concentrators, rules.partitions, home)
+    del points
     tables = Tables(
-        street.points, street.concentrators, street.meters, street.registers,
-        accounts, spans_of_tariffs, attributes, channels,
+        street.concentrators, street.meters, street.registers, street.openings,
+        inhabitants.accounts, inhabitants.tariffs, inhabitants.history,
     )  # fmt: skip
-    compiled = compile_tables(tables, rules.partitions, rules.now_s, rules.alert_fen, previous, faults)
-    faults.check()
-    save.image(folder, compiled.arrays)
-    source.counts["channels"] = len(channels)
-    save.slots(folder, tables, compiled, accounts_table)
+    account_slot = _partitions(source, rules, tables, inhabitants.histories, home, before)
+    extend(folder, layout.POINTS, partition=home)
+    account_home = home[inhabitants.accounts.point]
+    del home, street, tables
+    pa.default_memory_pool().release_unused()
+    save.accounts(folder, inhabitants.accounts, account_home, account_slot)
     return source.counts
 
 
-def _street(source: _Source, rules: _Rules) -> _Street:
-    """Points, concentrators, meters, registers, openings and change-outs."""
+def _partitions(
+    source: _Source,
+    rules: _Rules,
+    tables: Tables,
+    found_histories: tuple[tuple[AttributeChange, ...], ...],
+    home: npt.NDArray[np.int16],
+    before: Active | None,
+) -> npt.NDArray[np.int32]:
+    """Judge, compile and write one partition after the other; the slot of each account.
+
+    After a fault nothing is compiled any more, and every partition still judged.
+    """
+    faults, folder = source.faults, source.folder
+    tariffs = tariff_names(tables.tariffs, before.tariffs if before is not None else ())
+    image, slots = save.ImageFiles(folder), save.SlotTables(folder, tariffs)
+    account_slot = np.full(len(tables.accounts.lines), -1, np.int32)
+    source.counts["channels"] = 0
+    sound = not faults.count
+    for number in range(rules.partitions):
+        part, accounts = cut(tables, home, number)
+        told = faults.count
+        channels = spans.channels(
+            part.meters, part.registers, part.openings, part.accounts, part.tariffs, rules.now_s, faults
+        )
+        if not sound or faults.count > told:
+            continue
+        known = before.part(number) if before is not None else None
+        compiled = compile_partition(part, channels, tariffs, rules.now_s, rules.alert_fen, known, faults)
+        if compiled is not None and not faults.count:
+            image.add(compiled.image)
+            slots.add(number, part, channels, compiled)
+            account_slot[accounts] = compiled.account_slot
+            source.counts["channels"] += len(channels)
+        del part, accounts, channels, known, compiled
+        pa.default_memory_pool().release_unused()
+    image.close(tariffs, found_histories)
+    slots.close()
+    faults.check()
+    return account_slot
+
+
+def _people(source: _Source, rules: _Rules, points: Points) -> _People:
+    """Parties, accounts, mandates, opening money, attributes and tariffs."""
     faults = source.faults
-    points_table = source.read(layout.POINTS)
-    points = devices.points(points_table, rules.timezone, faults)
-    source.keep(points_table)  # rewritten with its partitions once they are known
-    del points_table
-    table = source.read(layout.CONCENTRATORS)
-    concentrators = devices.concentrators(table, faults)
-    source.keep(table)
+    table = source.read(layout.PARTIES)
+    party_ids = people.parties(table, faults)
+    save.party_index(source.folder, table)
     del table
+    accounts = people.accounts(source.read(layout.ACCOUNTS), party_ids, points, faults)
+    table = source.read(layout.MANDATES)
+    parsed = people.mandates(table, accounts, points, party_ids, rules.now_s, rules.trigger_fen_default, faults)
+    del table, party_ids
+    extend(source.folder, layout.MANDATES, **parsed)
+    del parsed
+    people.opening_accounts(source.read(layout.OPENING_ACCOUNTS), accounts, faults)
+    attributes = people.attributes(source.read(layout.ATTRIBUTES), accounts, points, faults)
+    found_histories, history = histories(attributes, len(accounts.lines))
+    del attributes
+    tariffs = people.tariffs(source.read(layout.TARIFFS), accounts, points, rules.tariffs_known, faults)
+    return _People(accounts, tariffs, found_histories, history)
+
+
+def _street(source: _Source, rules: _Rules, points: Points) -> _Street:
+    """Concentrators, meters, registers, openings and change-outs."""
+    faults = source.faults
+    concentrators = devices.concentrators(source.read(layout.CONCENTRATORS), faults)
     table = source.read(layout.METERS)
     meters = devices.meters(table, points, concentrators, faults)
     meter_lines = table.lines
-    source.keep(table)
     del table
-    table = source.read(layout.REGISTERS)
-    registers = devices.registers(table, meters, points, meter_lines, faults)
-    source.keep(table)
-    del table
-    table = source.read(layout.OPENING_REGISTERS)
-    openings = devices.openings(table, meters, registers, points, faults)
-    source.keep(table)
-    del table
+    registers = devices.registers(source.read(layout.REGISTERS), meters, points, meter_lines, faults)
+    openings = devices.openings(source.read(layout.OPENING_REGISTERS), meters, registers, points, faults)
     table = source.read(layout.CHANGEOUTS)
     openings = openings.join(devices.changeouts(table, meters, registers, points, rules.now_s, faults))
-    source.keep(table)
-    return _Street(points, concentrators, meters, registers, openings)
-
-
-def _accounts(
-    source: _Source, rules: _Rules, accounts: Accounts, points: Points, party_ids: Any
-) -> tuple[TariffSpans, Attributes]:
-    """Tariffs, opening money, attributes and mandates of accounts."""
-    faults = source.faults
-    table = source.read(layout.TARIFFS)
-    tariffs = people.tariffs(table, accounts, points, rules.tariffs_known, faults)
-    source.keep(table)
-    del table
-    table = source.read(layout.OPENING_ACCOUNTS)
-    people.opening_accounts(table, accounts, faults)
-    source.keep(table)
-    del table
-    table = source.read(layout.ATTRIBUTES)
-    attributes = people.attributes(table, accounts, points, faults)
-    source.keep(table)
-    del table
-    table = source.read(layout.MANDATES)
-    parsed = people.mandates(table, accounts, points, party_ids, rules.now_s, rules.trigger_fen_default, faults)
-    source.keep(table, **{name: pa.array(values) for name, values in parsed.items()})
-    return tariffs, attributes
+    return _Street(concentrators, meters, registers, openings)

@@ -1,4 +1,4 @@
-"""Pure: the version that runs now, as far as the next one must keep to it: who has which slot, and what is fixed.
+"""Pure: the version that runs now, as far as the next one must keep to it: who has which slot, what is fixed.
 
 Channels, accounts and points never go away, a point never changes its partition, and what a channel counts
 from never changes behind the engine's back.
@@ -14,9 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from registry import columns
-from registry.checks import at
 from registry.columns import Ints
-from registry.devices import Meters, Points, Registers
+from registry.devices import Meters, Registers
 from registry.faults import Faults
 from registry.people import Accounts
 from registry.spans import Channels
@@ -26,36 +25,17 @@ _FIXED: Final = ("opening_value", "opening_at_s", "resolution", "multiplier", "b
 
 @dataclass(slots=True)
 class Previous:
-    """Columns of the version before: ids as Arrow strings, the rest numpy, one entry per point, account, ..."""
+    """One partition of the version before: ids as Arrow strings, the rest numpy. A row's number is its slot."""
 
-    digest: str
-    content: str
-    partitions: int
-    tariffs: tuple[str, ...]
-    point_ids: Any
-    point_partition: npt.NDArray[np.int16]
     account_ids: Any
-    account_partition: npt.NDArray[np.int16]
-    account_slot: npt.NDArray[np.int32]
     channel_meter: Any
     channel_register: npt.NDArray[np.uint8]
-    channel_from_s: npt.NDArray[np.int64]
+    channel_from_s: npt.NDArray[np.uint32]
     channel_account: Any
     channel_tariff: Any
-    channel_partition: npt.NDArray[np.int16]
-    channel_slot: npt.NDArray[np.int32]
-    channel_facts: npt.NDArray[np.void]  # CHANNEL_FACTS in the order of these columns
+    channel_facts: npt.NDArray[np.void]  # CHANNEL_FACTS
     ladder_account: Any
     ladder_tariff: Any
-    ladder_partition: npt.NDArray[np.int16]
-    ladder_slot: npt.NDArray[np.int32]
-
-    def check_points(self, points: Points, partitions: int, faults: Faults) -> None:
-        """All points are still there, in as many partitions."""
-        if partitions != self.partitions:
-            faults.add("points.csv", 0, f"{partitions} partitions, but the active version has {self.partitions}")
-        lost = columns.places(self.point_ids, points.ids) < 0
-        faults.rows("points.csv", _whole(lost), lost, lambda row: f"point {self.point_ids[row]} has disappeared")
 
     def channel_slots(
         self,
@@ -66,8 +46,8 @@ class Previous:
         tariffs: tuple[str, ...],
         channel_tariff: npt.NDArray[np.int32],
         faults: Faults,
-    ) -> tuple[npt.NDArray[np.int32], Ints]:
-        """(slot of each channel that was there before, else -1; channels per partition before)."""
+    ) -> npt.NDArray[np.int32]:
+        """Slot of each channel that was there before, else -1; what is lost or altered is a fault."""
         slots = np.full(len(channels), -1, np.int32)
         code = registers.code[channels.register]
         keys = _channel_key(registers.meter[channels.register], code, channels.from_s)
@@ -102,28 +82,31 @@ class Previous:
             changed = self.channel_facts[name][before] != current[name]
             words = partial(self._changed_words, before, name)
             faults.rows(file, _whole(changed), changed, words)
-        slots[now] = self.channel_slot[before]
-        return slots, np.bincount(self.channel_partition, minlength=self.partitions)
+        slots[now] = before
+        return slots
 
-    def account_slots(self, ids: Any, faults: Faults) -> tuple[npt.NDArray[np.int32], Ints]:
-        """(slot of each account that was there before, else -1; accounts per partition before)."""
-        lost = columns.places(self.account_ids, ids) < 0
+    def account_slots(self, ids: Any, faults: Faults) -> npt.NDArray[np.int32]:
+        """Slot of each account that was there before, else -1; `ids` are the accounts of the same partition."""
+        found = columns.places(self.account_ids, ids)
+        lost = found < 0
         faults.rows(
-            "accounts.csv", _whole(lost), lost, lambda row: f"account {self.account_ids[row]} has disappeared"
+            "accounts.csv",
+            _whole(lost),
+            lost,
+            lambda row: f"account {self.account_ids[row]} has disappeared, or its point has changed",
         )
-        return at(self.account_slot, columns.places(ids, self.account_ids), -1), np.bincount(
-            self.account_partition, minlength=self.partitions
-        )
+        slots = np.full(len(ids), -1, np.int32)
+        slots[found[~lost]] = np.flatnonzero(~lost)
+        return slots
 
     def ladder_slots(
         self, ids: Any, account: npt.NDArray[np.int32], tariff: npt.NDArray[np.int32], tariffs: tuple[str, ...]
-    ) -> tuple[npt.NDArray[np.int32], Ints]:
-        """(slot of each ladder that was there before, else -1; ladders per partition before)."""
+    ) -> npt.NDArray[np.int32]:
+        """Slot of each ladder that was there before, else -1."""
         codes, values = columns.coded(self.ladder_tariff)
         index = np.array([tariffs.index(name) for name in values.to_pylist()] or [-1], np.int64)
         keys = columns.places(self.ladder_account, ids).astype(np.int64) << 20 | index[codes]
-        row = _find(keys, account.astype(np.int64) << 20 | tariff)
-        return at(self.ladder_slot, row, -1), np.bincount(self.ladder_partition, minlength=self.partitions)
+        return _find(keys, account.astype(np.int64) << 20 | tariff).astype(np.int32)
 
     def _changed_words(self, before: Ints, name: str, row: int) -> str:
         return f"{self._words(int(before[row]))}: {name} changed"
@@ -132,9 +115,26 @@ class Previous:
         return f"the channel of meter {self.channel_meter[row]} for account {self.channel_account[row]}"
 
 
+def check_points(
+    before: Any, partition: npt.NDArray[np.int16], ids: Any, partitions: tuple[int, int], faults: Faults
+) -> npt.NDArray[np.int16]:
+    """Partition of each point that was there before, else -1. All are still there, in as many partitions.
+
+    `before` and their `partition` are the version before's points; `partitions` are the counts (before, now).
+    """
+    if partitions[0] != partitions[1]:
+        faults.add("points.csv", 0, f"{partitions[1]} partitions, but the active version has {partitions[0]}")
+    found = columns.places(before, ids)
+    lost = found < 0
+    faults.rows("points.csv", _whole(lost), lost, lambda row: f"point {before[row]} has disappeared")
+    home = np.full(len(ids), -1, np.int16)
+    home[found[~lost]] = partition[~lost]
+    return home
+
+
 def _whole(rows: npt.NDArray[np.bool_]) -> Ints:
     """Line 0 for each: what is missing has no line."""
-    return np.zeros(len(rows), np.int64)
+    return np.broadcast_to(np.int64(0), len(rows))
 
 
 def _channel_key(

@@ -1,138 +1,159 @@
-"""I/O: writes the parts of a version's folder: the image, its indexes, the tables that carry slots."""
+"""I/O: writes the parts of a version's folder: the image, its indexes, the tables that carry slots.
+
+What has a partition is written a partition at a time, behind what is there.
+"""
 
 from __future__ import annotations
 
 import json
 import os
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from config.units import REGISTER_NAME
-from registry import columns
-from registry.arrays import CUT_BY, ImageArrays
-from registry.compile import Compiled, Tables
-from registry.tables import Table, write_parquet
+from registry import columns, layout
+from registry.arrays import CUT_BY
+from registry.compile import Compiled
+from registry.cut import Tables
+from registry.image import AttributeChange, PartitionImage
+from registry.people import Accounts
+from registry.spans import Channels
+from registry.tables import Rows, Table, column, extend
 
 IMAGE: Final = "image"
 INDEX: Final = "index"
 PARTIES_INDEX: Final = "parties.arrow"
 ACCOUNTS_INDEX: Final = "accounts.arrow"  # by account id
 SLOTS_INDEX: Final = "slots.arrow"  # by (partition, slot)
-_BATCH_ROWS: Final = 1 << 20
+_REGISTERS: Final = tuple(REGISTER_NAME[code].value if code in REGISTER_NAME else "" for code in range(256))
 
 
-def image(folder: Path, arrays: ImageArrays) -> None:
-    """One .npy per array of all partitions, and meta.json for the rest."""
-    (folder / IMAGE).mkdir(exist_ok=True)
-    for name in CUT_BY:
-        np.save(folder / IMAGE / f"{name}.npy", getattr(arrays, name))
-    meta = {
-        "starts": arrays.starts,
-        "lists": arrays.lists,
-        "tariffs": arrays.tariffs,
-        "histories": [[[change.name, change.from_s, change.value] for change in one] for one in arrays.histories],
-    }
-    (folder / IMAGE / "meta.json").write_text(json.dumps(meta, separators=(",", ":")))
+class ImageFiles:
+    """The image, written partition by partition: one .npy per array, and meta.json for the rest."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder / IMAGE
+        self._folder.mkdir()
+        self._files: dict[str, BinaryIO] = {}
+        self._dtypes: dict[str, Any] = {}
+        self._rows: dict[str, int] = {}
+        self._starts: dict[str, list[int]] = {kind: [0] for kind in dict.fromkeys(CUT_BY.values())}
+        self._lists: list[dict[str, tuple[int, int]]] = []
+
+    def add(self, image: PartitionImage) -> None:
+        """The next partition."""
+        for name in CUT_BY:
+            values: npt.NDArray[Any] = getattr(image, name)
+            if name not in self._files:
+                self._files[name] = (self._folder / f"{name}.npy").open("wb")
+                self._dtypes[name], self._rows[name] = values.dtype, 0
+                self._head(name)
+            values.tofile(self._files[name])
+            self._rows[name] += len(values)
+        for kind, rows in (
+            ("channels", image.channels),
+            ("ladders", image.ladders),
+            ("accounts", image.accounts),
+            ("lists", image.list_meter),
+        ):
+            self._starts[kind].append(self._starts[kind][-1] + len(rows))
+        self._lists.append(image.lists)
+
+    def _head(self, name: str) -> None:
+        """The header with the count so far: it is as long for every count."""
+        fact = {
+            "descr": np.lib.format.dtype_to_descr(self._dtypes[name]),
+            "fortran_order": False,
+            "shape": (self._rows[name],),
+        }
+        self._files[name].seek(0)
+        np.lib.format.write_array_header_1_0(self._files[name], fact)
+
+    def close(self, tariffs: tuple[str, ...], histories: tuple[tuple[AttributeChange, ...], ...]) -> None:
+        """All partitions are there."""
+        for name, file in self._files.items():
+            self._head(name)
+            file.close()
+        meta = {
+            "starts": self._starts,
+            "lists": self._lists,
+            "tariffs": tariffs,
+            "histories": [[[change.name, change.from_s, change.value] for change in one] for one in histories],
+        }
+        (self._folder / "meta.json").write_text(json.dumps(meta, separators=(",", ":")))
 
 
 def party_index(folder: Path, table: Table) -> None:
     """Parties by id, for look-ups by bisection in a mapped file."""
-    whole = pa.table({name: columns.plain(table[name]) for name in table.layout.columns})
-    _write_index(folder, PARTIES_INDEX, whole.take(_by_id(whole.column("party"))))
+    order = _by_id(columns.plain(table["party"]))
+    _write_index(folder, PARTIES_INDEX, {name: columns.plain(table[name]) for name in table.layout.columns}, order)
 
 
-def slots(folder: Path, tables: Tables, compiled: Compiled, accounts_table: Table) -> None:
-    """Tables that say who sits where: points, accounts, channels, ladders; and the account indexes."""
-    points = pq.read_table(folder / "points.parquet")
-    write_parquet(folder / "points.parquet", points.append_column("partition", pa.array(compiled.point_partition)))
-    del points
-    _accounts(folder, tables, compiled, accounts_table)
-    _channels(folder, tables, compiled)
-    ladders = pa.table(
-        {
-            "account": tables.accounts.ids.take(pa.array(compiled.ladder_account)),
-            "tariff": _named(compiled.arrays.tariffs, compiled.ladder_tariff),
-            "partition": pa.array(compiled.ladder_partition),
-            "slot": pa.array(compiled.ladder_slot),
-        }
-    )
-    write_parquet(folder / "ladders.parquet", ladders)
+class SlotTables:
+    """channels.parquet and ladders.parquet, in order of (partition, slot), a partition at a time."""
+
+    def __init__(self, folder: Path, tariffs: tuple[str, ...]) -> None:
+        self._folder = folder
+        self._tariffs = tariffs
+        self._out: dict[str, Rows] = {}
+
+    def add(self, number: int, tables: Tables, channels: Channels, compiled: Compiled) -> None:
+        """The next partition."""
+        registers, order = tables.registers, np.argsort(compiled.channel_slot)
+        register, row = channels.register[order], channels.row[order]
+        self._write(
+            "channels",
+            meter=columns.take(tables.meters.ids, registers.meter[register]),
+            register=_named(_REGISTERS, registers.code[register]),
+            role=_named(("check", "bill"), registers.bill[register]),
+            account=columns.take(tables.accounts.ids, channels.account[order]),
+            tariff=_named(tables.tariffs.names, channels.tariff[order]),
+            partition=np.full(len(order), number, np.int16),
+            slot=np.arange(len(order), dtype=np.int32),
+            from_s=channels.from_s[order],
+            until_s=channels.until_s[order],
+            opening_value=channels.opening_value[order],
+            opening_at_s=channels.opening_at_s[order],
+            closing_value=channels.closing_value[order],
+            multiplier=tables.meters.row_multiplier[row].astype(np.int32),
+            resolution=registers.resolution[register].astype(np.int32),
+            register_code=registers.code[register].astype(np.int32),
+        )
+        order = np.argsort(compiled.ladder_slot)
+        self._write(
+            "ladders",
+            account=columns.take(tables.accounts.ids, compiled.ladder_account[order]),
+            tariff=_named(self._tariffs, compiled.ladder_tariff[order]),
+            partition=np.full(len(order), number, np.int16),
+            slot=np.arange(len(order), dtype=np.int32),
+        )
+
+    def _write(self, name: str, **values: Any) -> None:
+        piece = pa.table(values)
+        if name not in self._out:
+            few = [column for column in piece.column_names if column not in ("meter", "account", "slot")]
+            self._out[name] = Rows(self._folder / f"{name}.parquet", piece.schema, few)
+        self._out[name].write(piece)
+
+    def close(self) -> None:
+        """All partitions are there."""
+        for out in self._out.values():
+            out.close()
 
 
-def _accounts(folder: Path, tables: Tables, compiled: Compiled, accounts_table: Table) -> None:
-    partition, slot = pa.array(compiled.account_partition), pa.array(compiled.account_slot)
-    more = {
-        "partition": partition,
-        "slot": slot,
-        "from_s": pa.array(tables.accounts.from_s),
-        "until_s": pa.array(tables.accounts.to_s),
-    }
-    write_parquet(folder / "accounts.parquet", accounts_table.arrow(**more))
-    ids, holder = columns.plain(accounts_table["account"]), columns.plain(accounts_table["party"])
-    found = pa.table({"account": ids, "party": holder, "partition": partition, "slot": slot})
-    _write_index(folder, ACCOUNTS_INDEX, found.take(_by_id(found.column("account"))))
-    place = compiled.account_partition.astype(np.int64) << 32 | compiled.account_slot
-    by_slot = found.select(["account", "party"]).take(pa.array(np.argsort(place, kind="stable")))
-    _write_index(folder, SLOTS_INDEX, by_slot)
-
-
-def _channels(folder: Path, tables: Tables, compiled: Compiled) -> None:
-    """channels.parquet, a million rows at a time."""
-    channels, registers = tables.channels, tables.registers
-    codes = [REGISTER_NAME[code].value if code in REGISTER_NAME else "" for code in range(256)]
-    with _Rows(folder / "channels.parquet") as out:
-        for begin in range(0, max(1, len(channels)), _BATCH_ROWS):
-            cut = slice(begin, begin + _BATCH_ROWS)
-            register, row = channels.register[cut], channels.row[cut]
-            out.write(
-                pa.table(
-                    {
-                        "meter": tables.meters.ids.take(pa.array(registers.meter[register])),
-                        "register": _named(tuple(codes), registers.code[register]),
-                        "role": _named(("check", "bill"), registers.bill[register]),
-                        "account": tables.accounts.ids.take(pa.array(channels.account[cut])),
-                        "tariff": _named(tables.tariffs.names, channels.tariff[cut]),
-                        "partition": pa.array(compiled.channel_partition[cut]),
-                        "slot": pa.array(compiled.channel_slot[cut]),
-                        "from_s": pa.array(channels.from_s[cut]),
-                        "until_s": pa.array(channels.until_s[cut]),
-                        "opening_value": pa.array(channels.opening_value[cut]),
-                        "opening_at_s": pa.array(channels.opening_at_s[cut]),
-                        "closing_value": pa.array(channels.closing_value[cut]),
-                        "multiplier": pa.array(tables.meters.row_multiplier[row].astype(np.int32)),
-                        "resolution": pa.array(registers.resolution[register].astype(np.int32)),
-                        "register_code": pa.array(registers.code[register].astype(np.int32)),
-                    }
-                )
-            )
-
-
-class _Rows:
-    """A Parquet file that is written piece by piece."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._writer: Any = None
-
-    def __enter__(self) -> _Rows:
-        return self
-
-    def write(self, table: pa.Table) -> None:
-        if self._writer is None:
-            self._writer = pq.ParquetWriter(
-                self._path, table.schema, store_schema=False, compression="zstd", write_statistics=False
-            )
-        self._writer.write_table(table)
-
-    def __exit__(self, *_: object) -> None:
-        if self._writer is not None:
-            self._writer.close()
+def accounts(folder: Path, known: Accounts, partition: npt.NDArray[np.int16], slot: npt.NDArray[np.int32]) -> None:
+    """accounts.parquet gets its slots; and the account indexes."""
+    extend(folder, layout.ACCOUNTS, partition=partition, slot=slot, from_s=known.from_s, until_s=known.to_s)
+    party = column(folder / "accounts.parquet", "party")
+    found = {"account": known.ids, "party": party, "partition": pa.array(partition), "slot": pa.array(slot)}
+    _write_index(folder, ACCOUNTS_INDEX, found, _by_id(known.ids))
+    place = partition.astype(np.int64) << 32 | slot
+    _write_index(folder, SLOTS_INDEX, {"account": known.ids, "party": party}, np.argsort(place, kind="stable"))
 
 
 def _named(names: tuple[str, ...], which: npt.NDArray[Any]) -> Any:
@@ -140,21 +161,19 @@ def _named(names: tuple[str, ...], which: npt.NDArray[Any]) -> Any:
     return pa.DictionaryArray.from_arrays(pa.array(which.astype(np.int32)), pa.array(names or ("",), pa.string()))
 
 
-def _by_id(ids: Any) -> Any:
-    whole = ids.combine_chunks() if isinstance(ids, pa.ChunkedArray) else ids
-    if isinstance(whole, pa.ChunkedArray):
-        whole = whole.chunk(0)
-    if columns.ascending(whole):
-        return pa.array(np.arange(len(whole)))
-    return pc.sort_indices(whole)
+def _by_id(ids: Any) -> npt.NDArray[Any] | None:
+    """Rows in order of their id; None when they are so already."""
+    return None if columns.ascending(ids) else np.asarray(pc.sort_indices(ids))
 
 
-def _write_index(folder: Path, name: str, table: pa.Table) -> None:
+def _write_index(folder: Path, name: str, table: dict[str, Any], order: npt.NDArray[Any] | None) -> None:
     """One uncompressed record batch: look-ups by row in a mapped file cost nothing."""
     (folder / INDEX).mkdir(exist_ok=True)
-    table = table.combine_chunks()
-    with pa.OSFile(str(folder / INDEX / name), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
-        writer.write_table(table)
+    if order is not None:
+        table = {key: columns.take(values, order) for key, values in table.items()}
+    whole = pa.table(table)
+    with pa.OSFile(str(folder / INDEX / name), "wb") as sink, pa.ipc.new_file(sink, whole.schema) as writer:
+        writer.write_table(whole)
 
 
 def make_durable(folder: Path) -> None:

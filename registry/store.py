@@ -22,9 +22,7 @@ import pyarrow.parquet as pq
 from config.settings import AutopaySettings
 from registry import routes as routing
 from registry.arrays import CUT_BY, ImageArrays
-from registry.columns import plain
 from registry.image import AttributeChange, RegistryImage
-from registry.previous import Previous
 
 VERSION_FILE: Final = "version.json"
 
@@ -222,43 +220,3 @@ def _bisect(column: Any, wanted: str) -> int:
     if row == len(ids) or ids[row] != wanted:
         raise KeyError(wanted)
     return row
-
-
-def load_previous(registry_root: Path, digest: str) -> Previous:
-    """The active version as the next one must keep to it (`registry.previous.Previous`)."""
-    folder = registry_root / digest
-    version = json.loads((folder / VERSION_FILE).read_text())
-    arrays = load_arrays(folder)
-
-    def column(file: str, name: str) -> Any:
-        found = pq.read_table(folder / f"{file}.parquet", columns=[name]).column(name).combine_chunks()
-        return plain(found.chunk(0) if isinstance(found, pa.ChunkedArray) else found)
-
-    def numbers(file: str, name: str) -> npt.NDArray[Any]:
-        return np.asarray(column(file, name))
-
-    partition, slot = numbers("channels", "partition"), numbers("channels", "slot")
-    into = np.array(arrays.starts["channels"], np.int64)[partition] + slot
-    return Previous(
-        digest=digest,
-        content=version["content"],
-        partitions=version["partitions"],
-        tariffs=arrays.tariffs,
-        point_ids=column("points", "metering_point"),
-        point_partition=numbers("points", "partition").astype(np.int16),
-        account_ids=column("accounts", "account"),
-        account_partition=numbers("accounts", "partition").astype(np.int16),
-        account_slot=numbers("accounts", "slot").astype(np.int32),
-        channel_meter=column("channels", "meter"),
-        channel_register=numbers("channels", "register_code").astype(np.uint8),
-        channel_from_s=numbers("channels", "from_s").astype(np.int64),
-        channel_account=column("channels", "account"),
-        channel_tariff=column("channels", "tariff"),
-        channel_partition=partition.astype(np.int16),
-        channel_slot=slot.astype(np.int32),
-        channel_facts=arrays.channels[into],
-        ladder_account=column("ladders", "account"),
-        ladder_tariff=column("ladders", "tariff"),
-        ladder_partition=numbers("ladders", "partition").astype(np.int16),
-        ladder_slot=numbers("ladders", "slot").astype(np.int32),
-    )

@@ -81,6 +81,10 @@ class Rows:
         self._writer.write_table(piece)
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """All pieces are there."""
         self._writer.close()
 
 
@@ -106,20 +110,19 @@ def read(directory: Path, layout: FileLayout, faults: Faults, folder: Path) -> T
 
 
 def extend(folder: Path, layout: FileLayout, **more: Any) -> None:
-    """Add columns (numpy, as long as the table) to a table's Parquet file, a row group at a time."""
+    """Add columns (numpy, as long as the table; in place of one of that name), a row group at a time."""
     path, fresh = folder / f"{layout.name}.parquet", folder / f"{layout.name}.part"
     low = 0
     with pq.ParquetFile(path, memory_map=False) as file:
-        schema = _schema(layout)
-        for name, values in more.items():
-            schema = schema.append(pa.field(name, pa.from_numpy_dtype(values.dtype)))
-        with Rows(fresh, schema, [*layout.few, *more]) as out:
+        types = {name: pa.string() for name in layout.columns}
+        types |= {name: pa.from_numpy_dtype(values.dtype) for name, values in more.items()}
+        with Rows(fresh, pa.schema(types), [*layout.few, *more]) as out:
             for number in range(file.num_row_groups):
                 piece = file.read_row_group(number, use_threads=False)
                 high = low + len(piece)
-                for name, values in more.items():
-                    piece = piece.append_column(name, pa.array(values[low:high]))
-                out.write(piece.cast(schema))
+                own = {name: pa.array(values[low:high]) for name, values in more.items()}
+                kept = {name: piece[name] for name in layout.columns}
+                out.write(pa.table(kept | own))
                 low = high
     fresh.replace(path)
 

@@ -162,20 +162,7 @@ def _run(args: argparse.Namespace, clock: Clock, stopped: list[int], ended: list
         {"start_s": args.start_s, "interval_s": args.interval, "intervals": setting.load.intervals}
         | {"seed": args.seed, "faults": args.faults, "registry": str(args.registry)},
     )
-    count = min(args.clients, len(names))
-    first = min(s.stream for s in streams)
-    links = [
-        Link(
-            args.host,
-            args.port,
-            f"fleet-{first}-{number}",
-            [down_subscription(setting.fleet.shards[name], name) for name in names[number::count]],
-            clock,
-            version=args.mqtt_version,
-            window=args.window,
-        )
-        for number in range(count)
-    ]
+    links = _links(args, setting.fleet.shards, names, min(s.stream for s in streams), clock)
     limits = Limits(args.unheld_max, args.resend_after, args.deadline)
     paced = not args.as_fast_as_possible
     run = Run(
@@ -212,6 +199,25 @@ def _run(args: argparse.Namespace, clock: Clock, stopped: list[int], ended: list
             link.close()
         outbox.close()
         truth.close()
+
+
+def _links(
+    args: argparse.Namespace, shards: dict[str, str], names: list[str], first: str, clock: Clock
+) -> list[Link]:
+    """The MQTT sessions that share the concentrators, named after the first stream so that a restart finds them."""
+    count = min(args.clients, len(names))
+    return [
+        Link(
+            args.host,
+            args.port,
+            f"fleet-{first}-{number}",
+            [down_subscription(shards[name], name) for name in names[number::count]],
+            clock,
+            version=args.mqtt_version,
+            window=args.window,
+        )
+        for number in range(count)
+    ]
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -115,18 +115,6 @@ def build(
             live[first:end] = False
         alive[row] = live
         fixed.append(channel)
-    changes = tuple(
-        ChangeoutRow(
-            finals[c.old_meter][0].point,
-            int(ends[c.interval]),
-            at_text[c.interval],
-            c.old_meter,
-            _wrapped(finals[c.old_meter][1], finals[c.old_meter][0]),
-            c.new_meter,
-            c.new_initial,
-        )
-        for c in plan.changeouts
-    )
     return Load(
         tuple(fixed),
         start_s,
@@ -137,7 +125,28 @@ def build(
         np.array([c.address for c in fixed], np.uint64),
         np.array([REGISTER_CODE[Register(c.register)] for c in fixed], np.uint8),
         _lists(fixed),
-        changes,
+        _changes(plan, finals, ends, at_text),
+    )
+
+
+def _changes(
+    plan: Plan,
+    finals: Mapping[str, tuple[FleetChannel, int]],
+    ends: npt.NDArray[np.int64],
+    at_text: Mapping[int, str],
+) -> tuple[ChangeoutRow, ...]:
+    """The run's change-outs as the registry will tell them; `finals`: each old meter's channel and final read."""
+    return tuple(
+        ChangeoutRow(
+            finals[c.old_meter][0].point,
+            int(ends[c.interval]),
+            at_text[c.interval],
+            c.old_meter,
+            _wrapped(finals[c.old_meter][1], finals[c.old_meter][0]),
+            c.new_meter,
+            c.new_initial,
+        )
+        for c in plan.changeouts
     )
 
 

@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from config.clock import ScaledClock
 from simulators.fleet import instant_of, prepare
 
 DAY_S: Final = 86_400
@@ -106,7 +107,7 @@ class Rig:
             faults=story.faults,
         )
         (self.folder / "gateway.secret").write_text(self._secret)
-        self.origin_unix = time.time() + story.lead_real_s  # noqa: TID251 - what all the scaled clocks are set by
+        self.origin_unix = ScaledClock.starting_in(story.lead_real_s, self.start_s, story.factor).origin_unix
         self.config.write_text(self._settings())
         self.meterd("registry", "import", str(self.registry), "--config", str(self.config))
 

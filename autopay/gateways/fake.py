@@ -1,4 +1,4 @@
-"""Pure: an in-process gateway for tests and simulated worlds: a book in a dict, faults by script.
+"""I/O (in memory): an in-process gateway for tests and simulated worlds: a book in a dict, faults by script.
 
 `script` is consumed one word per charge: "ok", "declined", "declined:<code>", "timeout_before" (nothing
 happened), "timeout_after" (charged, nobody heard), "error". When it is empty every charge succeeds.

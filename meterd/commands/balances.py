@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import sys
 from collections.abc import Iterator
+from decimal import Decimal
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
@@ -99,7 +100,8 @@ def _table(view: View) -> None:
     total = 0
     for batch in chunks(view):
         total += len(batch)
-        rows += [tuple(row.values()) for row in batch.slice(0, max(0, SHOWN_MAX - len(rows))).to_pylist()]
+        shown = batch.slice(0, max(0, SHOWN_MAX - len(rows))).to_pylist()
+        rows += [(row["account"], row["holder"], *(Decimal(row[name]) for name in COLUMNS[2:])) for row in shown]
     output.table(COLUMNS, rows)
     if total > len(rows):
         output.warn(f"the first {len(rows)} of {total} accounts: use --csv for all of them")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -43,7 +44,8 @@ def statement(
     elif json:
         output.record(plain(head, shown), json=True)
     else:
-        output.table(COLUMNS, rows(shown), title=f"statement of {account}")
+        lines = [(*row[:3], Decimal(row[3])) for row in rows(shown)]  # as numbers: they stand to the right
+        output.table(COLUMNS, lines, title=f"statement of {account}")
         output.warn(
             f"posted {plain(head, shown)['posted']}, lines {plain(head, shown)['lines_sum']}, "
             f"live {plain(head, shown)['live']} yuan on {head.as_of}"

@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from config.units import Quality
 from ledger.statements import month_of
 from rating.book import TariffBook
 from rating.calendar import first_day_of
@@ -102,7 +103,7 @@ def accepted(opening: Point, seen: Sequence[Seen], digits: int) -> list[Point]:
     Later than the last one: accepted. Same time with a better quality: it replaces. Anything else changed nothing.
     """
     points = [opening]
-    shift = 0
+    shift, floor = 0, opening.value  # `floor`: the last register that was no estimate
     for one in seen:
         last = points[-1]
         if one.kind == "rebaseline":
@@ -110,15 +111,18 @@ def accepted(opening: Point, seen: Sequence[Seen], digits: int) -> list[Point]:
                 shift = last.value - one.value
                 told = Point(one.at_s, last.value, one.quality, one.value, "re-baselined")
                 points[-1:] = [told] if one.at_s == last.at_s else [last, told]
+                floor = told.value
             continue
         if one.at_s > last.at_s:
             note = ""
-            if digits and one.value + shift < last.value and last.quality > 1:
+            if digits and one.value + shift < floor:
                 shift += 10**digits * 1000
                 note = "rollover"
             points.append(Point(one.at_s, one.value + shift, one.quality, one.value, note))
         elif one.at_s == last.at_s and one.quality > last.quality:
             points[-1] = Point(one.at_s, one.value + shift, one.quality, one.value, "replaced")
+        if points[-1].quality > Quality.E:
+            floor = points[-1].value
     return points
 
 

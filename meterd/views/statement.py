@@ -43,7 +43,7 @@ class Head:
 
 def rows(shown: Statement) -> list[Row]:
     """One line each: opening, usage by component, rounding, money, closing, for every cycle."""
-    out: list[Row] = []
+    out: list[Row] = [] if shown.cycles else [("", "opening", "", yuan(shown.opening_fen))]
     for cycle in shown.cycles:
         month = month_text(cycle.month)
         out.append((month, "opening", "", yuan(cycle.opening_fen)))

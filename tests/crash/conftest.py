@@ -26,7 +26,7 @@ class ShortOfMoney(Rig):
         with (source / "mandates.csv").open(newline="") as file:
             pattern = next(csv.DictReader(file))
         names = [account["account"] for account in accounts]
-        payer = {"payer": "daughter", "token": "tok-daughter", "amount": "5.00", "cap_month": ""}
+        payer = {"payer": "daughter", "token": "tok-daughter", "amount": "20.00", "cap_month": ""}
         mandates = [pattern | payer | {"mandate": f"M-{name}", "account": name} for name in names]
         _write(source / "mandates.csv", mandates)
 

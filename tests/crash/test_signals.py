@@ -1,0 +1,129 @@
+"""One city that is treated badly: SIGTERM under load, two of them, a daemon that sleeps past its keep-alive, and
+kill -9 of the fleet and of the gateway; each comes back, and nothing is lost."""
+
+import signal
+import time
+from dataclasses import dataclass, field
+from itertools import pairwise
+
+import pytest
+
+FASTER = 30_000.0
+KEEPALIVE_S = 2
+SETTINGS = {
+    "autopay": {"cooldown_s": 0, "cap_day_count": 1000, "cap_day_fen": 10**7, "cap_month_fen": 10**8},
+    "mqtt": {"keepalive_real_s": KEEPALIVE_S},
+}
+
+
+@dataclass
+class Story:
+    """What happened, in order."""
+
+    term_code: int = -1
+    after_term: object = None
+    twice_code: int = -1
+    twice_real_s: float = -1.0
+    after_twice: object = None
+    asleep: object = None
+    awake: object = None
+    streams: list[dict] = field(default_factory=list)  # stream by concentrator before the fleet's death and at the end
+    numbers: list[dict] = field(default_factory=list)  # next number of every stream, likewise
+    end: dict = field(default_factory=dict)
+
+
+def wait_until(what, deadline_real_s=30.0):
+    until = time.monotonic() + deadline_real_s
+    while not what():
+        assert time.monotonic() < until, "waited too long"
+        time.sleep(0.05)
+
+
+@pytest.fixture(scope="module")
+def story(crash, tmp_path_factory):
+    found = Story()
+    told = crash.story(
+        meters=40, days=400, seed=12, factor=FASTER, partitions=4, lead_real_s=3.0, settings=SETTINGS
+    )
+
+    def logged():
+        return len(crash.moment(rig).logged)
+
+    def note_streams():
+        rows = crash.asked(rig.outbox, "SELECT concentrator, stream, next_sequence FROM stream")
+        found.streams.append({name: stream for name, stream, _ in rows})
+        found.numbers.append({name: number for name, _, number in rows})
+
+    with crash.city(tmp_path_factory.mktemp("signals"), told) as rig:
+        rig.prepare()
+        rig.start_gateway()
+        rig.start_daemon()
+        rig.start_fleet()
+        wait_until(lambda: rig.outbox.exists() and logged() > 20)
+
+        found.term_code = rig.stop_daemon()
+        found.after_term = crash.moment(rig)
+
+        rig.start_daemon()
+        enough = logged() + 20
+        wait_until(lambda: logged() > enough)
+        started = time.monotonic()
+        rig.daemon.send_signal(signal.SIGTERM)
+        time.sleep(0.1)  # two at once would be one to the kernel
+        rig.daemon.send_signal(signal.SIGTERM)
+        found.twice_code = rig.wait_dead(10)
+        found.twice_real_s = time.monotonic() - started
+        found.after_twice = crash.moment(rig)
+
+        rig.start_daemon()
+        rig.daemon.send_signal(signal.SIGSTOP)
+        found.asleep = crash.moment(rig)
+        time.sleep(2 * KEEPALIVE_S + 1)
+        rig.daemon.send_signal(signal.SIGCONT)
+        enough = len(found.asleep.logged) + 20
+        wait_until(lambda: logged() > enough)
+        found.awake = crash.moment(rig)
+
+        note_streams()
+        rig.fleet.kill()
+        rig.fleet.wait(10)
+        rig.start_fleet()
+        rig.gateway.kill()
+        rig.gateway.wait(10)
+        rig.start_gateway()
+        enough = logged() + 60
+        wait_until(lambda: logged() > enough)
+        note_streams()
+        found.end = crash.ends_at_zero(rig)
+    return found
+
+
+def test_sigterm_ends_well(story, crash):
+    assert story.term_code == 0
+    crash.holds(story.after_term)
+    assert story.after_term.held, "the city was not under load"
+
+
+def test_second_sigterm_leaves_at_once(story, crash):
+    assert story.twice_code == 130
+    assert story.twice_real_s < 5
+    crash.holds(story.after_twice)
+
+
+def test_sleeping_past_the_keep_alive(story, crash):
+    """The broker has given the session up; the daemon that wakes takes it up again and goes on."""
+    crash.holds(story.awake)
+    assert story.awake.logged > story.asleep.logged or len(story.awake.logged) > len(story.asleep.logged)
+    assert sum(story.awake.marks.values()) > sum(story.asleep.marks.values())
+
+
+def test_fleet_goes_on_with_its_streams(story):
+    before, after = story.streams
+    assert before == after, "a restarted fleet must keep its streams"
+    for earlier, later in pairwise(story.numbers):
+        assert all(later[name] > number for name, number in earlier.items()), "a sequence was started again"
+
+
+def test_nothing_is_lost(story):
+    assert story.end["checked"]["used_wh"] == story.end["checked"]["billed_wh"] > 0
+    assert story.end["audited"]["counts"]["charges"] > 0
