@@ -26,8 +26,8 @@ from rating.readings import Record, RecordKind
 OVERSIZED_KEPT_BYTES: Final = 64 << 10
 _CODECS: Final[dict[str, Callable[[bytes, Limits], Decoded]]] = {
     "json": envelope.decode,
-    "senml+json": senml.decode_json,
-    "senml+cbor": senml.decode_cbor,
+    "senml-json": senml.decode_json,
+    "senml-cbor": senml.decode_cbor,
     "arrow": arrow.decode,
 }
 
@@ -135,7 +135,7 @@ def _numbered(topic: Topic, message: Message) -> Topic:
         format_ = CONTENT_TYPES.get(message.content_type.partition(";")[0].strip().lower(), "unknown")
     else:
         first = message.payload.lstrip()[:1]
-        format_ = {b"{": "json", b"[": "senml+json", b"\xff": "arrow"}.get(first, "json")
+        format_ = {b"{": "json", b"[": "senml-json", b"\xff": "arrow"}.get(first, "json")
     return Topic(topic.shard, topic.concentrator, topic.kind, format_, stream, sequence)
 
 

@@ -10,11 +10,11 @@ from typing import Final
 ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
 SEQUENCE_MAX: Final = 2**53 - 1  # JSON readers everywhere hold it exactly
 UNNUMBERED: Final = -1
-FORMATS: Final = ("json", "senml+json", "senml+cbor", "arrow")
+FORMATS: Final = ("json", "senml-json", "senml-cbor", "arrow")
 CONTENT_TYPES: Final = {
     "application/json": "json",
-    "application/senml+json": "senml+json",
-    "application/senml+cbor": "senml+cbor",
+    "application/senml+json": "senml-json",
+    "application/senml+cbor": "senml-cbor",
     "application/vnd.apache.arrow.batch": "arrow",
     **{name: name for name in FORMATS},
 }

@@ -11,9 +11,9 @@ import fcntl
 import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Engine, insert, select, update
+from sqlalchemy import Connection, Engine, Row, insert, select, update
 from sqlalchemy.exc import DatabaseError
 
 from config.clock import Clock
@@ -92,9 +92,11 @@ class LedgerStore:
             store = cls(
                 engine, reader_engine(path), settings=settings, clock=clock, partitions=partitions, lock=descriptor
             )
-        except BaseException:
+        except BaseException as error:
             engine.dispose()
             os.close(descriptor)
+            if isinstance(error, DatabaseError):  # torn below our checksums
+                raise StartRefused(f"The ledger cannot be read: {error.orig}", recovery.RESTORE) from error
             raise
         store._dtypes = dict(arrays)
         return store
@@ -109,27 +111,14 @@ class LedgerStore:
 
     def check_log(self, log: LogBounds) -> None:
         """`StartRefused` when the log is another one, ends before a cursor, or begins after it."""
-        with self.reader() as connection:
-            for partition in range(self._partitions):
-                row = recovery.newest(connection, partition)
-                if row is None:
-                    continue
-                where = f"Partition {partition} was rated up to record {row.offset} of log {row.log_id}"
-                if row.log_id != log.log_id:
-                    raise StartRefused(
-                        f"{where}, but this log is {log.log_id}", "Put the log back that belongs to this ledger"
-                    )
-                first, last = log.bounds(partition)
-                if last < row.offset:
-                    raise StartRefused(
-                        f"{where}, but the log ends at {last}: acknowledged records are missing",
-                        "Put the log back that belongs to this ledger, or restore both from one backup",
-                    )
-                if last > row.offset and first > row.offset + 1:
-                    raise StartRefused(
-                        f"{where}, but the log begins at {first}: records between were pruned unrated",
-                        "Put the log back that belongs to this ledger, or restore both from one backup",
-                    )
+        try:
+            with self.reader() as connection:
+                cursors = [recovery.newest(connection, partition) for partition in range(self._partitions)]
+        except DatabaseError as error:
+            raise StartRefused(f"The cursors cannot be read: {error.orig}", recovery.RESTORE) from error
+        for row in cursors:
+            if row is not None:
+                _check_cursor(row, log)
 
     def commit(self, checkpoints: Sequence[PartitionCheckpoint]) -> None:
         """One transaction for all of them, durable on return."""
@@ -196,6 +185,19 @@ class LedgerStore:
             if self._lock is not None:
                 os.close(self._lock)
                 self._lock = None
+
+
+def _check_cursor(row: Row[Any], log: LogBounds) -> None:
+    """`StartRefused` when `log` is not the one, whole, that the cursor stands in."""
+    where = f"Partition {row.partition} was rated up to record {row.offset} of log {row.log_id}"
+    both = "Put the log back that belongs to this ledger, or restore both from one backup"
+    if row.log_id != log.log_id:
+        raise StartRefused(f"{where}, but this log is {log.log_id}", "Put the log back that belongs to this ledger")
+    first, last = log.bounds(row.partition)
+    if last < row.offset:
+        raise StartRefused(f"{where}, but the log ends at {last}: acknowledged records are missing", both)
+    if last > row.offset and first > row.offset + 1:
+        raise StartRefused(f"{where}, but the log begins at {first}: records between were pruned unrated", both)
 
 
 def _identity(connection: Connection, *, log_id: str, partitions: int) -> None:

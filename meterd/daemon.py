@@ -31,6 +31,8 @@ from ingest.routing import HashRoutes
 from ingest.shell import MqttShell
 from ingest.tail import TailedLog
 from ledger.inbox import submit
+from ledger.port import StartRefused
+from ledger.recover import RESTORE
 from ledger.store import LedgerStore
 from ledger.versions import register_version
 from meterd.city import City
@@ -40,7 +42,7 @@ from meterd.metrics import Metrics
 from meterd.observe import Observer
 from meterd.rating_loop import RatingLoop
 from meterd.web import WebServer
-from rating.readings import StoredRecord
+from rating.readings import LogFailed, StoredRecord
 from rating.state import ARRAYS
 from registry.staged import staged_digest
 from registry.store import RegistryReader
@@ -58,12 +60,7 @@ class Daemon:
         settings.data_dir.mkdir(parents=True, exist_ok=True)
         self.metrics_set = Metrics(CollectorRegistry(), partitions=settings.partitions)
         self.token = secrets.token_urlsafe(24)
-        log = SqliteLog(
-            self.paths.log,
-            size_max_bytes=settings.log.size_max_bytes,
-            busy_timeout_real_s=settings.log.busy_timeout_real_s,
-        )
-        self.log = TailedLog(log, settings.log.tail_max_bytes)
+        self.log = TailedLog(_opened_log(self.paths, settings), settings.log.tail_max_bytes)
         self.store = LedgerStore.open(
             self.paths.ledger,
             settings=settings.ledger,
@@ -289,3 +286,15 @@ class Daemon:
     def metrics(self) -> bytes:
         with self._observing:
             return self._observer.text()
+
+
+def _opened_log(paths: Paths, settings: Settings) -> SqliteLog:
+    """The reading log, or a refused start: the ledger beside it must not go on with another one."""
+    try:
+        return SqliteLog(
+            paths.log,
+            size_max_bytes=settings.log.size_max_bytes,
+            busy_timeout_real_s=settings.log.busy_timeout_real_s,
+        )
+    except LogFailed as error:
+        raise StartRefused(f"The reading log cannot be opened: {error}", RESTORE) from error

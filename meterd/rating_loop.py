@@ -69,10 +69,10 @@ class RatingLoop:
 
     # -- life ------------------------------------------------------------------------------------------------
     def recover(self) -> None:
-        """Take every partition over and load it; raises StartRefused."""
+        """Load every partition and take it over; raises StartRefused."""
         digests = set()
+        # Read first, take over then: a refused start changes nothing. The directory's lock keeps other owners away.
         for partition in range(self._settings.partitions):
-            self._epochs.append(self._store.take_over(f"partition:{partition}", "meterd run"))
             recovered = self._store.recover(partition)
             engine = PartitionEngine(
                 partition,
@@ -86,6 +86,8 @@ class RatingLoop:
             if recovered.registry_digest:
                 digests.add(recovered.registry_digest)
                 self._attach(engine, recovered.registry_digest, recovered.timeline_digest)
+        for partition in range(self._settings.partitions):
+            self._epochs.append(self._store.take_over(f"partition:{partition}", "meterd run"))
         if len(digests) > 1:  # a registry row that only some partitions have committed: the others apply it next
             _log.info("registry versions differ between partitions", digests=sorted(digests))
         if self.city is not None:

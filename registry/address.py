@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 
 TEXT_BIT: Final = 1 << 63
 _SERIAL: Final = re.compile(r"[A-Za-z0-9._-]{1,32}", re.ASCII)
+_SLICE: Final = 1 << 18
 _DECIMAL: Final = re.compile(r"[0-9]{12}", re.ASCII)
 
 
@@ -40,14 +41,13 @@ def address(text: str) -> int:
 def addresses(serials: Any) -> npt.NDArray[np.uint64]:
     """Addresses of a pyarrow string array; decimal ones without a loop. `BadSerial` when one is none."""
     found = np.zeros(len(serials), np.uint64)
-    if len(serials) == 0:
-        return found
-    decimal = pc.match_substring_regex(serials, "^[0-9]{12}$")
-    is_decimal = np.asarray(decimal)
-    safe = pc.if_else(decimal, serials, pa.scalar("0", serials.type))
-    found[:] = np.asarray(pc.cast(safe, pa.uint64()))
-    for place in np.flatnonzero(~is_decimal).tolist():
-        found[place] = address(serials[place].as_py())
+    for low in range(0, len(serials), _SLICE):
+        some = serials.slice(low, _SLICE)
+        decimal = pc.match_substring_regex(some, "^[0-9]{12}$")
+        safe = pc.if_else(decimal, some, pa.scalar("0", some.type))
+        found[low : low + len(some)] = np.asarray(pc.cast(safe, pa.uint64()))
+        for place in np.flatnonzero(~np.asarray(decimal)).tolist():
+            found[low + place] = address(some[place].as_py())
     return found
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from registry import columns
-from registry.columns import Ints, Mask
+from registry.columns import Ints, Mask, Times
 from registry.faults import Faults
 from registry.image import FOREVER
 from registry.tables import Table
@@ -53,7 +53,7 @@ class Checked:
             self.bad(found < 0, f"{name} {{!r}} is not in {file}", name)
         return found
 
-    def choice(self, name: str, known: dict[str, int]) -> Ints:
+    def choice(self, name: str, known: dict[str, int]) -> npt.NDArray[np.int16]:
         """The number of a word."""
         found, bad = columns.choices(self.table[name], known)
         self.bad(bad, f"{name} {{!r}} is none of {', '.join(known)}", name)
@@ -79,7 +79,7 @@ class Checked:
 
     def instant(
         self, name: str, zone: npt.NDArray[np.int16], zones: list[ZoneInfo], *, open_s: int | None = None
-    ) -> Ints:
+    ) -> Times:
         """UTC seconds of a local date or an instant with offset; the empty text is `open_s`, if given."""
         found, bad = columns.instants(self.table[name], zone, zones, open_s=open_s)
         self.bad(bad, f"{name} {{!r}} is neither a date like 2026-03-01 nor an instant with offset", name)
@@ -87,7 +87,7 @@ class Checked:
 
     def span(
         self, zone: npt.NDArray[np.int16], zones: list[ZoneInfo], begin: str = "from", end: str = "to"
-    ) -> tuple[Ints, Ints]:
+    ) -> tuple[Times, Times]:
         """A dated span [from, to), open when `to` is empty."""
         from_s = self.instant(begin, zone, zones)
         to_s = self.instant(end, zone, zones, open_s=FOREVER)

@@ -145,14 +145,13 @@ def integers(column: Any, low: int, high: int, *, default: int | None = None) ->
     return found, bad
 
 
-def choices(column: Any, known: dict[str, int]) -> tuple[Ints, Mask]:
-    """(the number of each word, which words are not known)."""
+def choices(column: Any, known: dict[str, int]) -> tuple[npt.NDArray[np.int16], Mask]:
+    """(the number of each word, below 2**15; which words are not known)."""
     codes, values = coded(column)
-    table = np.array([known.get(value, BAD) for value in values.to_pylist()] or [BAD], np.int64)
-    found = table[codes] if len(codes) else np.zeros(0, np.int64)
-    bad = found == BAD
-    found[bad] = 0
-    return found, bad
+    words = values.to_pylist()
+    table = np.array([known.get(word, 0) for word in words], np.int16)
+    strange = np.array([word not in known for word in words], bool)
+    return table[codes], strange[codes]
 
 
 def instant_s(text: str, zone: ZoneInfo) -> int | None:
@@ -174,22 +173,20 @@ def instant_s(text: str, zone: ZoneInfo) -> int | None:
 
 def instants(
     column: Any, zone_of: npt.NDArray[np.int16], zones: list[ZoneInfo], *, open_s: int | None
-) -> tuple[Ints, Mask]:
-    """(UTC seconds, which are no instants); the empty text is `open_s`, or bad without one."""
+) -> tuple[Times, Mask]:
+    """(UTC seconds, which are no instants: they hold 0); the empty text is `open_s`, or bad without one."""
     codes, values = coded(column)
-    if len(codes) == 0:
-        return np.zeros(0, np.int64), np.zeros(0, bool)
     texts = values.to_pylist()
-    table = np.full((max(1, len(zones)), max(1, len(texts))), BAD, np.int64)
+    table = np.zeros((max(1, len(zones)), len(texts)), np.uint32)
+    bad = np.ones(table.shape, bool)
     for row, zone in enumerate(zones):
         for place, text in enumerate(texts):
             found = open_s if text == "" else instant_s(text, zone)
             if found is not None:
-                table[row, place] = found
-    found_s = table[0][codes] if len(zones) == 1 else table[zone_of, codes]
-    bad = found_s == BAD
-    found_s[bad] = 0
-    return found_s, bad
+                table[row, place], bad[row, place] = found, False
+    if len(zones) == 1:
+        return table[0][codes], bad[0][codes]
+    return table[zone_of, codes], bad[zone_of, codes]
 
 
 def ascending(column: Any) -> bool:
@@ -210,7 +207,10 @@ def repeated(column: Any) -> Mask:
 def repeated_numbers(numbers: npt.NDArray[Any], distinct: int | None = None) -> Mask:
     """Which numbers repeat an earlier one."""
     again = np.zeros(len(numbers), bool)
-    if distinct is not None and distinct == len(numbers):
+    if distinct == len(numbers) or bool(np.all(numbers[:-1] < numbers[1:])):
+        return again
+    rising = np.sort(numbers)
+    if bool(np.all(rising[:-1] < rising[1:])):
         return again
     _, first = np.unique(numbers, return_index=True)
     if len(first) < len(numbers):

@@ -26,6 +26,7 @@ from registry.tables import Table
 
 METERS_MAX: Final = 1 << 24  # so that (meter, register, time) packs into 64 bits
 DIGITS_MAX: Final = 12
+_SLICE: Final = 1 << 20
 ZONES_MAX: Final = 1 << 15
 _CODES: Final = {register.value: code for register, code in REGISTER_CODE.items()}
 _RESOLUTIONS: Final = {"1": 1000, "1.0": 1000, "0.1": 100, "0.01": 10, "0.001": 1}
@@ -160,8 +161,7 @@ def meters(table: Table, known: Points, concentrator_ids: Any, faults: Faults) -
     )
     apart = columns.overlapping(row_point, from_s, to_s) & (row_point >= 0)
     checked.bad(apart, "another meter is at point {} in that span", "metering_point")
-    row_from_s, row_to_s = from_s.astype(np.uint32), to_s.astype(np.uint32)
-    del row_point, from_s, to_s, apart
+    del row_point, apart
     if proper.all():
         number = addresses(ids)
     else:
@@ -178,8 +178,8 @@ def meters(table: Table, known: Points, concentrator_ids: Any, faults: Faults) -
         meter.astype(np.int32),
         checked.places("concentrator", concentrator_ids, "concentrators.csv"),
         checked.integer("position", 0, 10**6).astype(np.int32),
-        row_from_s,
-        row_to_s,
+        from_s,
+        to_s,
         checked.integer("digits", 0, DIGITS_MAX, default=0).astype(np.uint8),
         checked.integer("multiplier", 1, 2**16 - 1, default=1).astype(np.uint16),
         checked.integer("power_max_w", 0, 2**32 - 1, default=0).astype(np.uint32),
@@ -194,7 +194,7 @@ def registers(table: Table, known: Meters, where: Points, meter_lines: Lines, fa
     bill = checked.choice("role", {"bill": 1, "check": 0}).astype(bool)
     resolution = checked.choice("resolution", _RESOLUTIONS)
     unit = checked.choice("unit", {"kWh": 1, "kvarh": 2, "m3": 3})
-    unit_of = np.zeros(256, np.int64)
+    unit_of = np.zeros(256, np.int16)
     for register, number in REGISTER_CODE.items():
         unit_of[number] = {"kWh": 1, "kvarh": 2, "m3": 3}[REGISTER_UNIT[register]]
     checked.bad(
@@ -245,21 +245,19 @@ def openings(table: Table, known: Meters, counted: Registers, where: Points, fau
         (row < 0) & (meter >= 0) & (code > 0), "register {} of meter {} is not in registers.csv", "register", "meter"
     )
     value = checked.decimal("value", 3)
-    step = at(counted.resolution, row, 1)
+    step = np.maximum(at(counted.resolution, row, 1), 1)  # 0: that row was told already
     checked.bad(value % step != 0, "value {} is finer than the register's resolution", "value")
     checked.bad(_too_long(value, meter, known), "value {} has more digits than the meter", "value")
     zone = at(where.zone, at(known.point, meter, -1), 0)
     at_s = checked.instant("read_at", zone, where.zones)
     quality = checked.choice("quality", {name.name: int(name) for name in Quality})
     checked.bad(
-        columns.repeated_numbers(np.where(row >= 0, row.astype(np.int64) << 32 | at_s, -1 - np.arange(len(row)))),
+        columns.repeated_numbers(_keyed(row, at_s)),
         "register {} of meter {} is opened twice at that time",
         "register",
         "meter",
     )
-    return Openings(
-        row, value, at_s.astype(np.uint32), quality.astype(np.uint8), np.ones(len(row), bool), table.lines
-    )
+    return Openings(row, value, at_s, quality.astype(np.uint8), np.ones(len(row), bool), table.lines)
 
 
 def changeouts(
@@ -280,7 +278,7 @@ def changeouts(
     absent = there & (new >= 0) & ~_stood(new, point, at_s, known, known.row_from_s)
     checked.bad(absent, "meter {} is not at point {} from {}", "new_meter", "metering_point", "at")
     checked.bad(
-        columns.repeated_numbers(np.where(there, point.astype(np.int64) << 32 | at_s, -1 - np.arange(len(point)))),
+        columns.repeated_numbers(_keyed(point, at_s)),
         "point {} has two change-outs at that time",
         "metering_point",
     )
@@ -298,23 +296,38 @@ def changeouts(
     return Openings(
         rows["new_meter"][good],
         values["new_meter"][good],
-        at_s[good].astype(np.uint32),
+        at_s[good],
         np.full(int(good.sum()), int(Quality.A), np.uint8),
         np.zeros(int(good.sum()), bool),
     )
 
 
-def _register_rows(meter: npt.NDArray[np.int32], code: Ints, counted: Registers) -> npt.NDArray[np.int32]:
+def _register_rows(
+    meter: npt.NDArray[np.int32], code: npt.NDArray[np.int16], counted: Registers
+) -> npt.NDArray[np.int32]:
     """Row in Registers of each (meter, register); -1: none."""
     keys, wanted = counted.keys(), meter.astype(np.int64) * 256 + code
     if len(keys) == 0:
         return np.full(len(wanted), -1, np.int32)
     if len(keys) == len(wanted) and np.array_equal(keys, wanted):
-        return np.where(meter >= 0, np.arange(len(keys)), -1).astype(np.int32)
+        return np.where(meter >= 0, np.arange(len(keys), dtype=np.int32), np.int32(-1))
     order = np.argsort(keys, kind="stable")
-    place = np.minimum(np.searchsorted(keys, wanted, sorter=order), len(keys) - 1)
-    row = order[place]
-    return np.where((keys[row] == wanted) & (meter >= 0), row, -1).astype(np.int32)
+    found = np.full(len(wanted), -1, np.int32)
+    for low in range(0, len(wanted), _SLICE):
+        some = wanted[low : low + _SLICE]
+        row = order[np.minimum(np.searchsorted(keys, some, sorter=order), len(keys) - 1)]
+        there = (keys[row] == some) & (meter[low : low + _SLICE] >= 0)
+        found[low : low + _SLICE][there] = row[there]
+    return found
+
+
+def _keyed(row: npt.NDArray[np.int32], at_s: Times) -> Ints:
+    """One number per (row, time); what has no row (-1) gets a number of its own."""
+    keys = row.astype(np.int64) << 32
+    keys |= at_s
+    stray = np.flatnonzero(row < 0)
+    keys[stray] = -1 - stray
+    return keys
 
 
 def _only_billed(known: Meters, counted: Registers) -> npt.NDArray[np.int32]:
@@ -327,7 +340,7 @@ def _only_billed(known: Meters, counted: Registers) -> npt.NDArray[np.int32]:
 
 
 def _stood(
-    meter: npt.NDArray[np.int32], point: npt.NDArray[np.int32], at_s: Ints, known: Meters, edge_s: Times
+    meter: npt.NDArray[np.int32], point: npt.NDArray[np.int32], at_s: Times, known: Meters, edge_s: Times
 ) -> npt.NDArray[np.bool_]:
     """Whether a row of that meter, at that point, has its edge at that time."""
     edges = known.row_meter.astype(np.int64) << 32 | edge_s
@@ -337,7 +350,7 @@ def _stood(
 
 def _too_long(value: Ints, meter: npt.NDArray[np.int32], known: Meters) -> npt.NDArray[np.bool_]:
     """Whether a value (thousandths) has more whole digits than its meter shows."""
-    digits = np.zeros(len(known.ids), np.int64)
+    digits = np.zeros(len(known.ids), np.uint8)
     digits[known.row_meter] = known.row_digits
     limit = np.array([FOREVER << 31, *(10 ** (count + 3) for count in range(1, DIGITS_MAX + 1))], np.int64)
     too_long: Mask = value >= limit[at(digits, meter, 0)]

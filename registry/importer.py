@@ -18,7 +18,6 @@ from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 
 from registry import devices, layout, people, previous, save, spans
 from registry.active import Active
@@ -28,6 +27,7 @@ from registry.devices import Meters, Openings, Points, Registers
 from registry.faults import Faults, ImportFaults
 from registry.image import AttributeChange
 from registry.layout import FileLayout
+from registry.memory import release
 from registry.people import Accounts, TariffSpans
 from registry.store import VERSION_FILE
 from registry.tables import Table, extend, read
@@ -172,7 +172,7 @@ class _Source:
 
     def read(self, file: FileLayout) -> Table:
         table = read(self.directory, file, self.faults, self.folder)
-        pa.default_memory_pool().release_unused()
+        release()
         self.counts[file.name] = len(table)
         return table
 
@@ -182,8 +182,8 @@ def _build(directory: Path, folder: Path, rules: _Rules, before: Active | None) 
     faults = Faults()
     source = _Source(directory, folder, faults)
     points = devices.points(source.read(layout.POINTS), rules.timezone, faults)
-    inhabitants = _people(source, rules, points)
     street = _street(source, rules, points)
+    inhabitants = _people(source, rules, points)
     home = None
     if before is not None:
         partitions = (before.partitions, rules.partitions)
@@ -200,7 +200,7 @@ def _build(directory: Path, folder: Path, rules: _Rules, before: Active | None) 
     extend(folder, layout.POINTS, partition=home)
     account_home = home[inhabitants.accounts.point]
     del home, street, tables
-    pa.default_memory_pool().release_unused()
+    release()
     save.accounts(folder, inhabitants.accounts, account_home, account_slot)
     return source.counts
 
@@ -239,7 +239,7 @@ def _partitions(
             account_slot[accounts] = compiled.account_slot
             source.counts["channels"] += len(channels)
         del part, accounts, channels, known, compiled
-        pa.default_memory_pool().release_unused()
+        release()
     image.close(tariffs, found_histories)
     slots.close()
     faults.check()

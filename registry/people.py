@@ -65,7 +65,7 @@ class Attributes:
     account: npt.NDArray[np.int32]
     name: npt.NDArray[np.int32]
     value: Ints
-    from_s: Ints
+    from_s: Times
 
 
 def parties(table: Table, faults: Faults) -> Any:
@@ -98,8 +98,8 @@ def accounts(table: Table, party_ids: Any, where: Points, faults: Faults) -> Acc
     return Accounts(
         ids,
         point,
-        from_s.astype(np.uint32),
-        to_s.astype(np.uint32),
+        from_s,
+        to_s,
         nothing[0],
         nothing[1],
         nothing[2],
@@ -113,13 +113,11 @@ def opening_accounts(table: Table, known: Accounts, faults: Faults) -> None:
     checked = Checked(table, faults)
     row = checked.places("account", known.ids, "accounts.csv")
     checked.unique("account")
-    balance = checked.decimal("balance", 2, signed=True, default=0)
-    arrears = checked.decimal("arrears", 2, default=0)
-    energy = checked.decimal("cycle_energy", 3, default=0)
     good = row >= 0
-    known.balance_fen[row[good]] = balance[good]
-    known.arrears_fen[row[good]] = arrears[good]
-    known.cycle_energy_wh[row[good]] = energy[good]
+    into = row[good]
+    known.balance_fen[into] = checked.decimal("balance", 2, signed=True, default=0)[good]
+    known.arrears_fen[into] = checked.decimal("arrears", 2, default=0)[good]
+    known.cycle_energy_wh[into] = checked.decimal("cycle_energy", 3, default=0)[good]
 
 
 def tariffs(
@@ -144,10 +142,10 @@ def tariffs(
     faults.rows(
         "accounts.csv", known.lines, bare, lambda row: f"account {known.ids[row]} has no tariff in a part of its span"
     )
-    return TariffSpans(names, account, codes.astype(np.int32), from_s.astype(np.uint32), to_s.astype(np.uint32))
+    return TariffSpans(names, account, codes.astype(np.int32), from_s, to_s)
 
 
-def _uncovered(known: Accounts, account: npt.NDArray[np.int32], from_s: Ints, to_s: Ints) -> Mask:
+def _uncovered(known: Accounts, account: npt.NDArray[np.int32], from_s: Times, to_s: Times) -> Mask:
     """Accounts that their tariff spans (disjoint, else that was told) do not cover: compare lengths of time."""
     covered = np.zeros(len(known.lines), np.int64)
     for begin in range(0, len(account), _SLICE):
@@ -156,7 +154,7 @@ def _uncovered(known: Accounts, account: npt.NDArray[np.int32], from_s: Ints, to
         rows = account[cut][good]
         low = np.maximum(from_s[cut][good], known.from_s[rows])
         high = np.minimum(to_s[cut][good], known.to_s[rows])
-        np.add.at(covered, rows, np.maximum(high - low, 0))
+        np.add.at(covered, rows, np.maximum(high.astype(np.int64) - low, 0))
     return covered < known.to_s.astype(np.int64) - known.from_s
 
 
@@ -205,7 +203,7 @@ def mandates(
     half = columns.empty(table["window_from"]) != columns.empty(table["window_to"])
     checked.bad(half, "window_from and window_to go together")
     from_s, until_s = checked.span(known.zone(account, where), where.zones, "valid_from", "valid_to")
-    parsed["valid_from_s"], parsed["valid_until_s"] = from_s, until_s
+    parsed["valid_from_s"], parsed["valid_until_s"] = from_s.astype(np.int64), until_s.astype(np.int64)
     alive = (account >= 0) & (until_s > now_s)
     np.maximum.at(known.trigger_fen, account[alive], trigger[alive])
     return parsed

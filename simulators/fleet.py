@@ -29,7 +29,7 @@ from simulators.fleet_run import Limits, Run
 from simulators.truth import TruthBook
 
 DAY_S = 86_400
-FORMATS_MIXED = "arrow=0.7,json=0.1,senml+json=0.1,senml+cbor=0.1"
+FORMATS_MIXED = "arrow=0.7,json=0.1,senml-json=0.1,senml-cbor=0.1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +152,7 @@ def _run(args: argparse.Namespace, clock: Clock, stopped: list[int], ended: list
     )
     names = list(setting.load.lists)
     formats = formats_of(args.formats or ("arrow" if args.faults == "none" else FORMATS_MIXED), len(names))
-    if args.mqtt_version != "5":  # a topic may not hold the plus of senml+json, and properties are MQTT 5
+    if args.mqtt_version != "5":  # these go by content type, which MQTT 3.1.1 has not
         formats = ["json" if name.startswith("senml") else name for name in formats]
     outbox, truth = Outbox(args.outbox), TruthBook(args.truth)
     token = uuid.uuid4().hex[:8]

@@ -34,7 +34,7 @@ def encode(format_: str, readings: Readings, names: Sequence[str], envelope: Env
     if format_ == "json":
         return _json(readings, names, envelope)
     records = _senml(readings, names)
-    if format_ == "senml+json":
+    if format_ == "senml-json":
         return json.dumps(records, separators=(",", ":")).encode()
     return cbor2.dumps([{_LABEL[key]: value for key, value in record.items()} for record in records])
 

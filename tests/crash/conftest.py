@@ -77,7 +77,9 @@ def moment(rig: Rig) -> Moment:
         found.waiting = set(_asked(rig.outbox, "SELECT stream, sequence FROM message"))
     found.logged = set(_asked(log, "SELECT stream, sequence FROM record WHERE sequence > 0"))
     found.marks = dict(_asked(log, "SELECT stream, contiguous FROM mark"))
-    bounds = _asked(log, "SELECT id >> 48, min(id & 281474976710655), max(id & 281474976710655) FROM record GROUP BY 1")
+    bounds = _asked(
+        log, "SELECT id >> 48, min(id & 281474976710655), max(id & 281474976710655) FROM record GROUP BY 1"
+    )
     found.log_first = {partition: first for partition, first, _ in bounds}
     found.log_last = {partition: last for partition, _, last in bounds}
     found.rated = dict(_asked(ledger, 'SELECT partition, max("offset") FROM checkpoint GROUP BY partition'))

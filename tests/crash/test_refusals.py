@@ -58,9 +58,7 @@ def contents(folder):
 @pytest.fixture(scope="module")
 def city(crash, tmp_path_factory):
     """A city that has run for a while; (its rig, what a second daemon on its data said)."""
-    told = crash.story(
-        meters=20, days=400, seed=13, factor=FASTER, partitions=2, lead_real_s=3.0, settings=SETTINGS
-    )
+    told = crash.story(meters=20, days=400, seed=13, factor=FASTER, partitions=2, lead_real_s=3.0, settings=SETTINGS)
     with crash.city(tmp_path_factory.mktemp("city"), told) as rig:
         rig.prepare()
         rig.start_gateway()
@@ -163,9 +161,7 @@ def test_backup_of_a_living_city_and_its_restore(crash, tmp_path):
         backup            crash, disk gone    restore (HOLD)   reconcile, resume        quiet
           |---- readings, charges ----|            |--- gap is asked for, then lost ---|
     """
-    told = crash.story(
-        meters=40, days=400, seed=14, factor=FASTER, partitions=4, lead_real_s=3.0, settings=SETTINGS
-    )
+    told = crash.story(meters=40, days=400, seed=14, factor=FASTER, partitions=4, lead_real_s=3.0, settings=SETTINGS)
     with crash.city(tmp_path / "city", told) as rig:
         rig.prepare()
         rig.start_gateway()

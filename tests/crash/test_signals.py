@@ -27,7 +27,9 @@ class Story:
     after_twice: object = None
     asleep: object = None
     awake: object = None
-    streams: list[dict] = field(default_factory=list)  # stream by concentrator before the fleet's death and at the end
+    streams: list[dict] = field(
+        default_factory=list
+    )  # stream by concentrator before the fleet's death and at the end
     numbers: list[dict] = field(default_factory=list)  # next number of every stream, likewise
     end: dict = field(default_factory=dict)
 
@@ -42,9 +44,7 @@ def wait_until(what, deadline_real_s=30.0):
 @pytest.fixture(scope="module")
 def story(crash, tmp_path_factory):
     found = Story()
-    told = crash.story(
-        meters=40, days=400, seed=12, factor=FASTER, partitions=4, lead_real_s=3.0, settings=SETTINGS
-    )
+    told = crash.story(meters=40, days=400, seed=12, factor=FASTER, partitions=4, lead_real_s=3.0, settings=SETTINGS)
 
     def logged():
         return len(crash.moment(rig).logged)

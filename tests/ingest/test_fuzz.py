@@ -73,8 +73,8 @@ def bulk(readings) -> bytes:
     ("name", "decode", "seed"),
     [
         ("json", envelope.decode, json.dumps(ENVELOPE).encode()),
-        ("senml+json", senml.decode_json, json.dumps(PACK).encode()),
-        ("senml+cbor", senml.decode_cbor, CBOR),
+        ("senml-json", senml.decode_json, json.dumps(PACK).encode()),
+        ("senml-cbor", senml.decode_cbor, CBOR),
         ("arrow", arrow.decode, None),
     ],
 )

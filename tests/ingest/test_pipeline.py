@@ -51,7 +51,7 @@ BAD_MESSAGES: dict[Reason, list[list[Message]]] = {
         [at(b"")],
         [at(envelope()[:-3])],
         [at(b"\xff\xff", format_="arrow")],
-        [at(b"\x81", format_="senml+cbor")],
+        [at(b"\x81", format_="senml-cbor")],
     ],
     R.ENCODING: [
         [at(b"\xef\xbb\xbf" + envelope())],
@@ -63,7 +63,7 @@ BAD_MESSAGES: dict[Reason, list[list[Message]]] = {
     R.WRONG_TYPE: [[at(one("true"))]],
     R.NUMBER_FORM: [[at(one('"１２"'))], [at(one('"1_000"'))], [at(one('" 12"'))]],
     R.NUMBER_SIZE: [[at(one("9" * 5000))], [at(one("9" * 4000))]],
-    R.NESTING: [[at(b"[" * 100_000)], [at(b"\x81" * 100_000, format_="senml+cbor")]],
+    R.NESTING: [[at(b"[" * 100_000)], [at(b"\x81" * 100_000, format_="senml-cbor")]],
     R.OVERSIZED: [[at(b"x" * (1 << 21))], [at(b"x" * (1 << 21), format_="arrow")]],
     R.BAD_ID: [
         [at(json.dumps({"reads": [{**READ, "meter": "1\x00"}]}).encode())],

@@ -35,7 +35,7 @@ def batch_of(readings: Readings) -> pa.RecordBatch:
     ("topic", "expected"),
     [
         ("meters/v1/0/C1/up/reads/json/a/7", Topic("0", "C1", "reads", "json", "a", 7)),
-        ("meters/v1/gz-1/C.1_x/up/reads/senml+cbor/s-2/1", Topic("gz-1", "C.1_x", "reads", "senml+cbor", "s-2", 1)),
+        ("meters/v1/gz-1/C.1_x/up/reads/senml-cbor/s-2/1", Topic("gz-1", "C.1_x", "reads", "senml-cbor", "s-2", 1)),
         ("meters/v1/0/C1/up/reads", Topic("0", "C1", "reads", None, "", -1)),
         ("meters/v1/0/C1/up/status", Topic("0", "C1", "status", None, "", -1)),
         ("meters/v1/0/C1/up/reads/json/a/0", None),  # sequences start at 1

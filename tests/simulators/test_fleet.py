@@ -140,7 +140,7 @@ def test_prepare_puts_rollovers_near_the_end_of_their_digits(city: Any) -> None:
 def test_formats_by_share() -> None:
     assert formats_of("arrow", 3) == ["arrow"] * 3
     assert formats_of("arrow=0.5,json=0.5", 4) == ["arrow", "arrow", "json", "json"]
-    assert len(set(formats_of("arrow=0.7,json=0.1,senml+json=0.1,senml+cbor=0.1", 10))) == 4
+    assert len(set(formats_of("arrow=0.7,json=0.1,senml-json=0.1,senml-cbor=0.1", 10))) == 4
     with pytest.raises(ValueError, match="morse"):
         formats_of("morse", 1)
 

@@ -209,8 +209,8 @@ def test_every_format_says_the_same(format_: str) -> None:
     decoders = {
         "arrow": arrow.decode,
         "json": envelope.decode,
-        "senml+json": senml.decode_json,
-        "senml+cbor": senml.decode_cbor,
+        "senml-json": senml.decode_json,
+        "senml-cbor": senml.decode_cbor,
     }
     decoded = decoders[format_](payload, Limits())
     assert check_body(decoded.body) == len(frame.readings)
