@@ -127,7 +127,14 @@ def write_checkpoint(
         _state(connection, asked.partition, name, plan, version)
     _money(connection, asked)
     _told(connection, asked, now_s)
-    credited = inbox.stamp(connection, asked.applied, partition=asked.partition, partitions=partitions, now_s=now_s)
+    credited = inbox.stamp(
+        connection,
+        asked.applied,
+        partition=asked.partition,
+        partitions=partitions,
+        checkpoint_id=version,
+        now_s=now_s,
+    )
     return Committed(Standing(asked.offset, asked.log_id, arrays), credited)
 
 

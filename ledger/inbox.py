@@ -54,14 +54,28 @@ def pending(connection: Connection, partition: int, limit: int) -> list[InboxRow
     return [InboxRow(r.id, r.partition, r.kind, r.key, json.loads(r.body), r.created_at_s) for r in rows]
 
 
-def stamp(connection: Connection, applied: list[Applied], *, partition: int, partitions: int, now_s: int) -> int:
+def stamp(
+    connection: Connection,
+    applied: list[Applied],
+    *,
+    partition: int,
+    partitions: int,
+    checkpoint_id: int,
+    now_s: int,
+) -> int:
     """Mark rows as applied by a partition, settle them once all have, credit orders; how many orders were."""
     if not applied:
         return 0
     connection.execute(
         insert(inbox_applied),
         [
-            {"inbox_id": row.inbox_id, "partition": partition, "offset": row.offset, "outcome": row.outcome}
+            {
+                "inbox_id": row.inbox_id,
+                "partition": partition,
+                "offset": row.offset,
+                "checkpoint_id": checkpoint_id,
+                "outcome": row.outcome,
+            }
             for row in applied
         ],
     )

@@ -127,6 +127,7 @@ inbox_applied = _table(
     Column("inbox_id", Id, ForeignKey("inbox.id"), nullable=False),
     Column("partition", Integer, nullable=False),
     Column("offset", BigInteger, nullable=False),  # applied after this record of the log
+    Column("checkpoint_id", BigInteger, nullable=False),  # in this checkpoint: two may stand at one record
     Column("outcome", Text, nullable=False),  # "" or why it changed nothing
     PrimaryKeyConstraint("inbox_id", "partition"),
 )

@@ -83,6 +83,7 @@ class Rig:
         self.gateway: subprocess.Popen[bytes] | None = None
         self.fleet: subprocess.Popen[bytes] | None = None
         self.fleet_lines: list[dict[str, Any]] = []
+        self._lines_before = 0  # of fleets that ran before this one
         self._mqtt, _, self._http, self._pay = free_ports(4)
         self._secret = secrets.token_hex(16)
 
@@ -172,6 +173,7 @@ class Rig:
     def start_fleet(self) -> None:
         """The fleet; its progress lines gather in `fleet_lines`, change-outs are imported as they come."""
         story = self.story
+        self._lines_before = len(self.fleet_lines)
         self.fleet = self._start(
             "fleet",
             [
@@ -224,8 +226,11 @@ class Rig:
 
     def end_fleet(self) -> None:
         """No new rounds: the fleet ends once what it has sent is held."""
-        assert self.fleet is not None
-        self.fleet.send_signal(signal.SIGUSR1)
+        fleet = self.fleet
+        assert fleet is not None
+        # It has told something once its handlers stand.
+        self._await(lambda: len(self.fleet_lines) > self._lines_before or fleet.poll() is not None, 60, "fleet")
+        fleet.send_signal(signal.SIGUSR1)
 
     def wait_fleet(self, deadline_real_s: float) -> int:
         """Until everything is sent and held."""

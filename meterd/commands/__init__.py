@@ -36,6 +36,11 @@ COMMANDS: Final[dict[str, Command]] = {
         "demo",
         "Show the whole story: a city's month, a low balance, one charge, both told; then checker and audit.",
     ),
+    "replay": Command(
+        "meterd.commands.replay",
+        "replay",
+        "Replay log, inbox and checkpoints from empty and compare the state, bit for bit; exit 1 when it differs.",
+    ),
     "audit": Command(
         "meterd.commands.audit",
         "audit",

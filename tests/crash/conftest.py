@@ -89,8 +89,8 @@ def moment(rig: Rig) -> Moment:
     found.files = {path.relative_to(archive).as_posix() for path in archive.glob("*/*.parquet")}
     found.named = {path for (path,) in _asked(ledger, "SELECT path FROM archive_file")}
     found.orders = dict(_asked(ledger, "SELECT key, state FROM order_"))
-    credits_ = "SELECT o.key FROM order_ o JOIN inbox i ON i.kind = 'credit' AND i.key = 'order:' || o.id || ':' || o.attempt"
-    found.credited = {key for (key,) in _asked(ledger, credits_)}
+    credited = "i.kind = 'credit' AND i.key = 'order:' || o.id || ':' || o.attempt"
+    found.credited = {key for (key,) in _asked(ledger, f"SELECT o.key FROM order_ o JOIN inbox i ON {credited}")}
     found.charged = [key for (key,) in _asked(rig.book, "SELECT key FROM charge")]
     found.pending = {key for (key,) in _asked(ledger, "SELECT key FROM notice WHERE state = 'pending'")}
     notices = rig.data / "notices.jsonl"
@@ -117,7 +117,7 @@ def holds(now: Moment) -> None:
 def ends_at_zero(rig: Rig, *, deadline_real_s: float = 60.0) -> dict:
     """End the fleet, wait for quiet, stop the daemon; then checker, audit and the rest agree. The audit's counts."""
     rig.end_fleet()
-    assert rig.wait_fleet(deadline_real_s) == 0, "the fleet could not get everything held"
+    assert rig.wait_fleet(deadline_real_s) == 0, f"not everything was held: {rig.fleet_lines[-1:]}"
     left = rig.wait_quiet(deadline_real_s)
     assert left["quiet"], left
     assert rig.stop_daemon() == 0

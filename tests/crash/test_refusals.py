@@ -143,7 +143,7 @@ def test_start_is_refused(what, copied):
 
 def test_second_daemon_is_refused(city):
     """The first one does not notice."""
-    rig, (code, said), first_still_runs = city
+    _, (code, said), first_still_runs = city
     assert code == REFUSED, said[-2000:]
     assert "runs on" in said
     assert "stop it first" in said

@@ -27,9 +27,7 @@ class Story:
     after_twice: object = None
     asleep: object = None
     awake: object = None
-    streams: list[dict] = field(
-        default_factory=list
-    )  # stream by concentrator before the fleet's death and at the end
+    streams: list[dict] = field(default_factory=list)  # of every concentrator, before the fleet's death and after
     numbers: list[dict] = field(default_factory=list)  # next number of every stream, likewise
     end: dict = field(default_factory=dict)
 

@@ -238,6 +238,7 @@ def upgrade() -> None:
     sa.Column('inbox_id', sa.BigInteger().with_variant(sa.Integer(), 'sqlite'), nullable=False),
     sa.Column('partition', sa.Integer(), nullable=False),
     sa.Column('offset', sa.BigInteger(), nullable=False),
+    sa.Column('checkpoint_id', sa.BigInteger(), nullable=False),
     sa.Column('outcome', sa.Text(), nullable=False),
     sa.ForeignKeyConstraint(['inbox_id'], ['inbox.id'], name=op.f('fk_inbox_applied_inbox_id')),
     sa.PrimaryKeyConstraint('inbox_id', 'partition', name=op.f('pk_inbox_applied'))

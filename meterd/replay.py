@@ -1,0 +1,142 @@
+"""I/O: log + inbox + checkpoint rows, replayed from empty: the state must come out bit for bit.
+
+It reads the archive and the log, applies records in batches of its own choosing, inbox rows where the ledger says
+they were applied, and judges where checkpoints stood; then it compares counters and state arrays with the ledger.
+Not an audit (it runs the same engine): it shows that nothing but those three decides the state.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, select
+
+from config.settings import Paths, Settings
+from ingest.archive import read_archive
+from ingest.log_sqlite import SqliteLog
+from ingest.wire import decode_readings
+from ledger.database import reading
+from ledger.effects import InboxRow
+from ledger.recover import recover
+from ledger.schema import archive_file, checkpoint, inbox, inbox_applied
+from meterd.city import City
+from rating.engine import PartitionEngine
+from rating.readings import StoredRecord
+from rating.state import ARRAYS
+
+_READ = 512
+
+
+@dataclass(frozen=True, slots=True)
+class Replayed:
+    """One partition: how much was replayed, and what differs (empty: nothing)."""
+
+    partition: int
+    records: int
+    checkpoints: int
+    differences: tuple[str, ...]
+
+
+def replay(settings: Settings, *, batch: int = 7) -> list[Replayed]:
+    """Replay every partition of a data directory whose daemon does not run; batches of `batch` records."""
+    paths = Paths(settings.data_dir)
+    cities: dict[str, City] = {}
+    log = SqliteLog(paths.log)
+    try:
+        with reading(paths.ledger) as connection:
+            return [
+                _partition(connection, partition, settings, paths, log, cities, batch)
+                for partition in range(settings.partitions)
+            ]
+    finally:
+        log.close()
+
+
+def _partition(
+    connection: Connection,
+    partition: int,
+    settings: Settings,
+    paths: Paths,
+    log: SqliteLog,
+    cities: dict[str, City],
+    batch: int,
+) -> Replayed:
+    engine = PartitionEngine(
+        partition,
+        rating=settings.rating,
+        autopay=settings.autopay,
+        currency=settings.currency,
+        decode=decode_readings,
+    )
+    rows = _inbox(connection, partition)
+    records = _Feed(_records(connection, paths, log, partition), engine, batch)
+    marks = list(
+        connection.execute(select(checkpoint).where(checkpoint.c.partition == partition).order_by(checkpoint.c.id))
+    )
+    differences: list[str] = []
+    for mark in marks:
+        for offset, row in rows.get(mark.id, ()):
+            records.upto(offset)
+            _apply(engine, row, paths, settings, cities)
+        records.upto(mark.offset)
+        engine.checkpoint(epoch=mark.epoch, log_id=mark.log_id)
+        if engine.counters != json.loads(mark.counters):
+            differences.append(f"counters at checkpoint {mark.id}")
+    kept = recover(connection, partition, ARRAYS)
+    for name, rows_now in engine.part.arrays().items():
+        if rows_now.tobytes() != kept.arrays[name].tobytes():
+            differences.append(f"state array {name}")
+    return Replayed(partition, engine.offset, len(marks), tuple(differences[:20]))
+
+
+class _Feed:
+    """Gives the engine records up to an offset, some at a time."""
+
+    def __init__(self, records: Iterator[StoredRecord], engine: PartitionEngine, batch: int) -> None:
+        self._records, self._engine, self._batch = records, engine, batch
+
+    def upto(self, offset: int) -> None:
+        while self._engine.offset < offset:
+            wanted = min(self._batch, offset - self._engine.offset)
+            taken = [next(self._records) for _ in range(wanted)]
+            self._engine.apply(taken)
+
+
+def _records(connection: Connection, paths: Paths, log: SqliteLog, partition: int) -> Iterator[StoredRecord]:
+    files = select(archive_file).where(archive_file.c.partition == partition).order_by(archive_file.c.first_offset)
+    end = 0
+    for file in connection.execute(files).all():
+        yield from read_archive(paths.archive / file.path, digest=file.digest)
+        end = file.last_offset
+    while found := log.read(partition, end, _READ):
+        yield from found
+        end = found[-1].offset
+
+
+def _inbox(connection: Connection, partition: int) -> dict[int, list[tuple[int, InboxRow]]]:
+    """Rows by the checkpoint that they were applied in, in order."""
+    asked = (
+        select(inbox, inbox_applied.c.offset, inbox_applied.c.checkpoint_id)
+        .join(inbox_applied, inbox_applied.c.inbox_id == inbox.c.id)
+        .where(inbox_applied.c.partition == partition)
+        .order_by(inbox_applied.c.checkpoint_id, inbox_applied.c.offset, inbox.c.id)
+    )
+    found: dict[int, list[tuple[int, InboxRow]]] = {}
+    for r in connection.execute(asked):
+        row = InboxRow(r.id, r.partition, r.kind, r.key, json.loads(r.body), r.created_at_s)
+        found.setdefault(r.checkpoint_id, []).append((r.offset, row))
+    return found
+
+
+def _apply(engine: PartitionEngine, row: InboxRow, paths: Paths, settings: Settings, cities: dict[str, City]) -> None:
+    if row.kind != "registry":
+        engine.apply_inbox(row)
+        return
+    digest: Any = row.body["digest"]
+    if digest not in cities:
+        cities[digest] = City(paths.registry, str(digest), settings.rating)
+    city = cities[digest]
+    engine.activate(row, city.image.partitions[engine.partition], city.book, city.names(engine.partition))
