@@ -6,7 +6,7 @@ READY  := $(VENV)/.ready
 PARTS  := config registry ledger rating ingest autopay audit simulators meterd benchmarks
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check bench chaos clean
+.PHONY: help setup demo test check bench chaos services clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -22,7 +22,7 @@ demo: $(READY)  ## the story: 2,000 households, 30 days, on embedded parts
 	$(BIN)/meterd demo
 
 test: $(READY)  ## all tests (the marked ones run when their part can be had)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 check: $(READY)  ## lint, format, types, layers, house rules
 	$(BIN)/ruff check .
@@ -36,6 +36,9 @@ bench: $(READY)  ## benchmarks into benchmarks/results/latest.json (ONLY=name fo
 
 chaos: $(READY)  ## 300 kills at random moments, then checker and audit
 	$(BIN)/python -m pytest tests/chaos -m chaos -q
+
+services:  ## install Mosquitto (Debian package) where it is missing
+	sh tools/services.sh
 
 clean:  ## remove what the targets made
 	rm -rf $(VENV) demo-out .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -48,6 +48,7 @@ PEAK_E8, VALLEY_E8 = 99_496_875, 22_916_875
 CUTS: Final = tuple((hour * 3600, price) for hour, price in ((8, VALLEY_E8), (10, PLAIN_E8), (12, PEAK_E8),
                     (14, PLAIN_E8), (19, PEAK_E8), (24, PLAIN_E8)))  # fmt: skip
 SECOND_E8, THIRD_E8 = 5_000_000, 30_000_000
+FIRST_WH, SECOND_WH = 260_000, 600_000  # for everyone: people registered on the 30th count from next month on
 
 
 @dataclass(slots=True, eq=False)
@@ -60,8 +61,6 @@ class Homes:
     used: Int64s  # Wh since the first of the month
     time_of_use: npt.NDArray[np.bool_]
     flat: npt.NDArray[np.bool_]
-    first_bound: Int64s
-    second_bound: Int64s
     energy_e11: Int64s
     adder_e11: Int64s
     random: np.random.Generator
@@ -93,8 +92,8 @@ class Homes:
         return MIDNIGHT_S + begin_s + STEP_S
 
     def _tiers(self, used: Int64s) -> Int64s:
-        second = np.clip(used - self.first_bound, 0, self.second_bound - self.first_bound) * SECOND_E8
-        third = np.maximum(used - self.second_bound, 0) * THIRD_E8
+        second = np.clip(used - FIRST_WH, 0, SECOND_WH - FIRST_WH) * SECOND_E8
+        third = np.maximum(used - SECOND_WH, 0) * THIRD_E8
         return np.where(self.flat, 0, second + third)
 
     def frames(self, at_s: int) -> list[bytes]:
@@ -158,7 +157,9 @@ def build(settings: Settings, folder: Path, meters: int, seed: int = 1) -> Homes
 
 def _column(source: Path, name: str) -> Any:
     table = pacsv.read_csv(source / f"{name}.csv", pacsv.ReadOptions(block_size=1 << 24))
-    strings = pacsv.ConvertOptions(column_types=dict.fromkeys(table.column_names, pa.string()), strings_can_be_null=False)
+    strings = pacsv.ConvertOptions(
+        column_types=dict.fromkeys(table.column_names, pa.string()), strings_can_be_null=False
+    )
     return pacsv.read_csv(source / f"{name}.csv", convert_options=strings)
 
 
@@ -172,10 +173,6 @@ def _thousandths(column: Any) -> Int64s:
 def _homes(source: Path, accounts: Any, size: int, seed: int) -> Homes:
     registers, tariffs = _column(source, "opening_registers"), _column(source, "tariffs")
     count = len(registers)
-    crowded = np.zeros(count, np.int64)
-    if (source / "attributes.csv").exists():
-        owners = _column(source, "attributes")["account"]  # A00000017 is the account of meter 17
-        crowded[np.asarray(pc.cast(pc.utf8_slice_codeunits(owners, 1), pa.int64()))] = 100_000
     tariff = tariffs["tariff"]
     zero = np.zeros(count, np.int64)
     return Homes(
@@ -185,8 +182,6 @@ def _homes(source: Path, accounts: Any, size: int, seed: int) -> Homes:
         _thousandths(accounts["cycle_energy"]),
         np.asarray(pc.equal(tariff, TARIFF_TOU)),
         np.asarray(pc.equal(tariff, TARIFF_FLAT)),
-        260_000 + crowded,
-        600_000 + crowded,
         zero.copy(),
         zero.copy(),
         np.random.default_rng(seed),

@@ -65,8 +65,8 @@ class _Session:
         body = b"\x00\x04MQTT\x05\x02\xff\xff\x00" + len(client).to_bytes(2, "big") + client  # keep-alive: 18 hours
         self.socket.sendall(b"\x10" + _varint(len(body)) + body)
         answer = self.socket.recv(1024)
-        assert answer[:1] == b"\x20" and answer[3] == 0, answer
-        self.socket.setblocking(False)
+        assert (answer[:1], answer[3:4]) == (b"\x20", b"\0"), answer
+        self.socket.settimeout(0)
 
     def write(self) -> None:
         sent = self.socket.send(self.left[:_CHUNK])
@@ -90,14 +90,14 @@ def _send(sessions: list[_Session], count: int) -> None:
         while sum(s.acked for s in sessions) < count:
             assert time.monotonic() < until, "the broker does not acknowledge"
             for key, events in ready.select(1.0):
-                session: _Session = key.data
+                chosen: _Session = key.data
                 if events & selectors.EVENT_READ:
-                    session.read()
+                    chosen.read()
                 if events & selectors.EVENT_WRITE:
-                    if session.left:
-                        session.write()
-                    if not session.left:
-                        ready.modify(session.socket, selectors.EVENT_READ, session)
+                    if chosen.left:
+                        chosen.write()
+                    if not chosen.left:
+                        ready.modify(chosen.socket, selectors.EVENT_READ, chosen)
 
 
 def main() -> None:

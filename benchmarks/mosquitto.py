@@ -70,7 +70,9 @@ class Mosquitto:
             assert time.monotonic() < until, "mosquitto does not listen"
             time.sleep(0.02)
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+    ) -> None:
         if self._process is not None:
             self._process.terminate()
             try:

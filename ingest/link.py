@@ -4,9 +4,11 @@ The network thread is paho's; our callback there only puts a tuple into a queue.
 of the session: an acknowledgement that was earned under an older one is dropped, because the packet id may by
 then belong to another message; the broker sends the message again and it is acknowledged then.
 
-Two things are done below paho's public face, in `_Client` alone: acknowledgements of a group leave as one packet
-(one wake-up of the network thread instead of hundreds), and each turn of its loop leaves a time stamp, so that a
-thread that died or hangs is noticed and replaced.
+Four things are done below paho's public face, in `_Client` alone. The socket is read in pieces of READ_BYTES, and
+messages are cut out of them here (paho asks the kernel five times a message, and gives up Python's global lock each
+time). Acknowledgements of a group leave as one packet, and so does what is `held`: one wake-up of the network
+thread instead of hundreds. Each turn of its loop leaves a time stamp, so that a thread that died or hangs is noticed
+and replaced.
 """
 
 from __future__ import annotations
@@ -15,23 +17,64 @@ import queue
 import socket
 import threading
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import paho.mqtt.client as mqtt
 import structlog
 from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
+from paho.mqtt.exception import MalformedPacket
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
 from config.settings import MqttSettings
+from ingest.pipeline import Message
 from ingest.wire import subscription
 
 SESSION_EXPIRY_S: Final = 7 * 86_400
+READ_BYTES: Final = 1 << 18
 _PUBACK: Final = b"\x40\x02"
+_PUBLISH_QOS_1: Final = 0x32
 _ROOM_POLL_REAL_S: Final = 0.005
 _log = structlog.get_logger("ingest")
 
-Queue = queue.SimpleQueue["tuple[Link, int, mqtt.MQTTMessage] | None"]
+
+class Received(NamedTuple):
+    """One message as it came: over which link and connection, its packet id (0: QoS 0 wants no answer), itself."""
+
+    link: Link
+    generation: int
+    mid: int
+    message: Message
+
+
+Queue = queue.SimpleQueue[Received | None]
+
+
+def whole_packet(buffer: bytes, at: int) -> tuple[int, int] | None:
+    """Where the body of the MQTT packet at `at` starts and ends; None: not all there yet; end 0: no such length."""
+    length, place, end = 0, at + 1, len(buffer)
+    for shift in (0, 7, 14, 21):
+        if place >= end:
+            return None
+        byte = buffer[place]
+        place += 1
+        length |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return (place, place + length) if place + length <= end else None
+    return (place, 0)
+
+
+def plain_publish(buffer: bytes, start: int, end: int, *, five: bool) -> tuple[int, Message] | None:
+    """Packet id and message of a PUBLISH body with QoS 1; None when it has properties or is too short."""
+    topic_end = start + 2 + (buffer[start] << 8 | buffer[start + 1]) if end - start >= 2 else end
+    body = topic_end + (3 if five else 2)
+    if body > end or (five and buffer[topic_end + 2]) or topic_end == start + 2:
+        return None
+    try:
+        topic: str | None = buffer[start + 2 : topic_end].decode()
+    except UnicodeDecodeError:
+        topic = None
+    return buffer[topic_end] << 8 | buffer[topic_end + 1], Message(topic, buffer[body:end])
 
 
 class _Client(mqtt.Client):
@@ -39,10 +82,64 @@ class _Client(mqtt.Client):
 
     beat_real_s = 0.0
     monotonic_s: Callable[[], float]
+    take: Callable[[_Client, int, Message], None] | None = None  # packet id, message
+    _left = b""  # the beginning of a packet whose end has not come
+    _left_of: object = None  # the connection it came over
 
     def _loop(self, timeout: float = 1.0) -> MQTTErrorCode:
         self.beat_real_s = self.monotonic_s()
         return super()._loop(timeout)
+
+    def loop_read(self, max_packets: int = 1) -> MQTTErrorCode:
+        """Read once, handle every packet that is whole."""
+        del max_packets
+        sock = self._sock
+        if sock is None:
+            return MQTTErrorCode.MQTT_ERR_NO_CONN
+        try:
+            data = self._sock_recv(READ_BYTES)
+        except BlockingIOError:
+            return MQTTErrorCode.MQTT_ERR_SUCCESS
+        except OSError:
+            return self._loop_rc_handle(MQTTErrorCode.MQTT_ERR_CONN_LOST)
+        if not data:
+            return self._loop_rc_handle(MQTTErrorCode.MQTT_ERR_CONN_LOST)
+        with self._msgtime_mutex:
+            self._last_msg_in = mqtt.time_func()
+        buffer = self._left + data if self._left and self._left_of is sock else data
+        self._left, self._left_of, at = b"", sock, 0
+        while (found := whole_packet(buffer, at)) is not None:
+            start, end = found
+            rc = self._one(buffer, at, start, end) if end > 0 else MQTTErrorCode.MQTT_ERR_PROTOCOL
+            if rc > 0:
+                return self._loop_rc_handle(rc)
+            if self._sock is not sock:
+                return MQTTErrorCode.MQTT_ERR_SUCCESS  # a callback closed it
+            at = end
+        self._left = buffer[at:]
+        return MQTTErrorCode.MQTT_ERR_SUCCESS
+
+    def _one(self, buffer: bytes, at: int, start: int, end: int) -> MQTTErrorCode:
+        """Plain messages with QoS 1 are taken here; paho handles everything else."""
+        if buffer[at] & 0xF6 == _PUBLISH_QOS_1 and self.take is not None:
+            found = plain_publish(buffer, start, end, five=self._protocol == MQTTProtocolVersion.MQTTv5)
+            if found is not None:
+                self.take(self, *found)
+                return MQTTErrorCode.MQTT_ERR_SUCCESS
+        self._in_packet = {
+            "command": buffer[at],
+            "have_remaining": 1,
+            "remaining_count": [],
+            "remaining_mult": 1,
+            "remaining_length": end - start,
+            "packet": bytearray(buffer[start:end]),
+            "to_process": 0,
+            "pos": 0,
+        }
+        try:
+            return self._packet_handle()
+        except MalformedPacket:
+            return MQTTErrorCode.MQTT_ERR_PROTOCOL
 
     def acknowledge(self, mids: list[int]) -> None:
         packet = b"".join(_PUBACK + mid.to_bytes(2, "big") for mid in mids)
@@ -59,7 +156,7 @@ class _Client(mqtt.Client):
 
     def abandon(self) -> None:
         """Leave a thread that may hang to itself; nothing of it is listened to any more."""
-        self.on_message = self.on_connect = self.on_disconnect = None
+        self.take = self.on_message = self.on_connect = self.on_disconnect = None
         self._thread_terminate = True
         self.cut()
 
@@ -111,6 +208,7 @@ class Link:
             password = self._settings.password
             client.username_pw_set(self._settings.username, password.get_secret_value() if password else None)
         client.reconnect_delay_set(min_delay=1, max_delay=5)
+        client.take = self._take
         client.on_message = self._on_message
         client.on_connect = self._on_connect
         client.on_disconnect = self._on_disconnect
@@ -180,16 +278,20 @@ class Link:
             self.generation += 1
             self.connected = False
 
-    def _on_message(self, client: mqtt.Client, _: Any, message: mqtt.MQTTMessage) -> None:
+    def _take(self, client: _Client, mid: int, message: Message) -> None:
         if self.paused or client is not self._client:
             return  # not acknowledged: the broker keeps it
-        self._queue.put((self, self.generation, message))
+        self._queue.put(Received(self, self.generation, mid, message))
         if self._queue.qsize() >= self._settings.queue_max:
             self._wait_for_room(client)
 
-    def _wait_for_room(self, client: mqtt.Client) -> None:
-        """Back-pressure: the socket is not read. Near the keep-alive the connection is given up instead."""
+    def _on_message(self, client: mqtt.Client, _: Any, message: mqtt.MQTTMessage) -> None:
+        """What has properties, or no QoS."""
         assert isinstance(client, _Client)
+        self._take(client, message.mid if message.qos == 1 else 0, _message(message))
+
+    def _wait_for_room(self, client: _Client) -> None:
+        """Back-pressure: the socket is not read. Near the keep-alive the connection is given up instead."""
         deadline = self._monotonic_s() + self._settings.keepalive_real_s / 2
         pause = threading.Event()
         self._waiting = True
@@ -232,3 +334,17 @@ class Link:
     def _on_pre_connect(self, client: mqtt.Client, _: Any) -> None:
         if client is self._client:
             self._next_generation()
+
+
+def _message(received: mqtt.MQTTMessage) -> Message:
+    try:
+        topic: str | None = received.topic
+    except UnicodeDecodeError:
+        topic = None
+    properties = received.properties
+    if properties is None:
+        return Message(topic, bytes(received.payload))
+    user = getattr(properties, "UserProperty", ())
+    return Message(
+        topic, bytes(received.payload), getattr(properties, "ContentType", None), tuple((k, v) for k, v in user)
+    )

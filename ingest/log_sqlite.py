@@ -26,6 +26,7 @@ from rating.readings import LogFailed, Record, RecordKind, StoredRecord
 _SHIFT: Final = 48
 _OFFSETS: Final = (1 << _SHIFT) - 1
 _FORMAT: Final = "1"
+_ROW_BYTES: Final = 1000  # of a record beside its body, generously
 _PRUNE_STEP: Final = 256  # records deleted in one transaction
 _CHUNKS: Final = (128, 16, 4, 1)
 _SCHEMA: Final = """
@@ -64,8 +65,10 @@ class SqliteLog:
             self._writer.executescript(_SCHEMA)
             self._log_id = self._identity()
             self._reader = self._connect()
+            self._room_bytes = -1  # not asked yet
             self._page_size = int(self._one("PRAGMA page_size"))
             self._last: dict[int, int] = {}
+            self._first: dict[int, int] = {}  # as far as asked: looks at bounds must not wait for a running append
             self._load_ends()
         except sqlite3.Error as error:
             raise LogFailed(f"{path}: {error}", retriable=False) from error
@@ -75,9 +78,10 @@ class SqliteLog:
             self._path, timeout=self._busy_timeout_real_s, isolation_level=None, check_same_thread=False
         )
         for pragma in (
+            "page_size=16384",  # frames have 22 kB: twice as many a second as on pages of 4 kB (new files only)
             "journal_mode=WAL",
             "synchronous=FULL",
-            "wal_autocheckpoint=4000",
+            "wal_autocheckpoint=4000",  # 64 MB
             "secure_delete=OFF",
             "cache_size=-16000",
         ):
@@ -155,8 +159,7 @@ class SqliteLog:
                 stored.append(StoredRecord(offset, record))
                 rows.append(_row(offset, record))
             with self._transaction() as connection:
-                if self._used_bytes() > self._size_max_bytes:
-                    raise LogFailed(f"{self._path}: full ({self._size_max_bytes} bytes)", retriable=True)
+                self._make_sure_of_room(rows)
                 _insert(connection, rows)
                 if marks:
                     connection.executemany(
@@ -168,6 +171,14 @@ class SqliteLog:
                     )
             self._last = ends
         return stored
+
+    def _make_sure_of_room(self, rows: Sequence[tuple[object, ...]]) -> None:
+        """Refuse when the file is full. It is asked only when what came since may have filled the room it had."""
+        self._room_bytes -= sum(_ROW_BYTES + 2 * len(row[-1]) for row in rows)  # type: ignore[arg-type]
+        if self._room_bytes < 0:
+            self._room_bytes = self._size_max_bytes - self._used_bytes()
+            if self._room_bytes < 0:
+                raise LogFailed(f"{self._path}: full ({self._size_max_bytes} bytes)", retriable=True)
 
     def read(self, partition: int, after_offset: int, records_max: int) -> list[StoredRecord]:
         low = (partition << _SHIFT) | after_offset
@@ -191,10 +202,15 @@ class SqliteLog:
         return StoredRecord(offset, record)
 
     def bounds(self, partition: int) -> tuple[int, int]:
+        known = self._first.get(partition)
+        if known is not None:
+            return known, self._last.get(partition, 0)
         low, high = partition << _SHIFT, (partition << _SHIFT) | _OFFSETS
         with self._writing:
             last = self._last.get(partition, 0)
             first = self._one("SELECT min(id) FROM record WHERE id > ? AND id <= ?", low, high)
+            if first is not None:
+                self._first[partition] = first & _OFFSETS
         return (first & _OFFSETS if first is not None else last + 1 if last else 0), last
 
     def prune(self, partition: int, below_offset: int) -> None:
@@ -204,6 +220,7 @@ class SqliteLog:
         while first < below_offset:  # in steps, so that appends need not wait for long
             first = min(first + _PRUNE_STEP, below_offset)
             with self._writing, self._transaction() as connection:
+                self._first.pop(partition, None)
                 connection.execute("INSERT OR REPLACE INTO high VALUES (?, ?)", (partition, last))
                 connection.execute("DELETE FROM record WHERE id > ? AND id < ?", (low, low | first))
 

@@ -22,7 +22,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
-import paho.mqtt.client as mqtt
 import structlog
 
 from config.clock import Clock
@@ -30,8 +29,8 @@ from config.reasons import Reason
 from config.settings import Settings
 from config.steps import reach
 from ingest.decoded import Limits
-from ingest.link import Link, Queue
-from ingest.pipeline import Batch, Context, Message, lost, process, ticks
+from ingest.link import Link, Queue, Received
+from ingest.pipeline import Batch, Context, lost, process, ticks
 from ingest.port import IngestLog
 from ingest.routing import Routes
 from ingest.sequences import Key, Lost, Mark, Resend, Sequences
@@ -182,7 +181,7 @@ class MqttShell:
             if not isinstance(error, Exception):
                 raise
 
-    def _take(self) -> list[tuple[Link, int, mqtt.MQTTMessage]]:
+    def _take(self) -> list[Received]:
         group = []
         try:
             first = self._queue.get(timeout=_TURN_REAL_S)
@@ -195,12 +194,12 @@ class MqttShell:
             pass
         return group
 
-    def _turn(self, group: list[tuple[Link, int, mqtt.MQTTMessage]]) -> None:
+    def _turn(self, group: list[Received]) -> None:
         now_s = self._clock.now_s()
         if group:
             reach("ack.received")
         context = Context(self._limits, self._settings.partitions, self.routes, self._keys)
-        batch = process([_message(message) for _, _, message in group], now_s, self._sequences, context)
+        batch = process([received.message for received in group], now_s, self._sequences, context)
         if group:
             reach("ack.decoded")
         self._gaps(batch, now_s)
@@ -257,12 +256,12 @@ class MqttShell:
             self._sequences.commit(mark, now_s)
             self._dirty[key] = mark
 
-    def _acknowledge(self, group: list[tuple[Link, int, mqtt.MQTTMessage]]) -> None:
+    def _acknowledge(self, group: list[Received]) -> None:
         """PUBACKs in the order of arrival, by link and generation."""
         earned: dict[tuple[str, int], list[int]] = {}
-        for link, generation, message in group:
-            if message.qos == 1:
-                earned.setdefault((link.shard, generation), []).append(message.mid)
+        for link, generation, mid, _ in group:
+            if mid:
+                earned.setdefault((link.shard, generation), []).append(mid)
         for (shard, generation), mids in earned.items():
             sent = self._links[shard].acknowledge(generation, mids)
             self.stats.acks += sent
@@ -323,17 +322,3 @@ class MqttShell:
         self._tick_at_real_s = real_s
         batch.records.extend(ticks(now_s, self._settings.partitions))
         return True
-
-
-def _message(received: mqtt.MQTTMessage) -> Message:
-    try:
-        topic: str | None = received.topic
-    except UnicodeDecodeError:
-        topic = None
-    properties = received.properties
-    if properties is None:
-        return Message(topic, bytes(received.payload))
-    user = getattr(properties, "UserProperty", ())
-    return Message(
-        topic, bytes(received.payload), getattr(properties, "ContentType", None), tuple((k, v) for k, v in user)
-    )

@@ -1,10 +1,16 @@
-"""Pure: meter addresses to channel slots inside one concentrator's list, compiled."""
+"""Pure: meter addresses to channel slots inside one concentrator's list, compiled.
+
+Called once a frame, for microseconds: it keeps Python's global lock, for which it would else queue each time.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
-from rating.compiled import jit
+import numba
+
+jit: Callable[[Any], Any] = numba.njit(cache=True)
 
 
 @jit

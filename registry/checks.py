@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 import numpy as np
 import numpy.typing as npt
 
-from registry import columns
+from registry import columns, lookup
 from registry.columns import Ints, Mask, Times
 from registry.faults import Faults
 from registry.image import FOREVER
@@ -44,11 +44,11 @@ class Checked:
 
     def unique(self, name: str) -> None:
         """A key may stand only once."""
-        self.bad(columns.repeated(self.table[name]), f"{name} {{!r}} stands more than once", name)
+        self.bad(lookup.repeated(self.table[name]), f"{name} {{!r}} stands more than once", name)
 
     def places(self, name: str, ids: Any, file: str) -> npt.NDArray[np.int32]:
         """Row of a referenced id; -1 and a fault when there is none."""
-        found = columns.places(self.table[name], ids)
+        found = lookup.places(self.table[name], ids)
         if file not in self.faults.unread:
             self.bad(found < 0, f"{name} {{!r}} is not in {file}", name)
         return found

@@ -30,7 +30,6 @@ BAD: Final = -(2**62)  # an instant or integer that could not be read
 _FINER: Final = BAD + 1
 _MICRO_DIGITS: Final = 6
 _SLICE: Final = 1 << 18  # rows that are computed at a time: what is between must not be as long as the file
-_HASHED: Final = 1 << 20  # names that stand in one hash table
 _DECIMAL: Final = r"^[0-9]{1,12}(\.[0-9]{1,6})?$"
 _SIGNED: Final = r"^-?[0-9]{1,12}(\.[0-9]{1,6})?$"
 
@@ -189,21 +188,6 @@ def instants(
     return table[zone_of, codes], bad[zone_of, codes]
 
 
-def ascending(column: Any) -> bool:
-    """Whether a plain string array rises strictly: then it has no duplicates and needs no sorting."""
-    if len(column) < 2:
-        return True
-    return bool(pc.all(pc.less(column[:-1], column[1:])).as_py())
-
-
-def repeated(column: Any) -> Mask:
-    """Which rows repeat the value of an earlier row."""
-    if ascending(column):
-        return np.zeros(len(column), bool)
-    codes, values = coded(column)
-    return repeated_numbers(codes, len(values))
-
-
 def repeated_numbers(numbers: npt.NDArray[Any], distinct: int | None = None) -> Mask:
     """Which numbers repeat an earlier one."""
     again = np.zeros(len(numbers), bool)
@@ -217,58 +201,6 @@ def repeated_numbers(numbers: npt.NDArray[Any], distinct: int | None = None) -> 
         again[:] = True
         again[first] = False
     return again
-
-
-def places(needles: Any, ids: Any) -> npt.NDArray[np.int32]:
-    """Row of each needle in `ids` (plain, distinct); -1 where there is none."""
-    if len(ids) == 0:
-        return np.full(len(needles), -1, np.int32)
-    if pa.types.is_dictionary(needles.type):
-        codes, values = coded(needles)
-        found = np.asarray(pc.fill_null(pc.index_in(values, value_set=ids), -1))
-        return found[codes].astype(np.int32)
-    if len(needles) == len(ids) and needles.equals(ids):
-        return np.arange(len(ids), dtype=np.int32)
-    found = _near(needles, ids)
-    missing = np.flatnonzero(found < 0)
-    for low in range(0, len(missing), _HASHED):
-        rows = missing[low : low + _HASHED]
-        found[rows] = _hashed(needles.take(pa.array(rows)), ids)
-    return found
-
-
-def _near(needles: Any, ids: Any) -> npt.NDArray[np.int32]:
-    """`places` for files in about the same order: each slice is looked for where the one before it ended.
-
-    -1 also for what is elsewhere; stops when little is found, so that files in no order lose no time.
-    """
-    found = np.full(len(needles), -1, np.int32)
-    ahead = -(-len(ids) * _SLICE // max(1, len(needles)))  # as far as one slice of needles reaches, if evenly
-    at = 0
-    for low in range(0, len(needles), _SLICE):
-        some = needles.slice(low, _SLICE)
-        if at + len(some) <= len(ids) and ids.slice(at, len(some)).equals(some):
-            found[low : low + len(some)] = np.arange(at, at + len(some))
-            at += len(some)
-            continue
-        begin = max(0, at - ahead)
-        here = _hashed(some, ids.slice(begin, at - begin + 2 * ahead))
-        there = np.flatnonzero(here >= 0)
-        found[low + there] = here[there] + begin
-        if 2 * len(there) < len(some):
-            break
-        at = int(here[there[-1]]) + begin + 1
-    return found
-
-
-def _hashed(needles: Any, ids: Any) -> npt.NDArray[np.int32]:
-    """`places` by one hash table of the needles: they are the fewer."""
-    codes, values = coded(needles)
-    code = np.asarray(pc.fill_null(pc.index_in(ids, value_set=values), -1))
-    row = np.full(len(values), -1, np.int32)
-    there = np.flatnonzero(code >= 0)
-    row[code[there]] = there
-    return row[codes] if len(codes) else np.zeros(0, np.int32)
 
 
 def grouped(keys: npt.NDArray[Any], groups: int) -> tuple[Ints, Ints]:

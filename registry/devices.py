@@ -15,7 +15,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from config.units import REGISTER_CODE, REGISTER_UNIT, Quality, Register
-from registry import columns
+from registry import columns, lookup
 from registry.address import addresses
 from registry.checks import Checked, at
 from registry.columns import Ints, Lines, Mask, Times
@@ -143,7 +143,7 @@ def meters(table: Table, known: Points, concentrator_ids: Any, faults: Faults) -
     checked = Checked(table, faults)
     proper = checked.ids("meter", columns.SERIAL)
     serials = columns.plain(table["meter"])
-    if columns.ascending(serials):
+    if not lookup.repeated(serials).any():
         ids, meter = serials, np.arange(len(serials), dtype=np.int32)
     else:
         meter, ids = columns.coded(serials)

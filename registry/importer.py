@@ -24,7 +24,7 @@ from registry.active import Active
 from registry.compile import compile_partition, histories, tariff_names
 from registry.cut import Tables, cut, point_partitions
 from registry.devices import Meters, Openings, Points, Registers
-from registry.faults import Faults, ImportFaults
+from registry.faults import Fault, Faults, ImportFaults
 from registry.image import AttributeChange
 from registry.layout import FileLayout
 from registry.memory import release
@@ -106,6 +106,9 @@ def stage(
     folder = registry_root / digest
     if (folder / VERSION_FILE).is_file():
         return Staged(digest, _version(folder)["counts"], folder)
+    if active is not None and active["format"] != FORMAT:
+        what = f"the active version has format {active['format']}, and this release continues format {FORMAT} only"
+        raise ImportFaults([Fault(VERSION_FILE, 0, what)], 1)
     registry_root.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=".staging-", dir=registry_root))
     try:
@@ -171,6 +174,7 @@ class _Source:
         self.counts: dict[str, int] = {}
 
     def read(self, file: FileLayout) -> Table:
+        release()
         table = read(self.directory, file, self.faults, self.folder)
         release()
         self.counts[file.name] = len(table)
@@ -192,6 +196,7 @@ def _build(directory: Path, folder: Path, rules: _Rules, before: Active | None) 
         faults.check()
     home = point_partitions(points, street.meters, street.concentrators, rules.partitions, home)
     del points
+    release()
     tables = Tables(
         street.concentrators, street.meters, street.registers, street.openings,
         inhabitants.accounts, inhabitants.tariffs, inhabitants.history,

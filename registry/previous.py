@@ -13,7 +13,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from registry import columns
+from registry import columns, lookup
 from registry.columns import Ints
 from registry.devices import Meters, Registers
 from registry.faults import Faults
@@ -51,7 +51,7 @@ class Previous:
         slots = np.full(len(channels), -1, np.int32)
         code = registers.code[channels.register]
         keys = _channel_key(registers.meter[channels.register], code, channels.from_s)
-        meter = columns.places(self.channel_meter, meters.ids)
+        meter = lookup.places(self.channel_meter, meters.ids)
         wanted = _channel_key(meter, self.channel_register, self.channel_from_s)
         found = _find(keys, wanted)
         found[meter < 0] = -1
@@ -59,7 +59,7 @@ class Previous:
         faults.rows("meters.csv", _whole(lost), lost, lambda row: f"{self._words(row)} has disappeared")
         before = np.flatnonzero(~lost)
         now = found[before]
-        account = columns.places(self.channel_account, accounts.ids)[before]
+        account = lookup.places(self.channel_account, accounts.ids)[before]
         moved = (account != channels.account[now]) & (account >= 0)
         faults.rows(
             "accounts.csv", _whole(moved), moved, lambda row: f"{self._words(int(before[row]))} changed account"
@@ -87,7 +87,7 @@ class Previous:
 
     def account_slots(self, ids: Any, faults: Faults) -> npt.NDArray[np.int32]:
         """Slot of each account that was there before, else -1; `ids` are the accounts of the same partition."""
-        found = columns.places(self.account_ids, ids)
+        found = lookup.places(self.account_ids, ids)
         lost = found < 0
         faults.rows(
             "accounts.csv",
@@ -105,7 +105,7 @@ class Previous:
         """Slot of each ladder that was there before, else -1."""
         codes, values = columns.coded(self.ladder_tariff)
         index = np.array([tariffs.index(name) for name in values.to_pylist()] or [-1], np.int64)
-        keys = columns.places(self.ladder_account, ids).astype(np.int64) << 20 | index[codes]
+        keys = lookup.places(self.ladder_account, ids).astype(np.int64) << 20 | index[codes]
         return _find(keys, account.astype(np.int64) << 20 | tariff).astype(np.int32)
 
     def _changed_words(self, before: Ints, name: str, row: int) -> str:
@@ -124,7 +124,7 @@ def check_points(
     """
     if partitions[0] != partitions[1]:
         faults.add("points.csv", 0, f"{partitions[1]} partitions, but the active version has {partitions[0]}")
-    found = columns.places(before, ids)
+    found = lookup.places(before, ids)
     lost = found < 0
     faults.rows("points.csv", _whole(lost), lost, lambda row: f"point {before[row]} has disappeared")
     home = np.full(len(ids), -1, np.int16)

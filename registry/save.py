@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from config.units import REGISTER_NAME
-from registry import columns, layout
+from registry import columns, layout, lookup
 from registry.arrays import CUT_BY
 from registry.compile import Compiled
 from registry.cut import Tables
@@ -163,7 +163,7 @@ def _named(names: tuple[str, ...], which: npt.NDArray[Any]) -> Any:
 
 def _by_id(ids: Any) -> npt.NDArray[Any] | None:
     """Rows in order of their id; None when they are so already."""
-    return None if columns.ascending(ids) else np.asarray(pc.sort_indices(ids))
+    return None if lookup.ascending(ids) else np.asarray(pc.sort_indices(ids))
 
 
 def _write_index(folder: Path, name: str, table: dict[str, Any], order: npt.NDArray[Any] | None) -> None:

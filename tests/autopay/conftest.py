@@ -112,7 +112,9 @@ class World:
         def work(connection: Connection) -> None:
             for row in inbox_module.pending(connection, 0, 1000):
                 applied = [Applied(row.id, 1, "", row.body.get("order_id"))]
-                inbox_module.stamp(connection, applied, partition=0, partitions=1, now_s=self.clock.now_s())
+                inbox_module.stamp(
+                    connection, applied, partition=0, partitions=1, checkpoint_id=1, now_s=self.clock.now_s()
+                )
 
         self.store.write(work)
 

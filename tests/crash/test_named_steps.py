@@ -6,6 +6,7 @@ and the next start must fit the step; at the end checker and audit are at zero.
 """
 
 import signal
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import pytest
@@ -35,11 +36,10 @@ class Storm:
     end: dict = field(default_factory=dict)
 
 
-def storm(crash, folder, steps, **story):
+def storm(crash, rig, steps):
     """Die at each of the steps once, come back, and end well."""
     found = Storm()
-    told = crash.story(meters=40, days=400, seed=11, factor=FASTER, partitions=4, lead_real_s=3.0, **story)
-    with crash.city(folder, told) as rig:
+    with rig:
         rig.prepare()
         rig.start_gateway()
         for step in steps:
@@ -47,7 +47,7 @@ def storm(crash, folder, steps, **story):
             if rig.fleet is None:
                 rig.start_fleet()
             code = rig.wait_dead(DEATH_DEADLINE_S)
-            assert code == -signal.SIGKILL, (step, code, (folder / "daemon.log").read_text()[-2000:])
+            assert code == -signal.SIGKILL, (step, code, (rig.folder / "daemon.log").read_text()[-2000:])
             found.deaths[step] = Death(code, crash.moment(rig))
         rig.start_daemon()
         found.end = crash.ends_at_zero(rig)
@@ -55,17 +55,20 @@ def storm(crash, folder, steps, **story):
 
 
 @pytest.fixture(scope="module")
-def log_storm(crash, tmp_path_factory):
-    """Deaths of the ack order and the checkpoint."""
-    return storm(crash, tmp_path_factory.mktemp("log"), LOG_STEPS, settings=SETTINGS | OFTEN_ARCHIVED)
-
-
-@pytest.fixture(scope="module")
-def payment_storm(crash, tmp_path_factory):
-    """Deaths of the order machine, with a gateway that misbehaves as gateways do."""
+def storms(crash, tmp_path_factory):
+    """Both runs, side by side: the deaths of log and checkpoint; those of the order machine, with a gateway that
+    misbehaves as gateways do."""
+    same = {"meters": 40, "days": 400, "seed": 11, "factor": FASTER, "partitions": 4, "lead_real_s": 3.0}
     faults = "duplicate_webhook=0.2,early_webhook=0.1,late_webhook=0.2,slow=0.1,timeout_after=0.05"
-    folder = tmp_path_factory.mktemp("payment")
-    return storm(crash, folder, PAYMENT_ORDER, settings=SETTINGS, gateway_faults=faults)
+    told = {
+        "log": crash.story(**same, settings=SETTINGS | OFTEN_ARCHIVED),
+        "payment": crash.story(**same, settings=SETTINGS, gateway_faults=faults),
+    }
+    rigs = {name: crash.city(tmp_path_factory.mktemp(name), story) for name, story in told.items()}
+    with ThreadPoolExecutor(len(rigs)) as pool:
+        steps = {"log": LOG_STEPS, "payment": PAYMENT_ORDER}
+        running = {name: pool.submit(storm, crash, rig, steps[name]) for name, rig in rigs.items()}
+        return {name: run.result() for name, run in running.items()}
 
 
 # What the files must say when the daemon has died at a step.
@@ -102,19 +105,18 @@ def test_every_named_step_is_here():
 
 
 @pytest.mark.parametrize("step", STEPS)
-def test_killed_at(step, request, crash):
+def test_killed_at(step, storms, crash):
     """The daemon reached the step, died there of its own SIGKILL, and left what it should have left."""
-    run = request.getfixturevalue("payment_storm" if step in PAYMENT_ORDER else "log_storm")
-    death = run.deaths[step]
+    death = storms["payment" if step in PAYMENT_ORDER else "log"].deaths[step]
     assert death.code == -signal.SIGKILL
     assert EVIDENCE[step](death.after), f"nothing in the files shows that {step} was reached"
     crash.holds(death.after)
 
 
-@pytest.mark.parametrize("name", ["log_storm", "payment_storm"])
-def test_nothing_is_lost_and_nothing_is_done_twice(name, request):
+@pytest.mark.parametrize("name", ["log", "payment"])
+def test_nothing_is_lost_and_nothing_is_done_twice(name, storms):
     """Both runs ended with checker and audit at zero; see `agrees` in conftest for all that was compared."""
-    end = request.getfixturevalue(name).end
+    end = storms[name].end
     assert end["checked"]["used_wh"] == end["checked"]["billed_wh"] > 0
     assert end["audited"]["counts"]["charges"] == end["audited"]["counts"]["credits"] > 0
     assert end["now"].told

@@ -1,10 +1,12 @@
-"""One city that is treated badly: SIGTERM under load, two of them, a daemon that sleeps past its keep-alive, and
-kill -9 of the fleet and of the gateway; each comes back, and nothing is lost."""
+"""One city that is treated badly: SIGTERM under load, two of them, a daemon that sleeps past its keep-alive, kill -9
+of its broker, of the fleet and of the gateway; each comes back, and nothing is lost."""
 
+import os
 import signal
 import time
 from dataclasses import dataclass, field
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 
@@ -27,6 +29,8 @@ class Story:
     after_twice: object = None
     asleep: object = None
     awake: object = None
+    broker_code: int = -1
+    after_broker: object = None
     streams: list[dict] = field(default_factory=list)  # of every concentrator, before the fleet's death and after
     numbers: list[dict] = field(default_factory=list)  # next number of every stream, likewise
     end: dict = field(default_factory=dict)
@@ -47,8 +51,11 @@ def story(crash, tmp_path_factory):
     def logged():
         return len(crash.moment(rig).logged)
 
+    def streams():
+        return crash.asked(rig.outbox, "SELECT concentrator, stream, next_sequence FROM stream")
+
     def note_streams():
-        rows = crash.asked(rig.outbox, "SELECT concentrator, stream, next_sequence FROM stream")
+        rows = streams()
         found.streams.append({name: stream for name, stream, _ in rows})
         found.numbers.append({name: number for name, _, number in rows})
 
@@ -82,6 +89,13 @@ def story(crash, tmp_path_factory):
         wait_until(lambda: logged() > enough)
         found.awake = crash.moment(rig)
 
+        task = Path(f"/proc/{rig.daemon.pid}/task/{rig.daemon.pid}/children")
+        for child in task.read_text().split():  # the embedded broker is its only one
+            os.kill(int(child), signal.SIGKILL)
+        found.broker_code = rig.wait_dead(40)
+        found.after_broker = crash.moment(rig)
+        rig.start_daemon()
+
         note_streams()
         rig.fleet.kill()
         rig.fleet.wait(10)
@@ -89,8 +103,7 @@ def story(crash, tmp_path_factory):
         rig.gateway.kill()
         rig.gateway.wait(10)
         rig.start_gateway()
-        enough = logged() + 60
-        wait_until(lambda: logged() > enough)
+        wait_until(lambda: all(number > found.numbers[0][name] + 20 for name, _, number in streams()))
         note_streams()
         found.end = crash.ends_at_zero(rig)
     return found
@@ -113,6 +126,12 @@ def test_sleeping_past_the_keep_alive(story, crash):
     crash.holds(story.awake)
     assert story.awake.logged > story.asleep.logged or len(story.awake.logged) > len(story.asleep.logged)
     assert sum(story.awake.marks.values()) > sum(story.asleep.marks.values())
+
+
+def test_daemon_without_its_broker_ends_loudly(story, crash):
+    """Code 70: whoever supervises it starts it again; it does not stay up deaf."""
+    assert story.broker_code == 70
+    crash.holds(story.after_broker)
 
 
 def test_fleet_goes_on_with_its_streams(story):

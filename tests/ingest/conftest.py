@@ -81,7 +81,7 @@ def broker() -> Iterator[EmbeddedBroker]:
 
 @pytest.fixture
 def until() -> Callable[..., None]:
-    def wait(condition: Callable[[], object], what: str = "condition", deadline_s: float = 10.0) -> None:
+    def wait(condition: Callable[[], object], what: str = "condition", deadline_s: float = 60.0) -> None:
         end = time.monotonic() + deadline_s
         while not condition():
             assert time.monotonic() < end, f"not in time: {what}"

@@ -241,7 +241,7 @@ def test_a_dead_network_thread_is_replaced(world, readings, until):
     def explode(*_):
         raise RuntimeError("a bug below us")
 
-    link._client._handle_publish = explode
+    link._client.take = explode
     old = link._client.thread
     threading.excepthook, kept = (lambda _: None), threading.excepthook
     try:

@@ -76,7 +76,11 @@ def test_overlapping_finds_an_overlap_when_there_is_one(spans: list[tuple[int, i
 
 
 @settings(deadline=None)
-@given(st.lists(st.text("ab", max_size=3), max_size=12))
-def test_repeated_marks_all_but_the_first(texts: list[str]) -> None:
-    expected = [text in texts[:row] for row, text in enumerate(texts)]
-    assert columns.repeated(pa.array(texts, pa.string())).tolist() == expected
+@given(st.integers(0, 20), st.sets(st.integers(2, 25), max_size=8))
+def test_lines_count_past_what_is_no_row(count: int, skipped: set[int]) -> None:
+    skipped = {line for line in skipped if line < 2 + count + len(skipped)}
+    rows = [line for line in range(2, 2 + count + len(skipped)) if line not in skipped]
+    lines = columns.Lines(len(rows), np.array(sorted(skipped), np.int64))
+    assert len(lines) == len(rows)
+    assert lines[np.arange(len(rows))].tolist() == rows
+    assert [int(lines[row]) for row in range(len(rows))] == rows

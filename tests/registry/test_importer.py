@@ -1,5 +1,6 @@
 """What a good directory becomes, and that nothing of a bad one is kept."""
 
+import json
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from registry.address import address, partition_of
+from registry.generate import generate
 from registry.image import FOREVER, NO_TRIGGER
 from registry.importer import ImportFaults, check
 from registry.store import RegistryReader, load_image
@@ -18,6 +20,11 @@ MANDATES = (
     "mandate,payer,account,gateway,token,priority,trigger,amount,target,cap_charge,cap_day,cap_month,"
     "cap_day_count,cooldown_s,window_from,window_to,valid_from,valid_to\n"
 )
+
+FOURTH: dict[str, Any] = {
+    "points": [("p3,", "p4,water,\np6,water,\np3,")],
+    "tariffs": [("a1,plain", "a9,plain,2026-02-01,\na1,plain")],
+}
 
 
 def at(text: str) -> int:
@@ -248,10 +255,93 @@ def test_what_a_version_may_not_change(town: Any, staging: Any, changes: dict[st
     assert any(told in str(fault) for fault in refused.value.faults), refused.value
 
 
+def test_what_every_partition_lost_is_told_at_once(town: Any, staging: Any) -> None:
+    assert partition_of("c1", 4) != partition_of("c2", 4)
+    first = staging(town())
+    changed = town("second", opening_registers=[("1000.73", "1000.74"), ("7.001", "7.002")])
+    with pytest.raises(ImportFaults) as refused:
+        staging(changed, previous=first.digest)
+    assert sorted(str(fault) for fault in refused.value.faults) == [
+        "opening_registers.csv: the channel of meter 440100000001 for account a1: opening_value changed",
+        "opening_registers.csv: the channel of meter WX-77.a for account a3: opening_value changed",
+    ]
+
+
+def test_an_account_may_not_move_to_a_point_of_another_partition(town: Any, staging: Any) -> None:
+    """Its balance lives in the partition of the point that it had."""
+    first = staging(town(accounts=[("a1,li", "a9,li,p4,2026-02-01,\na1,li")], **FOURTH))
+    moved = town("moved", accounts=[("a1,li", "a9,li,p6,2026-02-01,\na1,li")], **FOURTH)
+    partitions = {partition_of(point, 4) for point in ("p4", "p6")}
+    assert len(partitions) == 2
+    with pytest.raises(ImportFaults, match="account a9 has disappeared, or its point has changed"):
+        staging(moved, previous=first.digest)
+
+
+def test_rows_in_any_order_are_the_same_people(town: Any, staging: Any, root: Path) -> None:
+    """Slots follow concentrators and positions, not the order of the files."""
+    plain = staging(town())
+    folder = town("turned")
+    for path in folder.glob("*.csv"):
+        head, *rows = path.read_text(encoding="utf-8").splitlines()
+        path.write_text("\n".join([head, *reversed(rows)]) + "\n", encoding="utf-8")
+    turned = staging(folder)
+    assert turned.digest != plain.digest
+    one, other = load_image(root, plain.digest), load_image(root, turned.digest)
+    for a, b in zip(one.partitions, other.partitions, strict=True):
+        assert (a.accounts == b.accounts).all()
+        assert (a.channels == b.channels).all()
+        assert (a.list_meter == b.list_meter).all()
+        assert a.lists == b.lists
+    assert RegistryReader(root, turned.digest).find_account("a2") == RegistryReader(root, plain.digest).find_account(
+        "a2"
+    )
+
+
+def test_tables_that_carry_slots_stand_in_their_order(staging: Any, root: Path, tmp_path: Path) -> None:
+    """The next import reads them a partition at a time."""
+    generate(tmp_path / "city", meters=700, seed=5)
+    staged = staging(tmp_path / "city", tariffs_known=None)
+    image = load_image(root, staged.digest)
+    for name, sizes in (
+        ("channels", [len(part.channels) for part in image.partitions]),
+        ("ladders", [len(part.ladders) for part in image.partitions]),
+    ):
+        rows = pq.read_table(root / staged.digest / f"{name}.parquet", columns=["partition", "slot"]).to_pydict()
+        assert rows["partition"] == [number for number, size in enumerate(sizes) for _ in range(size)]
+        assert rows["slot"] == [slot for size in sizes for slot in range(size)]
+    again = staging(tmp_path / "city", previous=staged.digest, tariffs_known=None, alert_fen=1)
+    after = load_image(root, again.digest)
+    for a, b in zip(image.partitions, after.partitions, strict=True):
+        assert (a.channels == b.channels).all()
+        assert (a.ladders == b.ladders).all()
+        assert (a.accounts["opening_balance_fen"] == b.accounts["opening_balance_fen"]).all()
+
+
 def test_other_partitions_are_refused(town: Any, staging: Any) -> None:
     first = staging(town())
     with pytest.raises(ImportFaults, match="8 partitions, but the active version has 4"):
         staging(town(), previous=first.digest, partitions=8)
+
+
+def test_an_empty_town_is_a_version_to_grow_from(town: Any, staging: Any, root: Path) -> None:
+    folder = town("empty")
+    for path in folder.glob("*.csv"):
+        path.write_text(path.read_text(encoding="utf-8").splitlines()[0] + "\n", encoding="utf-8")
+    first = staging(folder)
+    assert (first.counts["meters"], first.counts["channels"]) == (0, 0)
+    assert [len(part.accounts) for part in load_image(root, first.digest).partitions] == [0, 0, 0, 0]
+    second = staging(town(), previous=first.digest)
+    assert second.counts["channels"] == 3
+
+
+def test_a_version_of_another_format_is_no_base(town: Any, staging: Any, root: Path) -> None:
+    first = staging(town())
+    file = root / first.digest / "version.json"
+    told = json.loads(file.read_text())
+    file.write_text(json.dumps({**told, "format": 1}))
+    with pytest.raises(ImportFaults, match="the active version has format 1"):
+        staging(town("other", parties=[("Ann Lee", "Ann Li")]), previous=first.digest)
+    assert [path.name for path in root.iterdir()] == [first.digest]
 
 
 def test_nothing_of_a_bad_directory_is_kept(town: Any, staging: Any, root: Path) -> None:

@@ -1,0 +1,51 @@
+"""A small city through the end-to-end benchmark: a real daemon, a publisher, a bare client, and the charges."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks import e2e
+from benchmarks.e2e_city import Homes
+from benchmarks.e2e_publish import publish_packet
+from ingest.link import plain_publish, whole_packet
+
+
+def test_a_small_city_is_charged_what_the_tariffs_say(tmp_path: Path) -> None:
+    run = e2e.measure(tmp_path, 5000, 5, e2e._frames)  # checks counts and charges itself
+    assert run.per_s > 0
+    assert run.bare_per_s > 0
+    assert run.rss_end_bytes > 0
+
+
+class Always:
+    """In place of a random generator."""
+
+    def integers(self, *_: int) -> np.ndarray:
+        return np.array([200])
+
+
+def homes(*, time_of_use: bool, flat: bool, used: int) -> Homes:
+    one = np.ones(1, np.int64)
+    return Homes(
+        100, np.array([440100000001], np.uint64), one * 0, one * used, one == time_of_use, one == flat,
+        one * 0, one * 0, Always(),
+    )  # fmt: skip
+
+
+def test_expected_charges_by_hand() -> None:
+    home = homes(time_of_use=True, flat=False, used=259_000)
+    for _ in range(4):  # 2 kWh each in 00:00-02:30, -05:00, -07:30, -10:00; the last is cut at 08:00
+        home.next_round()
+    assert home.energy_e11[0] == 6000 * 22_916_875 + 400 * 22_916_875 + 1600 * 58_886_875
+    assert home.adder_e11[0] == 7000 * 5_000_000  # 259 kWh and 8 more: 7 over the bound
+
+
+def test_packed_messages_are_mqtt() -> None:
+    packet = publish_packet("meters/v1/0/C1/up/reads/arrow/a/1", b"x" * 300, 513)
+    found = whole_packet(packet, 0)
+    assert found is not None
+    read = plain_publish(packet, *found, five=True)
+    assert read is not None
+    assert (read[0], read[1].topic, len(read[1].payload)) == (513, "meters/v1/0/C1/up/reads/arrow/a/1", 300)

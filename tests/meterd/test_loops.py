@@ -1,0 +1,46 @@
+"""The archive pass prunes the log below what ledger and archive both have, and not a record further."""
+
+from pathlib import Path
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from config.clock import ManualClock
+from config.settings import ArchiveSettings, LedgerSettings, Paths, Settings
+from ingest.log_sqlite import SqliteLog
+from ledger.store import LedgerStore
+from meterd import loops
+from meterd.metrics import Metrics
+from rating.readings import Record, RecordKind
+from rating.state import ARRAYS
+
+NOW_S = 1_782_000_000
+
+
+@pytest.mark.parametrize(
+    ("cursors", "first"),
+    [
+        ({}, 1),  # nothing is rated: everything stays, however much is archived
+        ({0: (4, NOW_S)}, 5),
+        ({0: (10, NOW_S)}, 11),
+    ],
+)
+def test_pruned_below_the_ledger(
+    cursors: dict[int, tuple[int, int]], first: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = Settings(data_dir=tmp_path, partitions=1, archive=ArchiveSettings(records_per_file=4, keep_records=0))
+    paths, clock = Paths(tmp_path), ManualClock(NOW_S)
+    log = SqliteLog(paths.log)
+    store = LedgerStore.open(
+        paths.ledger, settings=LedgerSettings(), clock=clock, log_id=log.log_id, partitions=1, arrays=ARRAYS
+    )
+    monkeypatch.setattr(loops, "cursors", lambda _connection: cursors)
+    try:
+        log.append([Record(RecordKind.TICK, 0, NOW_S + n, "", "", 0, b"", "") for n in range(12)])
+        archive = loops.ArchivePass(settings, store, log, clock, Metrics(CollectorRegistry(), partitions=1))
+        while archive.step():
+            pass
+        assert log.bounds(0) == (first, 12)
+    finally:
+        store.close()
+        log.close()
