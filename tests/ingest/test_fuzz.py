@@ -1,6 +1,6 @@
 """Mutated payloads: every codec returns readings or `Rejected`, and nothing else, whatever the bytes.
 
-METERD_FUZZ=200000 runs as many for each codec; METERD_FUZZ_SEED another draw.
+FUZZ_PAYLOADS=4000 runs fewer for each codec; FUZZ_SEED another draw.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from ingest.codecs import arrow, envelope, senml
 from ingest.decoded import VALUE_MAX, Limits, Rejected
 from ingest.wire import check_body, decode_readings, encode_readings
 
-TIMES = int(os.environ.get("METERD_FUZZ", "4000"))
-SEED = int(os.environ.get("METERD_FUZZ_SEED", "1"))
+TIMES = int(os.environ.get("FUZZ_PAYLOADS", "200000"))
+SEED = int(os.environ.get("FUZZ_SEED", "1"))
 LIMITS = Limits(payload_max=1 << 16, readings_max=1000)
 READ = {"meter": "000000000001", "register": "1.8.0", "ts": 1782864000, "value": "123.456", "quality": "A"}
 ENVELOPE = {
