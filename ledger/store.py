@@ -77,13 +77,13 @@ class LedgerStore:
         log_id: str,
         partitions: int,
         arrays: recovery.Dtypes,
-        lock: Path | None = None,
+        lock: int | None = None,
     ) -> LedgerStore:
         """Open or create; `arrays`: the state's dtypes by name (`rating.state.ARRAYS`); raises `StartRefused`.
 
-        `lock` is `Paths.lock` unless given: meterd.lock beside the file.
+        `lock`: what `take_lock` gave the caller, who had something else to open first; the store keeps it.
         """
-        descriptor = take_lock(lock or path.with_name("meterd.lock"))
+        descriptor = take_lock(path.with_name("meterd.lock")) if lock is None else lock
         engine = writer_engine(path)
         try:
             migrate(engine)

@@ -33,7 +33,7 @@ from ingest.tail import TailedLog
 from ledger.inbox import submit
 from ledger.port import StartRefused
 from ledger.recover import RESTORE
-from ledger.store import LedgerStore
+from ledger.store import LedgerStore, take_lock
 from ledger.versions import register_version
 from meterd.city import City
 from meterd.endpoint import remove_endpoint, write_endpoint
@@ -60,6 +60,7 @@ class Daemon:
         settings.data_dir.mkdir(parents=True, exist_ok=True)
         self.metrics_set = Metrics(CollectorRegistry(), partitions=settings.partitions)
         self.token = secrets.token_urlsafe(24)
+        lock = take_lock(self.paths.lock)  # before anything is opened: a second daemon touches nothing
         self.log = TailedLog(_opened_log(self.paths, settings), settings.log.tail_max_bytes)
         self.store = LedgerStore.open(
             self.paths.ledger,
@@ -68,7 +69,7 @@ class Daemon:
             log_id=self.log.log_id,
             partitions=settings.partitions,
             arrays=ARRAYS,
-            lock=self.paths.lock,
+            lock=lock,
         )
         self.store.check_log(self.log)
         self.rating = RatingLoop(

@@ -15,13 +15,13 @@ IN_FLIGHT = ("created", "submitted", "unknown", "succeeded", "succeeded_late")
 
 
 class ShortOfMoney(Rig):
-    """Every household has a mandate for small amounts, and begins little above its trigger."""
+    """Every household has a mandate for small amounts, and begins below its trigger or little above it."""
 
     def furnish(self, source: Path) -> None:
         with (source / "opening_accounts.csv").open(newline="") as file:
             accounts = list(csv.DictReader(file))
         for number, account in enumerate(accounts):
-            account["balance"] = f"{21 + number % 7}.00"
+            account["balance"] = f"{18 + number % 9}.00"
         _write(source / "opening_accounts.csv", accounts)
         with (source / "mandates.csv").open(newline="") as file:
             pattern = next(csv.DictReader(file))

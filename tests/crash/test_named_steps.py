@@ -15,7 +15,7 @@ from config.steps import ACK_ORDER, CHECKPOINT_ORDER, PAYMENT_ORDER, STEPS
 
 LOG_STEPS = ACK_ORDER + CHECKPOINT_ORDER
 DEATH_DEADLINE_S = 45.0
-FASTER = 30_000.0  # business seconds in a real one: a day in three seconds
+FASTER = 15_000.0  # business seconds in a real one: a day in six seconds
 SETTINGS = {"autopay": {"cooldown_s": 0, "cap_day_count": 1000, "cap_day_fen": 10**7, "cap_month_fen": 10**8}}
 OFTEN_ARCHIVED = {"archive": {"records_per_file": 16, "keep_records": 0, "age_max_s": int(FASTER)}}
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-FASTER = 30_000.0
+FASTER = 15_000.0
 KEEPALIVE_S = 2
 SETTINGS = {
     "autopay": {"cooldown_s": 0, "cap_day_count": 1000, "cap_day_fen": 10**7, "cap_month_fen": 10**8},

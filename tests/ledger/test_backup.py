@@ -29,7 +29,7 @@ def _record(number: int) -> Record:
 
 def _open(paths: Paths, log: SqliteLog) -> LedgerStore:
     named = {"log_id": log.log_id, "partitions": 2, "arrays": ARRAYS}
-    return LedgerStore.open(paths.ledger, settings=LedgerSettings(), clock=CLOCK, lock=paths.lock, **named)
+    return LedgerStore.open(paths.ledger, settings=LedgerSettings(), clock=CLOCK, **named)
 
 
 @pytest.fixture
