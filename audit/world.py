@@ -123,8 +123,11 @@ def _attributes(world: World, tables: Mapping[str, list[Row]], zone_of: Mapping[
     found: dict[str, list[tuple[str, int, int]]] = defaultdict(list)
     for r in tables["attributes"]:
         found[r["account"]].append((r["name"], instant_s(r["from"], zone_of[r["account"]]), int(r["value"])))
-    for account, changes in found.items():
-        world.accounts[account].history = tuple(sorted(changes, key=lambda change: change[1]))
+    for id_, changes in found.items():
+        account = world.accounts[id_]
+        changes.sort(key=lambda change: change[1])
+        # What an account brings to its first day holds since ever: no word for changes inside a cycle applies.
+        account.history = tuple((n, 0 if at_s <= account.from_s else at_s, v) for n, at_s, v in changes)
 
 
 def _registers(

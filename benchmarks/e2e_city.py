@@ -48,7 +48,7 @@ PEAK_E8, VALLEY_E8 = 99_496_875, 22_916_875
 CUTS: Final = tuple((hour * 3600, price) for hour, price in ((8, VALLEY_E8), (10, PLAIN_E8), (12, PEAK_E8),
                     (14, PLAIN_E8), (19, PEAK_E8), (24, PLAIN_E8)))  # fmt: skip
 SECOND_E8, THIRD_E8 = 5_000_000, 30_000_000
-FIRST_WH, SECOND_WH = 260_000, 600_000  # for everyone: people registered on the 30th count from next month on
+FIRST_WH, SECOND_WH, MANY_WH = 260_000, 600_000, 100_000  # households of 5 and more: 100 kWh more on both
 
 
 @dataclass(slots=True, eq=False)
@@ -61,6 +61,7 @@ class Homes:
     used: Int64s  # Wh since the first of the month
     time_of_use: npt.NDArray[np.bool_]
     flat: npt.NDArray[np.bool_]
+    more_wh: Int64s  # what a large household has on both bounds
     energy_e11: Int64s
     adder_e11: Int64s
     random: np.random.Generator
@@ -92,8 +93,9 @@ class Homes:
         return MIDNIGHT_S + begin_s + STEP_S
 
     def _tiers(self, used: Int64s) -> Int64s:
-        second = np.clip(used - FIRST_WH, 0, SECOND_WH - FIRST_WH) * SECOND_E8
-        third = np.maximum(used - SECOND_WH, 0) * THIRD_E8
+        first = FIRST_WH + self.more_wh
+        second = np.clip(used - first, 0, SECOND_WH - FIRST_WH) * SECOND_E8
+        third = np.maximum(used - self.more_wh - SECOND_WH, 0) * THIRD_E8
         return np.where(self.flat, 0, second + third)
 
     def frames(self, at_s: int) -> list[bytes]:
@@ -170,6 +172,14 @@ def _thousandths(column: Any) -> Int64s:
     return np.asarray(whole, dtype=np.int64) * 10
 
 
+def _more_wh(source: Path, accounts: Any) -> Int64s:
+    """By account: 100 kWh on both bounds where five or more people are registered."""
+    people = _column(source, "attributes")
+    many = pc.greater_equal(pc.cast(people["value"], pa.int64()), 5)
+    large = people["account"].filter(many)
+    return np.asarray(pc.is_in(accounts, value_set=large)).astype(np.int64) * MANY_WH
+
+
 def _homes(source: Path, accounts: Any, size: int, seed: int) -> Homes:
     registers, tariffs = _column(source, "opening_registers"), _column(source, "tariffs")
     count = len(registers)
@@ -182,6 +192,7 @@ def _homes(source: Path, accounts: Any, size: int, seed: int) -> Homes:
         _thousandths(accounts["cycle_energy"]),
         np.asarray(pc.equal(tariff, TARIFF_TOU)),
         np.asarray(pc.equal(tariff, TARIFF_FLAT)),
+        _more_wh(source, accounts["account"]),
         zero.copy(),
         zero.copy(),
         np.random.default_rng(seed),

@@ -212,6 +212,7 @@ class Link:
         client.on_message = self._on_message
         client.on_connect = self._on_connect
         client.on_disconnect = self._on_disconnect
+        client.on_subscribe = self._on_subscribe
         client.on_connect_fail = self._on_connect_fail
         client.on_pre_connect = self._on_pre_connect
         options: dict[str, Any] = {}
@@ -317,6 +318,16 @@ class Link:
             _log.error("broker refuses the session", shard=self.shard, reason=str(reason))
             return
         client.subscribe(subscription(self.shard), qos=1)
+
+    def _on_subscribe(self, client: mqtt.Client, _: Any, mid: int, reasons: Any, properties: Any) -> None:
+        """Only now does the broker keep messages for us."""
+        del mid, properties
+        if client is not self._client:
+            return
+        refused = [str(reason) for reason in reasons if reason.is_failure]
+        if refused:
+            _log.error("broker refuses the subscription", shard=self.shard, reasons=refused)
+            return
         self.connected = True
         self.reconnects += 1
         _log.info("connected", shard=self.shard, generation=self.generation)

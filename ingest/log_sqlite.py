@@ -18,7 +18,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from ingest.sequences import Mark, ahead_of
 from rating.readings import LogFailed, Record, RecordKind, StoredRecord
@@ -174,7 +174,7 @@ class SqliteLog:
 
     def _make_sure_of_room(self, rows: Sequence[tuple[object, ...]]) -> None:
         """Refuse when the file is full. It is asked only when what came since may have filled the room it had."""
-        self._room_bytes -= sum(_ROW_BYTES + 2 * len(row[-1]) for row in rows)  # type: ignore[arg-type]
+        self._room_bytes -= sum(_ROW_BYTES + 2 * len(cast(bytes, row[-1])) for row in rows)
         if self._room_bytes < 0:
             self._room_bytes = self._size_max_bytes - self._used_bytes()
             if self._room_bytes < 0:

@@ -48,6 +48,7 @@ from registry.staged import staged_digest
 from registry.store import RegistryReader
 
 _POLL_REAL_S: Final = 0.02
+_ACTIVATION_REAL_S: Final = 120.0
 _log = structlog.get_logger("daemon")
 
 
@@ -110,10 +111,12 @@ class Daemon:
     def start(self) -> None:
         """Returns when readings are taken in and commands are answered; raises StartRefused."""
         self.rating.recover()
-        self._activate_staged()
+        staged = self._activate_staged()
         if self.settings.autopay.enabled:
             self.autopay.start()
         self.rating.start()
+        if staged is not None:  # readings are not taken in before their meters are known
+            self._await_activation(staged)
         port = self.settings.mqtt.port
         if self.settings.mqtt.embedded:
             self.broker = EmbeddedBroker(self.settings.mqtt).start()
@@ -135,12 +138,21 @@ class Daemon:
         self._ready = True
         _log.info("ready", http=self.web.url, mqtt_port=port, partitions=self.settings.partitions)
 
-    def _activate_staged(self) -> None:
-        """A version that was imported while no daemon ran."""
+    def _activate_staged(self) -> int | None:
+        """A version that was imported while no daemon ran: its inbox row, if there is one."""
         digest = staged_digest(self.paths.registry)
         active = {engine.registry_digest for engine in self.rating.engines}
-        if digest is not None and active != {digest}:
-            self.activate_registry(digest)
+        return self.activate_registry(digest) if digest is not None and active != {digest} else None
+
+    def _await_activation(self, inbox_id: int) -> None:
+        until = self.clock.monotonic_s() + _ACTIVATION_REAL_S
+        while self.wait_applied(inbox_id, 1.0) is None:
+            if self.rating.failure is not None:
+                raise StartRefused(f"The registry cannot be activated: {self.rating.failure!r}", "See the log")
+            if self.clock.monotonic_s() > until:
+                raise StartRefused(
+                    f"The registry was not active after {_ACTIVATION_REAL_S:.0f} s", "Start again; the log says why"
+                )
 
     def stop(self, deadline_real_s: float = 30.0) -> bool:
         """Finish what is in hand, lose nothing. False when something had to be left to the next start."""

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from registry import columns
-from registry.columns import Ints
+from registry.columns import Ints, Times
 from registry.cut import Tables
 from registry.faults import Faults
 from registry.image import (
@@ -183,13 +183,15 @@ def tariff_names(spans: TariffSpans, before: tuple[str, ...]) -> tuple[str, ...]
     return (*before, *sorted(set(spans.names) - set(before)))
 
 
-def histories(attributes: Attributes, accounts: int) -> tuple[tuple[tuple[AttributeChange, ...], ...], Slots]:
-    """Distinct histories (0 is the empty one) and each account's.
+def histories(attributes: Attributes, opened_s: Times) -> tuple[tuple[tuple[AttributeChange, ...], ...], Slots]:
+    """Distinct histories (0 is the empty one) and each account's; `opened_s`: when each account begins.
 
+    What an account brings to its first day is no change inside a cycle: it holds since ever (from_s 0).
     Accounts' rows are folded one round at a time: (history so far, next change) -> a new history. There are as
     many rounds as one account has changes.
     """
-    history = np.zeros(accounts, np.int32)
+    history = np.zeros(len(opened_s), np.int32)
+    since_s = np.where(attributes.from_s <= opened_s[attributes.account], 0, attributes.from_s)
     found: list[tuple[AttributeChange, ...]] = [()]
     rows = np.lexsort((attributes.name, attributes.from_s, attributes.account))
     while len(rows):
@@ -201,7 +203,7 @@ def histories(attributes: Attributes, accounts: int) -> tuple[tuple[tuple[Attrib
             [
                 history[attributes.account[turn]],
                 attributes.name[turn],
-                attributes.from_s[turn],
+                since_s[turn],
                 attributes.value[turn],
             ]
         )

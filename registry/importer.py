@@ -266,7 +266,7 @@ def _people(source: _Source, rules: _Rules, points: Points) -> _People:
     del parsed
     people.opening_accounts(source.read(layout.OPENING_ACCOUNTS), accounts, faults)
     attributes = people.attributes(source.read(layout.ATTRIBUTES), accounts, points, faults)
-    found_histories, history = histories(attributes, len(accounts.lines))
+    found_histories, history = histories(attributes, accounts.from_s)
     del attributes
     tariffs = people.tariffs(source.read(layout.TARIFFS), accounts, points, rules.tariffs_known, faults)
     return _People(accounts, tariffs, found_histories, history)

@@ -26,11 +26,11 @@ class Always:
         return np.array([200])
 
 
-def homes(*, time_of_use: bool, flat: bool, used: int) -> Homes:
+def homes(*, time_of_use: bool, flat: bool, used: int, more_wh: int = 0) -> Homes:
     one = np.ones(1, np.int64)
     return Homes(
         100, np.array([440100000001], np.uint64), one * 0, one * used, one == time_of_use, one == flat,
-        one * 0, one * 0, Always(),
+        one * more_wh, one * 0, one * 0, Always(),
     )  # fmt: skip
 
 
@@ -40,6 +40,9 @@ def test_expected_charges_by_hand() -> None:
         home.next_round()
     assert home.energy_e11[0] == 6000 * 22_916_875 + 400 * 22_916_875 + 1600 * 58_886_875
     assert home.adder_e11[0] == 7000 * 5_000_000  # 259 kWh and 8 more: 7 over the bound
+    large = homes(time_of_use=False, flat=False, used=359_000, more_wh=100_000)
+    large.next_round()
+    assert large.adder_e11[0] == 1000 * 5_000_000  # a household of five: the bound is at 360
 
 
 def test_packed_messages_are_mqtt() -> None:
