@@ -25,7 +25,7 @@ from autopay.outbox import NoticeDispatcher, channels_of
 from autopay.service import AutopayService
 from config.clock import Clock
 from config.settings import Paths, Settings
-from ingest.broker import EmbeddedBroker
+from ingest.broker import BrokerFailed, EmbeddedBroker
 from ingest.log_sqlite import SqliteLog
 from ingest.routing import HashRoutes
 from ingest.shell import MqttShell
@@ -49,6 +49,7 @@ from registry.store import RegistryReader
 
 _POLL_REAL_S: Final = 0.02
 _ACTIVATION_REAL_S: Final = 120.0
+_BROKER_REAL_S: Final = 20.0
 _log = structlog.get_logger("daemon")
 
 
@@ -119,7 +120,7 @@ class Daemon:
             self._await_activation(staged)
         port = self.settings.mqtt.port
         if self.settings.mqtt.embedded:
-            self.broker = EmbeddedBroker(self.settings.mqtt).start()
+            self.broker = self._started_broker()
             port = self.broker.port
         self.shell = MqttShell(self.settings, self.log, self.shell.routes, self.clock, self._handed_over, port=port)
         self.shell.start()
@@ -137,6 +138,18 @@ class Daemon:
         )
         self._ready = True
         _log.info("ready", http=self.web.url, mqtt_port=port, partitions=self.settings.partitions)
+
+    def _started_broker(self) -> EmbeddedBroker:
+        """The former daemon's broker may need a moment to give its ports back after a kill."""
+        until = self.clock.monotonic_s() + _BROKER_REAL_S
+        while True:
+            try:
+                return EmbeddedBroker(self.settings.mqtt).start()
+            except BrokerFailed as failed:
+                if not failed.retriable or self.clock.monotonic_s() > until:
+                    raise StartRefused(str(failed), "Free its port and the next one, or set mqtt.port") from failed
+                _log.warning("the broker does not start yet", error=str(failed))
+                threading.Event().wait(_POLL_REAL_S * 10)
 
     def _activate_staged(self) -> int | None:
         """A version that was imported while no daemon ran: its inbox row, if there is one."""

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import uvicorn
 
+from ledger.port import StartRefused
+
 if TYPE_CHECKING:
     from meterd.daemon import Daemon
 
@@ -28,7 +30,12 @@ class WebServer:
         family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
         listening = socket.socket(family, socket.SOCK_STREAM)
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listening.bind((settings.host, settings.port))
+        try:
+            listening.bind((settings.host, settings.port))
+        except OSError as error:
+            raise StartRefused(
+                f"HTTP port {settings.port} cannot be had: {error}", "Free it, or set http.port"
+            ) from error
         port = listening.getsockname()[1]
         host = f"[{settings.host}]" if ":" in settings.host else settings.host
         self.url = f"http://{host}:{port}"

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import random
 import secrets
 import signal
 import socket
@@ -26,6 +27,7 @@ from config.clock import ScaledClock
 from simulators.fleet import instant_of, prepare
 
 DAY_S: Final = 86_400
+PORTS: Final = (20_000, 32_000)
 _POLL_REAL_S: Final = 0.05
 
 
@@ -51,16 +53,19 @@ class Story:
 
 
 def free_ports(count: int) -> list[int]:
-    """That many neighbouring free ports (the embedded broker's second listener is the next one)."""
-    for _ in range(200):
+    """That many neighbouring free ports (the embedded broker's second listener is the next one).
+
+    Below the range that the system gives to outgoing connections: a port in it may be taken by anyone's client
+    between two lives of a daemon.
+    """
+    draw = random.Random(secrets.randbits(64))
+    for _ in range(500):
+        first = draw.randrange(*PORTS)
         with contextlib.ExitStack() as stack:
-            probe = stack.enter_context(socket.socket())
-            probe.bind(("127.0.0.1", 0))
-            first = int(probe.getsockname()[1])
             try:
-                for offset in range(1, count):
+                for offset in range(count):
                     stack.enter_context(socket.socket()).bind(("127.0.0.1", first + offset))
-            except (OSError, OverflowError):
+            except OSError:
                 continue
             return list(range(first, first + count))
     raise RigFailed("no neighbouring free ports")
