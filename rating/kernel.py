@@ -216,6 +216,10 @@ def rate(
     lines = Lines(seg_start, seg_day, seg_cycle, seg_price, stage_start, stage_end, stage_cycle, stage_bounds, bounds)
     count = 0
     window = params[P_WINDOW]
+    # What the book says of the segment and stage of the reading before: neighbours mostly share them.
+    held_segment, held_stage = np.int64(-1), np.int64(-1)
+    segment_end, stage_fits = np.int64(0), False
+    first_price, first_bound = np.int64(0), np.int64(0)
     for j in range(first, slots.shape[0]):
         i = np.uintp(j)
         if slots[i] < 0:
@@ -249,17 +253,20 @@ def rate(
             and row.estimate_excess == 0
             and scaled * 7200 <= power * dt
             and not misses_step(new, row.resolution)
-            and at_s < seg_start[segment + _ONE]
         ):
             step = ladder[place]
-            stage = np.uintp(step.stage)
-            start_s = seg_start[segment]
-            if start_s >= stage_start[stage] and start_s < stage_end[stage]:
-                bound_row = np.uintp(stage_bounds[stage])
+            if row.segment != held_segment or step.stage != held_stage:
+                held_segment, held_stage = np.int64(row.segment), np.int64(step.stage)
+                start_s = seg_start[segment]
+                segment_end = seg_start[segment + _ONE]
+                stage_fits = start_s >= stage_start[held_stage] and start_s < stage_end[held_stage]
                 first_price = seg_price[segment, _NIL]
+                first_bound = bounds[stage_bounds[held_stage], _NIL]
+            if stage_fits and at_s < segment_end:
                 used = step.used
                 after_use = used + scaled
-                if after_use > bounds[bound_row, _NIL]:
+                if after_use > first_bound:
+                    bound_row = np.uintp(stage_bounds[held_stage])
                     adder = 0
                     tier = np.uintp(0)
                     while after_use > bounds[bound_row, tier]:
