@@ -290,19 +290,8 @@ def rate(
                 dirty_channel[slot] = 1
                 verdict[i] = ACCEPTED
                 continue
-        said, count = _one(
-            homes,
-            np.int64(slots[i]),
-            new,
-            at_s,
-            np.int64(quality[i]),
-            np.int64(not_after_s[i]),
-            lines,
-            params,
-            warnings,
-            closes,
-            count,
-        )
+        span, told, limit_s = np.int64(slots[i]), np.int64(quality[i]), np.int64(not_after_s[i])
+        said, count = _one(homes, span, new, at_s, told, limit_s, lines, params, warnings, closes, count)
         if said < 0:
             return j, count
         verdict[i] = said
