@@ -10,7 +10,7 @@ import numpy as np
 from config.settings import RatingSettings
 from config.tariff_files import tariff_texts
 from rating.book import TariffBook
-from rating.engine import Names
+from rating.names import Names
 from rating.tariff import parse_tariffs
 from registry.store import RegistryReader
 

@@ -3,22 +3,34 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from prometheus_client import generate_latest
 from sqlalchemy import func, select
 
+from ingest.shell import MqttShell
+from ingest.tail import TailedLog
 from ledger.reads import counters, exceptions_by_reason, orders_by_state
 from ledger.schema import inbox, notice
+from ledger.store import LedgerStore
+from meterd.metrics import Metrics
+from meterd.rating_loop import RatingLoop
 
-if TYPE_CHECKING:
-    from meterd.daemon import Daemon
+
+class Observed(Protocol):
+    """The parts that are looked at (meterd.daemon.Daemon has them)."""
+
+    store: LedgerStore
+    log: TailedLog
+    rating: RatingLoop
+    shell: MqttShell
+    metrics_set: Metrics
 
 
 class Observer:
     """Moves counters forward by what they grew since the last scrape; sets gauges to what is."""
 
-    def __init__(self, daemon: Daemon) -> None:
+    def __init__(self, daemon: Observed) -> None:
         self._daemon = daemon
         self._seen: Counter[tuple[str, str]] = Counter()
 

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import socket
 import threading
-from typing import TYPE_CHECKING
 
 import uvicorn
 
 from ledger.port import StartRefused
-
-if TYPE_CHECKING:
-    from meterd.daemon import Daemon
+from meterd.port import DaemonPort
 
 
 class WebServer:
     """Bound at `start`, so that `url` is known when it returns."""
 
-    def __init__(self, daemon: Daemon) -> None:
+    def __init__(self, daemon: DaemonPort) -> None:
         self._daemon = daemon
         self._server: uvicorn.Server | None = None
         self._thread: threading.Thread | None = None

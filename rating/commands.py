@@ -3,28 +3,51 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from config.units import REGISTER_CODE, Quality, Register
-from ledger.effects import InboxRow, Notice
+from ledger.effects import Entry, InboxRow, Notice
 from ledger.postings import clearing, credit_entry, opening_entry, reversal_entry
+from rating.names import Names
+from rating.partition import Partition
 from rating.state import AccountFlag
 from rating.verdicts import FIRST_REFUSED, Verdict
 from registry.image import PartitionImage
 
-if TYPE_CHECKING:
-    from rating.engine import PartitionEngine
-
 _NEVER = 2**32 - 1
+
+
+class Engine(Protocol):
+    """What the commands need of the engine whose hands they are (rating.engine.PartitionEngine)."""
+
+    partition: int
+    offset: int
+    as_of_s: int
+    part: Partition
+    names: Names | None
+
+    def rate(
+        self, slots: Any, value: Any, read_at_s: Any, quality: Any, not_after_s: Any
+    ) -> npt.NDArray[np.uint8]: ...
+
+    def local_day(self) -> int: ...
+
+    def book(self, entry: Entry) -> None: ...
+
+    def notify(self, notice: Notice) -> None: ...
+
+    def count(self, name: str, by: int = 1) -> None: ...
+
+    def applied(self, row: InboxRow, outcome: str = "", order_id: int | None = None) -> None: ...
 
 
 class Commands:
     """The engine's hands for inbox rows; every row ends in `engine.applied`, also when it changes nothing."""
 
-    def __init__(self, engine: PartitionEngine) -> None:
+    def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
     def apply(self, row: InboxRow) -> None:

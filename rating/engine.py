@@ -37,6 +37,7 @@ from rating.closing import ripe_accounts, round_carries
 from rating.commands import Commands
 from rating.judging import ALERT, KIND_NAME, judge
 from rating.kernel import CLOSE_ROWS_MIN, rate
+from rating.names import Names
 from rating.partition import Partition, empty_arrays
 from rating.readings import Readings, RecordKind, StoredRecord
 from rating.register_rules import P_ESTIMATES, P_FROZEN, P_MINOR, P_WINDOW, PARAMS
@@ -47,14 +48,6 @@ from registry.image import PartitionImage
 Decode = Callable[[bytes], Readings]
 _EXCEPTIONAL: Final = np.isin(np.arange(len(Verdict)), [int(v) for v in EXCEPTION_REASON])
 _DAY_S: Final = 86_400
-
-
-class Names:
-    """Account ids of a partition's slots, both ways, as the shell looks them up in the registry."""
-
-    def __init__(self, account_id: Callable[[int], str], account_slot: Callable[[str], int | None]) -> None:
-        self.account_id = account_id
-        self.account_slot = account_slot
 
 
 class PartitionEngine:

@@ -20,7 +20,8 @@ from ledger.effects import InboxRow
 from ledger.inbox import pending, submit
 from ledger.store import LedgerStore
 from rating.book import TariffBook
-from rating.engine import Names, PartitionEngine
+from rating.engine import PartitionEngine
+from rating.names import Names
 from rating.readings import Readings, Record, RecordKind
 from rating.state import ARRAYS
 from rating.tariff import parse_tariffs

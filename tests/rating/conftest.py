@@ -13,7 +13,8 @@ from config.settings import AutopaySettings, RatingSettings
 from config.tariff_files import tariff_texts
 from ledger.effects import InboxRow, Recovered
 from rating.book import TariffBook
-from rating.engine import Names, PartitionEngine
+from rating.engine import PartitionEngine
+from rating.names import Names
 from rating.readings import Readings, Record, RecordKind, StoredRecord
 from rating.tariff import Tariff, parse_tariffs
 from registry.image import (
