@@ -3,7 +3,6 @@ PYTHON ?= python3.11
 VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
-PARTS  := config registry ledger rating ingest autopay audit simulators meterd benchmarks
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test check bench chaos services clean

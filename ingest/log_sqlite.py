@@ -41,7 +41,7 @@ CREATE TABLE IF NOT EXISTS mark (
     ahead TEXT NOT NULL, boot INTEGER NOT NULL, boot_sequence INTEGER NOT NULL, PRIMARY KEY (source, stream)
 ) WITHOUT ROWID;
 """
-_INSERT: Final = {n: "INSERT INTO record VALUES " + ",".join(["(?,?,?,?,?,?,?,?,?)"] * n) for n in _CHUNKS}  # noqa: S608
+_INSERT: Final = {n: "INSERT INTO record VALUES " + ",".join(["(?,?,?,?,?,?,?,?,?)"] * n) for n in _CHUNKS}  # noqa: S608 - marks
 _COLUMNS: Final = "id, kind, received_at_s, source, stream, sequence, detail, crc, body"
 
 

@@ -104,14 +104,3 @@ def judge(part: Partition, hysteresis_fen: int, minor: int) -> Rows:
         part.dirty_account,
     )
     return out[:count]
-
-
-def live_balance_fen(part: Partition, slot: int, minor: int) -> int:
-    """Posted minus accrued, floored to whole minor units."""
-    assert part.image is not None
-    row = part.account[slot]
-    start, end = part.image.account_start[slot], part.image.account_start[slot + 1]
-    mine = part.channel[part.image.account_channels[start:end]]
-    accrued = int(row["carry_energy_e11"]) + int(row["carry_adder_e11"])
-    accrued += int(mine["accrued_energy_e11"].sum()) + int(mine["accrued_adder_e11"].sum())
-    return int(row["balance_fen"]) + (-accrued) // minor

@@ -230,7 +230,7 @@ def rate(
         new = value[i]
         row = channel[slot]
         # The plain reading of a charged register: forwards, plausible, one segment, one stage. Everything that
-        # is not plain falls through to the judge below; both ways give the same result (tested).
+        # is not plain falls through to the judge below; both ways must give the same result.
         last_s = np.int64(row.at_s)
         dt = at_s - last_s
         diff = new - row.value

@@ -131,7 +131,7 @@ class Book:
         """Every charge, oldest first: the truth about money."""
         names = ("key", "token", "amount_fen", "txn", "at_s", "reference")
         with self._lock:
-            rows = self._db.execute(f"SELECT {', '.join(names)} FROM charge ORDER BY id").fetchall()  # noqa: S608
+            rows = self._db.execute(f"SELECT {', '.join(names)} FROM charge ORDER BY id").fetchall()  # noqa: S608 - our names
         return [dict(zip(names, row, strict=True)) for row in rows]
 
     def close(self) -> None:

@@ -18,7 +18,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -353,14 +353,3 @@ def _listens(port: int) -> bool:
     with socket.socket() as probe:
         probe.settimeout(0.2)
         return probe.connect_ex(("127.0.0.1", port)) == 0
-
-
-@contextlib.contextmanager
-def running(folder: Path, story: Story) -> Iterator[Rig]:
-    """A rig with everything up; ended on the way out."""
-    with Rig(folder, story) as rig:
-        rig.prepare()
-        rig.start_gateway()
-        rig.start_daemon()
-        rig.start_fleet()
-        yield rig
