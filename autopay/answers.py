@@ -9,9 +9,9 @@ from collections.abc import Mapping
 
 from sqlalchemy import Connection, insert, select, update
 
-from autopay.asking import AskAgain, ChargeAgain, after_lookup
+from autopay.asking import AskAgain, ChargeAgain, after_lookup, ask_at_s
 from autopay.gateways.port import GatewayPort, WebhookEvent
-from autopay.orders import Answer, State, Unknown
+from autopay.orders import PERSON, Answer, State, Unknown
 from autopay.records import (
     HOLD,
     OrderRow,
@@ -50,9 +50,12 @@ def apply_answer(
         return _of_unknown(connection, book, gateways[row.gateway], settings, row, kind, answer, epoch, now_s)
     row, _ = settle(connection, book, row, answer, kind, now_s)
     if row.state is State.UNKNOWN:
-        first_s = settings.ask_after_s[0] if settings.ask_after_s else 60
-        connection.execute(update(order).where(order.c.id == row.id).values(next_action_at_s=now_s + first_s))
+        _ask_later(connection, row, ask_at_s(row, now_s, settings), asks=row.asks)
     return row, None
+
+
+def _ask_later(connection: Connection, row: OrderRow, at_s: int, *, asks: int) -> None:
+    connection.execute(update(order).where(order.c.id == row.id).values(asks=asks, next_action_at_s=at_s))
 
 
 def _of_unknown(
@@ -70,16 +73,18 @@ def _of_unknown(
     last_s = last_step_at(connection, row.id)
     todo = after_lookup(row, answer, last_s, now_s, gateway, settings, may_charge=not held)
     if isinstance(todo, AskAgain):
-        change = update(order).where(order.c.id == row.id)
-        connection.execute(change.values(asks=row.asks + 1, next_action_at_s=todo.at_s))
-        if todo.person is not None:
-            call_person(connection, row, todo.person, now_s, tell=book.notices)
+        _ask_later(connection, row, todo.at_s, asks=row.asks + 1)
+        if todo.person is not None and not row.reason.startswith(PERSON):
+            call_person(connection, row, "unknown", PERSON + todo.person, now_s, tell=book.notices)
         return row, None
     if isinstance(todo, ChargeAgain):
         token = next((m.token for m in mandates_of(connection, row.account) if m.id == row.mandate), None)
         told = {"kind": "charge_again" if token is not None else "mandate_gone", "epoch": epoch}
         return transition(connection, row, State.UNKNOWN, told, now_s, next_action_at_s=todo.next_at_s), token
-    return settle(connection, book, row, todo, kind, now_s)[0], None
+    settled, _ = settle(connection, book, row, todo, kind, now_s)
+    if settled.state is State.UNKNOWN:  # contradicted: no answer either, so it is asked about by the schedule
+        _ask_later(connection, settled, ask_at_s(row, now_s, settings), asks=row.asks + 1)
+    return settled, None
 
 
 def take_webhook(

@@ -13,7 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from autopay.gateways.port import GatewayPort
-from autopay.orders import Answer, Declined, NotFound, Succeeded
+from autopay.orders import DOUBT, Answer, Declined, NotFound, Succeeded
 from autopay.records import OrderRow
 from config.settings import AutopaySettings
 
@@ -36,6 +36,12 @@ class ChargeAgain:
 Todo = AskAgain | ChargeAgain | Succeeded | Declined
 
 
+def ask_at_s(row: OrderRow, now_s: int, settings: AutopaySettings) -> int:
+    """When to ask about it next: by the schedule, whose last pause repeats."""
+    schedule = settings.ask_after_s or (60,)
+    return now_s + max(1, schedule[min(row.asks, len(schedule) - 1)])
+
+
 def after_lookup(
     row: OrderRow,
     answer: Answer,
@@ -50,13 +56,16 @@ def after_lookup(
     if isinstance(answer, Succeeded | Declined):
         return answer
     submitted_s = row.submitted_at_s if row.submitted_at_s is not None else row.created_at_s
-    schedule = settings.ask_after_s or (60,)
-    next_s = now_s + schedule[min(row.asks, len(schedule) - 1)]
-    if isinstance(answer, NotFound):
+    next_s = ask_at_s(row, now_s, settings)
+    # Once somebody said that money was taken, "not found" neither declines it nor is it charged again.
+    if isinstance(answer, NotFound) and not row.reason.startswith(DOUBT):
         if now_s >= last_step_s + gateway.settlement_horizon_s:
             return Declined("not_found")
         margin_s = gateway.key_lifetime_s // 10  # the call itself takes time, and clocks differ
-        if may_charge and now_s < submitted_s + gateway.key_lifetime_s - margin_s:
+        fresh = (
+            submitted_s <= now_s < submitted_s + gateway.key_lifetime_s - margin_s
+        )  # a clock set back tells no age
+        if may_charge and fresh:
             return ChargeAgain(next_s)
         next_s = min(next_s, last_step_s + gateway.settlement_horizon_s)
     person = f"unknown for {now_s - submitted_s} s" if now_s >= submitted_s + settings.person_after_s else None

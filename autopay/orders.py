@@ -35,21 +35,29 @@ TRANSITIONS: Final[dict[State, dict[State, str]]] = {
     S.SUBMITTED: {
         S.SUCCEEDED: "the gateway says so: the credit is inserted",
         S.DECLINED: "the gateway says so: the caps are released",
-        S.UNKNOWN: "time-out, error, or a restart in between",
+        S.UNKNOWN: "time-out, error, an answer that contradicts the order, or a restart in between",
     },
     S.UNKNOWN: {
-        S.SUCCEEDED: "asked, or told by webhook: the credit is inserted",
-        S.DECLINED: "asked, or not found after the settlement horizon",
-        S.UNKNOWN: "asked in vain, or charged again with the same key",
+        S.SUCCEEDED: "asked, told by webhook or by hand: the credit is inserted",
+        S.DECLINED: "asked, not found after the settlement horizon, or by hand",
+        S.UNKNOWN: "asked in vain, contradicted, or charged again with the same key",
     },
     S.SUCCEEDED: {S.CREDITED: "the credit was applied, in that transaction"},
-    S.DECLINED: {S.SUCCEEDED_LATE: "charged after all: credit it, stop the next attempt, tell a person"},
+    S.DECLINED: {
+        S.SUCCEEDED_LATE: "charged after all: credit it, stop the next attempt, tell a person",
+        S.DECLINED: "by hand: not charged, whatever contradicted it",
+    },
     S.SUCCEEDED_LATE: {S.CREDITED: "the credit was applied, in that transaction"},
-    S.CANCELLED: {S.SUCCEEDED_LATE: "only after a restore: the gateway's book knows better"},
+    S.CANCELLED: {
+        S.SUCCEEDED_LATE: "only after a restore: the gateway's book knows better",
+        S.CANCELLED: "by hand: not charged, whatever contradicted it",
+    },
     S.CREDITED: {},
 }
 SETTLED: Final = frozenset({S.SUCCEEDED, S.SUCCEEDED_LATE, S.CREDITED})  # the payer has been charged
 WAITING: Final = frozenset({S.SUBMITTED, S.UNKNOWN})  # the gateway may have heard
+PERSON: Final = "person: "  # how the reason of an order begins that a person must look at
+DOUBT: Final = PERSON + "doubt: "  # and of one that evidence contradicts: only a person, or better evidence, ends it
 
 
 class NotATransition(AssertionError):

@@ -14,7 +14,7 @@ from datetime import UTC, datetime, time, timedelta
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
-from autopay.orders import SETTLED, State
+from autopay.orders import DOUBT, SETTLED, State
 from config.settings import AutopaySettings
 from ledger.schema import IN_FLIGHT
 
@@ -268,6 +268,10 @@ def _stopped(
         return Refuse("disabled", figures)
     if any(order.arm >= event.arm and order.state in SETTLED for order in past):
         return Refuse("already_charged", figures)
+    if any(
+        order.state not in IN_FLIGHT and order.reason.startswith(DOUBT) for order in past if order.arm >= event.arm
+    ):
+        return Wait(now_s + RETRY_HELD_S, "doubt", figures)
     if event.recovered or event.superseded:
         return Refuse("recovered" if event.recovered else "superseded", figures)
     if any(order.state in IN_FLIGHT for order in past):

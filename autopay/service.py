@@ -26,6 +26,7 @@ from sqlalchemy import Connection, or_, select, text, update
 
 from autopay import caps
 from autopay.answers import apply_answer, take_webhook
+from autopay.by_hand import settle_by_hand
 from autopay.gateways.port import GatewayPort
 from autopay.orders import Answer, State, Unknown, reference_of
 from autopay.policy import Decision, LowBalance, Order, Switches, Wait, decide, limits_of, window_opens
@@ -339,6 +340,13 @@ class AutopayService:
             return against
 
         return self._write(work)
+
+    def settle_by_hand(self, order_id: int, charged: str | None, why: str, who: str) -> tuple[OrderRow, str]:
+        """A person's word about an order (`autopay.by_hand`); KeyError, NotSettled, Fenced."""
+        now_s = self._clock.now_s()
+        row, word = self._write(lambda c: settle_by_hand(c, self._book, order_id, charged, why, who, now_s))
+        self._after(row)
+        return row, word
 
     def reconcile(self, gateway: str) -> ReconcileReport:
         """Compare the gateway's book with our orders and credit what we did not know; raises GatewayDown."""

@@ -6,18 +6,29 @@ come through `settle`, in any order and any number of times; the state decides w
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Final
 from zoneinfo import ZoneInfo
 
 from sqlalchemy import Connection, exists, select, update
 
 from autopay import caps
-from autopay.orders import Answer, Declined, State, Succeeded, judge
+from autopay.orders import DOUBT, PERSON, WAITING, Answer, Declined, State, Succeeded, judge
 from autopay.policy import Wait, periods_of
-from autopay.records import OrderRow, add_notice, low_balance, orders, transition, write_decision
+from autopay.records import (
+    OrderRow,
+    add_notice,
+    low_balance,
+    order_by_id,
+    orders,
+    transition,
+    write_decision,
+)
 from ledger.inbox import submit
 from ledger.schema import order
+
+REASON_MAX: Final = 120  # as the column holds it
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,16 +40,26 @@ class Book:
 
 
 def settle(
-    connection: Connection, book: Book, row: OrderRow, evidence: Answer, source: str, now_s: int
+    connection: Connection,
+    book: Book,
+    row: OrderRow,
+    evidence: Answer,
+    source: str,
+    now_s: int,
+    said: Mapping[str, str] | None = None,
 ) -> tuple[OrderRow, str]:
-    """Apply evidence to an order as read in this transaction; returns it as it is now and a word for the record."""
+    """Apply evidence to an order as read in this transaction; returns it as it is now and a word for the record.
+
+    `said`: who and why, when it is a person's word; only that, or a success that fits, ends a doubt.
+    """
+    told = {"source": source, "kind": type(evidence).__name__.lower()} | asdict(evidence) | dict(said or {})
     if isinstance(evidence, Succeeded):
-        doubt = _doubt(connection, row, evidence)
+        doubt = doubt_of(connection, row, evidence)
         if doubt is not None:
-            call_person(connection, row, doubt, now_s, tell=book.notices)
-            return row, f"person: {doubt}"
+            return _doubted(connection, book, row, doubt, told, now_s), f"{DOUBT}{doubt}"
+    elif isinstance(evidence, Declined) and said is None and row.reason.startswith(DOUBT):
+        return row, "nothing new: it was contradicted before, and waits for a person"
     moves = judge(row.state, evidence)
-    told = {"source": source, "kind": type(evidence).__name__.lower()} | asdict(evidence)
     for new in moves:
         match new:
             case State.SUBMITTED:
@@ -54,6 +75,24 @@ def settle(
     return row, "moved to " + row.state.value if moves else "nothing new"
 
 
+def _doubted(
+    connection: Connection, book: Book, row: OrderRow, doubt: str, told: Mapping[str, Any], now_s: int
+) -> OrderRow:
+    """Evidence that must not be believed: nobody knows what became of the order, and a person is told.
+
+    One that the gateway may have heard of becomes unknown, so that it is asked about by the schedule and blocks
+    a new charge; one that was paid stays so. The same doubt again changes nothing.
+    """
+    if row.reason != _mark(DOUBT + doubt):
+        told = dict(told) | {"doubt": doubt}
+        if row.state is State.CREATED:  # after a restore: it had been submitted, so it must not be again
+            row = transition(connection, row, State.SUBMITTED, told, now_s, submitted_at_s=now_s)
+        if row.state in WAITING:
+            row = transition(connection, row, State.UNKNOWN, told, now_s, next_action_at_s=now_s)
+    call_person(connection, row, "doubt", DOUBT + doubt, now_s, tell=book.notices)
+    return order_by_id(connection, row.id)
+
+
 def cancel(connection: Connection, book: Book, row: OrderRow, why: str, now_s: int) -> OrderRow:
     """Cancel an order that the gateway never heard of; its caps are free again."""
     row = transition(connection, row, State.CANCELLED, {"why": why}, now_s, reason=why)
@@ -61,17 +100,22 @@ def cancel(connection: Connection, book: Book, row: OrderRow, why: str, now_s: i
     return row
 
 
-def call_person(connection: Connection, row: OrderRow, why: str, now_s: int, *, tell: bool) -> None:
-    """Mark the order for the operators and tell them, once."""
-    if row.reason.startswith("person:"):
+def call_person(connection: Connection, row: OrderRow, topic: str, reason: str, now_s: int, *, tell: bool) -> None:
+    """Mark the order for the operators, and tell them once by topic."""
+    if row.reason == _mark(reason):
         return
-    connection.execute(update(order).where(order.c.id == row.id).values(reason=f"person: {why}"[:120]))
+    connection.execute(update(order).where(order.c.id == row.id).values(reason=_mark(reason)))
     if tell:
+        why = reason.removeprefix(PERSON)
         params = {"order_id": row.id, "amount_fen": row.amount_fen, "why": why, "gateway": row.gateway}
-        add_notice(connection, f"person:{row.key}", "person", "operator", row.account, params, now_s)
+        add_notice(connection, f"person:{row.key}:{topic}", "person", "operator", row.account, params, now_s)
 
 
-def _doubt(connection: Connection, row: OrderRow, evidence: Succeeded) -> str | None:
+def _mark(reason: str) -> str:
+    return reason[:REASON_MAX]
+
+
+def doubt_of(connection: Connection, row: OrderRow, evidence: Succeeded) -> str | None:
     """Why a success may not be believed as it is, or None."""
     if row.gateway_txn is not None and row.gateway_txn != evidence.txn:
         return f"charged twice: {row.gateway_txn} and {evidence.txn}"
@@ -114,7 +158,8 @@ def _succeed(
             connection, order.c.account == row.account, order.c.state == State.CREATED.value, limit=10
         ):
             cancel(connection, book, next_one, f"order {row.id} was charged after all", now_s)
-        call_person(connection, row, "charged after it was declined or cancelled", now_s, tell=book.notices)
+        late_why = PERSON + "charged after it was declined or cancelled"
+        call_person(connection, row, "late", late_why, now_s, tell=book.notices)
     if book.notices:
         params = {"amount_fen": row.amount_fen, "order_id": row.id, "payer": row.payer}
         add_notice(connection, f"charged:{row.key}:payer", "charged", row.payer, row.account, params, now_s)

@@ -287,6 +287,12 @@ class Daemon:
             return []
         return self.autopay.lift_hold(reason)
 
+    def settle_order(self, order_id: int, charged: str | None, why: str, who: str) -> dict[str, Any]:
+        """A person's word about an order: charged under a transaction id, or (None) not charged."""
+        row, word = self.autopay.settle_by_hand(order_id, charged, why, who)
+        self.rating.wake(inbox_too=True)
+        return {"order": row.id, "state": row.state.value, "outcome": word}
+
     def reconcile(self, gateway: str) -> dict[str, Any]:
         """Compare a gateway's book with our orders; what we did not know is credited."""
         report = self.autopay.reconcile(gateway)

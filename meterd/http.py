@@ -83,6 +83,14 @@ class Hold(Command):
     reason: Why
 
 
+class SettleOrder(Command):
+    """`charged`: the gateway's transaction id; None: a person says that nothing was charged."""
+
+    charged: Annotated[str, Field(min_length=1, max_length=120)] | None
+    why: Why
+    who: Annotated[str, Field(min_length=1, max_length=80)]
+
+
 class Reconcile(Command):
     gateway: Id
 
@@ -210,6 +218,10 @@ def _commands(app: FastAPI, daemon: DaemonPort) -> None:
             todo = "Reconcile first: `meterd autopay reconcile GATEWAY`"
             return _problem(409, "; ".join(against), todo)
         return JSONResponse({"hold": asked.value, "reason": asked.reason})
+
+    @app.post("/v1/orders/{order_id}/settle", **guarded)
+    def settle_order(order_id: int, asked: SettleOrder) -> Response:
+        return JSONResponse(run.settle_order(order_id, asked.charged, asked.why, asked.who))
 
     @app.post("/v1/autopay/reconcile", **guarded)
     def reconcile(asked: Reconcile) -> Response:

@@ -14,7 +14,9 @@ from typing import Any, Final
 import numpy as np
 from sqlalchemy import Connection, select, update
 
+from autopay.by_hand import NotSettled
 from config.units import REGISTER_CODE, Register
+from ledger.port import Fenced
 from ledger.schema import exception, inbox, inbox_applied
 from meterd.port import DaemonPort
 from rating.refusals import READING_BYTES
@@ -74,6 +76,17 @@ class Operations:
             body = {"account": account, "amount_fen": amount_fen, "gateway": credit.get("gateway", "counter")}
             row = self._daemon.submit("reversal", key, body | {"reference": reference, "of": of}, partition)
         return self._wait(row, wait_s)
+
+    def settle_order(self, order_id: int, charged: str | None, why: str, who: str) -> dict[str, Any]:
+        """A person's word about a payment order: charged under a transaction id, or (None) not charged."""
+        try:
+            return self._daemon.settle_order(order_id, charged, why, who)
+        except KeyError:
+            raise Rejected(404, f"no order {order_id}", "Look at `meterd orders list`") from None
+        except NotSettled as no:
+            raise Rejected(409, no.why, no.what_to_do) from None
+        except Fenced:
+            raise Rejected(409, "autopay does not run here", "Set autopay.enabled, and ask its owner") from None
 
     # -- readings --------------------------------------------------------------------------------------------
     def rebaseline(self, meter: str, register: str, value: int, at_s: int, why: str, wait_s: float) -> Done:

@@ -52,6 +52,10 @@ class DaemonPort(Protocol):
         """Stop or resume submitting payments; what stands against resuming."""
         ...
 
+    def settle_order(self, order_id: int, charged: str | None, why: str, who: str) -> dict[str, Any]:
+        """A person's word about an order; KeyError, `autopay.by_hand.NotSettled`, `ledger.port.Fenced`."""
+        ...
+
     def reconcile(self, gateway: str) -> dict[str, Any]:
         """Compare a gateway's book with our orders; KeyError for a gateway that is not configured."""
         ...

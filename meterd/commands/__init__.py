@@ -102,6 +102,11 @@ COMMANDS: Final[dict[str, Command]] = {
     "orders show": Command(
         "meterd.commands.orders", "show", "Show one payment order with every step and its evidence."
     ),
+    "orders settle": Command(
+        "meterd.commands.orders",
+        "settle",
+        "Say what became of an order that nobody can tell, through the daemon: charged or not.",
+    ),
     "autopay why": Command(
         "meterd.commands.autopay",
         "why",

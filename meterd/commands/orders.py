@@ -1,4 +1,4 @@
-"""I/O: `meterd orders list | show`: payment orders, and every step that one took with its evidence."""
+"""I/O: `meterd orders list | show | settle`: payment orders, every step with its evidence, and a person's word."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from meterd import output
-from meterd.commands.config import ConfigOption, JsonOption
+from meterd.commands.config import ConfigOption, JsonOption, settings_or_stop
 from meterd.exits import Exit, Stop
 
 if TYPE_CHECKING:
@@ -77,6 +77,26 @@ def show(
     output.record(facts, title=f"order {number}")
     output.line("")
     output.table(("at", "from", "to", "evidence"), [list(step.values()) for step in steps], title="steps")
+
+
+def settle(
+    number: Annotated[int, typer.Argument(metavar="ID", min=1, help="Number from `meterd orders list`.")],
+    why: Annotated[str, typer.Option("--why", help="The reason, which is kept.")],
+    charged: Annotated[str, typer.Option(metavar="TXN", help="Charged, under this transaction of the gateway.")] = "",
+    not_charged: Annotated[bool, typer.Option("--not-charged", help="Definitely not charged.")] = False,
+    config: ConfigOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Say what became of an order that nobody can tell, through the daemon: charged or not."""
+    from getpass import getuser
+
+    from meterd import client
+
+    if bool(charged) == not_charged:
+        raise Stop(Exit.USAGE, "say one of --charged TXN and --not-charged")
+    body = {"charged": charged or None, "why": why, "who": getuser()[:80]}
+    told = client.call(settings_or_stop(config), "POST", f"/v1/orders/{number}/settle", body)
+    output.record(told, json=json)
 
 
 def _short(view: View, row: dict[str, Any]) -> dict[str, Any]:

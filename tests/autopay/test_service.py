@@ -339,7 +339,7 @@ def test_another_amount_than_asked_is_never_credited(world):
     world.gateway.charge_late(row["key"], "tok-1", 9_999, reference_of("a1", 1, 1))
     world.later(31)
     assert world.credits() == []
-    assert world.orders()[0]["reason"].startswith("person: charged 9999 fen")
+    assert world.orders()[0]["reason"].startswith("person: doubt: charged 9999 fen")
 
 
 def test_one_key_with_two_amounts_stops_the_process(world):

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import numpy as np
 import pytest
@@ -258,6 +259,14 @@ class Village:
             return self.obstacles
         self.held.append((value, reason))
         return []
+
+    def settle_order(self, order_id: int, charged: str | None, why: str, who: str) -> dict[str, Any]:
+        from autopay.by_hand import settle_by_hand
+        from autopay.settle import Book
+
+        book, now_s = Book(ZoneInfo(self.settings.timezone), notices=True), self.clock.now_s()
+        row, word = self.store.write(lambda c: settle_by_hand(c, book, order_id, charged, why, who, now_s))
+        return {"order": row.id, "state": row.state.value, "outcome": word}
 
     def reconcile(self, gateway: str) -> dict[str, Any]:
         return {"gateway": gateway, "credited": 0}

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import func, insert, select
 from starlette.testclient import TestClient
 
 from ledger import reads
-from ledger.schema import entry, exception, inbox
+from ledger.schema import entry, exception, inbox, order
 from meterd.http import create_app
 from rating.state import ARRAYS
 
@@ -253,6 +253,32 @@ def test_autopay_is_held_and_resumed_unless_something_stands_against_it(village:
     assert http.post("/v1/autopay/hold", json=resume).status_code == 200
     assert village.held == [(True, "storm"), (False, "over")]
     assert _is_problem(http.post("/v1/autopay/reconcile", json={"gateway": "nobody"}), 404)
+
+
+def test_a_person_settles_an_order_once_and_under_its_own_transaction(village: Any, http: TestClient) -> None:
+    with village.store.reader() as connection:
+        paid = connection.execute(select(order.c.id).where(order.c.key == "k1")).scalar_one()
+        event_id = connection.execute(select(order.c.event_id).where(order.c.id == paid)).scalar_one()
+    values = {
+        "account": "a1", "partition": village.home, "event_id": event_id, "arm": 1, "attempt": 2, "mandate": "m1",
+        "payer": "ann", "gateway": "simulated", "key": "k2", "amount_fen": 700, "state": "unknown",
+        "created_at_s": village.clock.now_s(), "epoch": 1,
+    }  # fmt: skip
+    number = village.store.write(lambda c: c.execute(insert(order).values(values).returning(order.c.id)).scalar_one())
+    body = {"charged": "tx-1", "why": "the bank's console", "who": "op"}
+    taken = http.post(f"/v1/orders/{number}/settle", json=body)
+    assert _is_problem(taken, 409)
+    assert "tx-1 already stands for another order" in taken.json()["error"]
+    body = body | {"charged": "tx-2"}
+    for outcome in ("moved to succeeded", "nothing new"):
+        answer = http.post(f"/v1/orders/{number}/settle", json=body)
+        assert answer.json() == {"order": number, "state": answer.json()["state"], "outcome": outcome}
+    once = select(func.count()).where(inbox.c.key == f"order:{number}:2")
+    assert _count(village, once) == 1
+    assert _is_problem(http.post(f"/v1/orders/{number}/settle", json=body | {"charged": None}), 409)
+    assert _is_problem(http.post("/v1/orders/999/settle", json=body), 404)
+    assert _is_problem(http.post(f"/v1/orders/{number}/settle", json={"why": "x", "who": "op"}), 422)
+    village.apply()
 
 
 @pytest.mark.parametrize(
