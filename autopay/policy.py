@@ -2,8 +2,10 @@
 
 Mandates are tried by priority. A *lasting* obstacle (ended, caps used up, too many declines) passes to the next
 payer; a *passing* one (window closed, backing off, cooling down) keeps the place, because a payer further down
-agreed to pay when the first cannot, not when it is night. If nobody can pay, the earliest moment at which a cap
-falls free is waited for. Settings bound every payer over all accounts; a mandate may be stricter, never looser.
+agreed to pay when the first cannot, not when it is night. If nobody can pay, it waits for the earliest moment at
+which one of them might; a refusal is only for what another event, or nobody, will ever pay for. It is decided on
+the balance of the moment, not on that of the event. Settings bound every payer over all accounts; a mandate may
+be stricter, never looser.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from ledger.schema import IN_FLIGHT
 PERMANENT_DECLINES: Final = frozenset({"card_closed", "mandate_revoked", "token_unknown"})  # trying again is no use
 RETRY_HELD_S: Final = 300  # hold, breaker: look again
 RETRY_IN_FLIGHT_S: Final = 60
+DAY_S: Final = 86_400  # what only a person can change wakes us; looked at once a day all the same
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,11 +49,24 @@ class Mandate:
     valid_from_s: int
     valid_until_s: int
     cancelled_at_s: int | None
+    changed_at_s: int = 0  # declines before its terms or token were changed do not count
+
+
+@dataclass(frozen=True, slots=True)
+class Live:
+    """An account as the newest committed state has it. `estimated`: the balance rests on an estimate."""
+
+    balance_fen: int
+    estimated: bool = False
+    open: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class LowBalance:
-    """The event to decide on; `recovered` and `superseded` say what came after it."""
+    """The event to decide on; `recovered` and `superseded` say what came after it.
+
+    `balance_fen` is the event's own; `live` is of now, where it is known.
+    """
 
     id: int
     account: str
@@ -59,6 +75,14 @@ class LowBalance:
     balance_fen: int
     recovered: bool = False
     superseded: bool = False
+    live: Live | None = None
+
+    @property
+    def now_fen(self) -> int:
+        """The balance to decide on: the live one, but an estimate alone never makes it lower than the event's."""
+        if self.live is None:
+            return self.balance_fen
+        return max(self.live.balance_fen, self.balance_fen) if self.live.estimated else self.live.balance_fen
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +202,9 @@ def window_opens(mandate: Mandate, now_s: int, zone: ZoneInfo) -> int | None:
     if (start <= clock < end) if start < end else (clock >= start or clock < end):
         return None
     day = here.date() if clock < start else here.date() + timedelta(days=1)
-    return int(datetime.combine(day, start, zone).timestamp())
+    opens = datetime.combine(day, start, zone)
+    at_s = int(opens.timestamp())  # of an hour that comes twice, the first; of one that never comes, the next
+    return at_s if at_s > now_s else int(opens.replace(fold=1).timestamp())
 
 
 def amount_of(mandate: Mandate, balance_fen: int, settings: AutopaySettings) -> tuple[int, int]:
@@ -190,14 +216,17 @@ def amount_of(mandate: Mandate, balance_fen: int, settings: AutopaySettings) -> 
 
 
 def next_attempt(declined: Sequence[PastOrder], settings: AutopaySettings) -> tuple[str, int | None]:
-    """After definite declines of one mandate under one arm: ("again", not before), or (why it is over, None)."""
+    """After definite declines of one mandate under one arm: ("again", not before), or (why it rests, until when).
+
+    None: for ever, that is until its terms are changed.
+    """
     if not declined:
         return "again", 0
-    if len(declined) >= settings.failures_max:
-        return "failures", None
     last = max(declined, key=lambda order: order.attempt)
     if last.reason in PERMANENT_DECLINES:
         return last.reason, None
+    if len(declined) >= settings.failures_max:
+        return "failures", last.closed_at_s + settings.failures_rest_s
     schedule = settings.retry_after_s or (0,)
     return "again", last.closed_at_s + schedule[min(len(declined), len(schedule)) - 1]
 
@@ -222,23 +251,21 @@ def decide(
     mine = [order for order in past if order.arm == event.arm]
     attempt = 1 + max((order.attempt for order in mine), default=0)
     why_not: dict[str, str] = {}
-    figures = {"balance_fen": event.balance_fen, "arm": event.arm, "skipped": why_not}
-    free_at: list[int] = []
+    figures = _figures(event) | {"skipped": why_not}
+    again_at: list[int] = []
     for mandate in sorted(mandates, key=lambda m: (m.priority, m.id)):
-        declined = [o for o in mine if o.mandate == mandate.id and o.state == State.DECLINED]
-        lasting = _lasting(event, mandate, declined, now_s, switches, settings)
-        amount, cap = amount_of(mandate, event.balance_fen, settings)
+        declined = [
+            o
+            for o in mine
+            if o.mandate == mandate.id and o.state == State.DECLINED and o.closed_at_s >= mandate.changed_at_s
+        ]
+        amount, cap = amount_of(mandate, event.now_fen, settings)
         limits = limits_of(mandate, now_s, zone, settings)
-        if lasting is None and not 0 < amount <= cap:
-            lasting = "target_reached" if amount <= 0 else "cap_charge"
-        full = (
-            [] if lasting else [limit for limit in limits if not fits(limit, amount, used.get(limit.scope, (0, 0)))]
-        )
-        if full:
-            lasting = f"cap {full[0].scope}"
-            free_at.append(max(limit.free_at_s for limit in full))
+        lasting = _lasting(event.now_fen, mandate, declined, now_s, switches, settings)
+        lasting = lasting or _amount(amount, cap, now_s, settings) or _full(limits, amount, used)
         if lasting is not None:
-            why_not[mandate.id] = lasting
+            why_not[mandate.id] = lasting[0]
+            again_at.append(lasting[1])
             continue
         passing = _passing(mandate, declined, past, now_s, zone, settings)
         if passing is not None:
@@ -248,9 +275,14 @@ def decide(
             "used": {limit.scope: list(used.get(limit.scope, (0, 0))) for limit in limits},
         }
         return Order(mandate, amount, attempt, limits, "low_balance", figures | chosen)
-    if free_at:
-        return Wait(min(free_at), "caps", figures)
-    return Refuse("nobody_can_pay" if mandates else "no_mandate", figures)
+    if not mandates:
+        return Wait(now_s + DAY_S, "no_mandate", figures)
+    capped = any(why.startswith("cap ") for why in why_not.values())
+    return Wait(min(again_at), "caps" if capped else "nobody_can_pay", figures)
+
+
+def _figures(event: LowBalance) -> dict[str, Any]:
+    return {"balance_fen": event.now_fen, "at_event_fen": event.balance_fen, "arm": event.arm}
 
 
 def fits(limit: Limit, amount_fen: int, used: tuple[int, int]) -> bool:
@@ -263,17 +295,18 @@ def _stopped(
     event: LowBalance, past: Sequence[PastOrder], now_s: int, switches: Switches, settings: AutopaySettings
 ) -> Wait | Refuse | None:
     """What ends or delays the matter before any mandate is looked at."""
-    figures = {"balance_fen": event.balance_fen, "arm": event.arm}
-    if not settings.enabled:
-        return Refuse("disabled", figures)
+    figures = _figures(event)
     if any(order.arm >= event.arm and order.state in SETTLED for order in past):
         return Refuse("already_charged", figures)
-    if any(
-        order.state not in IN_FLIGHT and order.reason.startswith(DOUBT) for order in past if order.arm >= event.arm
-    ):
+    mine = (order for order in past if order.arm >= event.arm and order.state not in IN_FLIGHT)
+    if any(order.reason.startswith(DOUBT) for order in mine):
         return Wait(now_s + RETRY_HELD_S, "doubt", figures)
     if event.recovered or event.superseded:
         return Refuse("recovered" if event.recovered else "superseded", figures)
+    if event.live is not None and not event.live.open:
+        return Refuse("account_closed", figures)
+    if not settings.enabled:
+        return Wait(now_s + DAY_S, "disabled", figures)
     if any(order.state in IN_FLIGHT for order in past):
         return Wait(now_s + RETRY_IN_FLIGHT_S, "in_flight", figures)
     if switches.hold:
@@ -283,25 +316,49 @@ def _stopped(
     return None
 
 
+Obstacle = tuple[str, int]  # why this payer's turn is over or has not come, and when to look again
+
+
+def ended(mandate: Mandate, now_s: int) -> str | None:
+    """Why a mandate is not in force at `now_s`, or None."""
+    if mandate.cancelled_at_s is not None and mandate.cancelled_at_s <= now_s:
+        return "cancelled"
+    if now_s < mandate.valid_from_s:
+        return "not_valid_yet"
+    return "ended" if now_s >= mandate.valid_until_s else None
+
+
 def _lasting(
-    event: LowBalance,
+    balance_fen: int,
     mandate: Mandate,
     declined: Sequence[PastOrder],
     now_s: int,
     switches: Switches,
     settings: AutopaySettings,
-) -> str | None:
+) -> Obstacle | None:
     """Why this payer's turn is over, or None."""
-    if mandate.cancelled_at_s is not None and mandate.cancelled_at_s <= now_s:
-        return "cancelled"
-    if not mandate.valid_from_s <= now_s < mandate.valid_until_s:
-        return "not_valid"
-    if event.balance_fen > mandate.trigger_fen:
-        return "above_its_trigger"
+    over = ended(mandate, now_s)
+    if over is not None:
+        return over, mandate.valid_from_s if over == "not_valid_yet" else now_s + DAY_S
+    if balance_fen > mandate.trigger_fen:
+        return "above_its_trigger", now_s + settings.recheck_s
     if mandate.gateway not in switches.gateways:
-        return "gateway_unknown"
-    verdict, not_before = next_attempt(declined, settings)
-    return verdict if not_before is None else None
+        return "gateway_unknown", now_s + DAY_S
+    verdict, until_s = next_attempt(declined, settings)
+    if until_s is None:
+        return verdict, now_s + DAY_S
+    return (verdict, until_s) if verdict != "again" and now_s < until_s else None
+
+
+def _amount(amount_fen: int, cap_fen: int, now_s: int, settings: AutopaySettings) -> Obstacle | None:
+    if amount_fen <= 0:
+        return "target_reached", now_s + settings.recheck_s
+    return ("cap_charge", now_s + DAY_S) if amount_fen > cap_fen else None
+
+
+def _full(limits: Sequence[Limit], amount_fen: int, used: Used) -> Obstacle | None:
+    full = [limit for limit in limits if not fits(limit, amount_fen, used.get(limit.scope, (0, 0)))]
+    return (f"cap {full[0].scope}", max(limit.free_at_s for limit in full)) if full else None
 
 
 def _passing(
@@ -311,10 +368,10 @@ def _passing(
     now_s: int,
     zone: ZoneInfo,
     settings: AutopaySettings,
-) -> tuple[str, int] | None:
+) -> Obstacle | None:
     """(why, until) when this payer's turn has not come yet, or None."""
-    backoff_s = next_attempt(declined, settings)[1]
-    if backoff_s is not None and now_s < backoff_s:
+    verdict, backoff_s = next_attempt(declined, settings)
+    if verdict == "again" and backoff_s is not None and now_s < backoff_s:
         return "declined_backoff", backoff_s
     settled = [order.created_at_s for order in past if order.state in SETTLED]
     cool_s = max(settled) + max(settings.cooldown_s, mandate.cooldown_s) if settled else 0

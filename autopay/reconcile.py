@@ -33,6 +33,7 @@ from config.clock import Clock
 from ledger.schema import event, order
 
 CHUNK: Final = 100
+RESTORED: Final = "restore"  # how the reason of a HOLD begins that a restore set
 Write = Callable[[Callable[[Connection], Any]], Any]
 PartitionOf = Callable[[str], int | None]
 
@@ -83,7 +84,7 @@ def _several(
 def obstacles(connection: Connection, gateways: Sequence[str]) -> list[str]:
     """What stands against lifting HOLD: after a restore, every gateway must have been reconciled since."""
     on, why, since_s = switch_row(connection, HOLD)
-    if not on or not why.startswith("restore"):
+    if not on or not why.startswith(RESTORED):
         return []
     missing = []
     for gateway in gateways:

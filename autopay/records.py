@@ -6,15 +6,16 @@ Every function works on a connection inside the caller's transaction (`store.wri
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Final, Protocol, TypeVar
 
 from sqlalchemy import Connection, and_, exists, func, insert, or_, select, update
 
+from autopay import waits
 from autopay.orders import SETTLED, State, key_of, move
-from autopay.policy import Decision, LowBalance, Mandate, Order, PastOrder, Wait
+from autopay.policy import Decision, Live, LowBalance, Mandate, Order, PastOrder, Wait
 from ledger.schema import IN_FLIGHT, decision, event, mandate, notice, order, order_step, switch
 
 T = TypeVar("T")
@@ -82,8 +83,8 @@ def recovered_since(connection: Connection, account: str, event_id: int) -> bool
     return bool(connection.scalar(select(exists().where(*later))))
 
 
-def low_balance(connection: Connection, event_id: int) -> LowBalance:
-    """The event as the policy sees it."""
+def low_balance(connection: Connection, event_id: int, live: Live | None = None) -> LowBalance:
+    """The event as the policy sees it; `live`: its account now."""
     row = connection.execute(select(event).where(event.c.id == event_id)).mappings().one()
     newer = (event.c.account == row["account"], event.c.kind == "low_balance", event.c.arm > row["arm"])
     return LowBalance(
@@ -94,6 +95,27 @@ def low_balance(connection: Connection, event_id: int) -> LowBalance:
         row["balance_fen"],
         recovered=recovered_since(connection, row["account"], event_id),
         superseded=bool(connection.scalar(select(exists().where(*newer)))),
+        live=live,
+    )
+
+
+def accounts_of(connection: Connection, event_ids: Sequence[int]) -> dict[int, str]:
+    """Event id -> account."""
+    rows = connection.execute(select(event.c.id, event.c.account).where(event.c.id.in_(event_ids)))
+    return {int(event_id): str(account) for event_id, account in rows}
+
+
+def newest_step(connection: Connection) -> int:
+    """The number of the last transition of any order; `moved_since` compares with it."""
+    return int(connection.scalar(select(func.max(order_step.c.id))) or 0)
+
+
+def moved_since(connection: Connection, account: str, step_id: int) -> bool:
+    """Whether an order of the account took a step after that one: a balance read before may lack its credit."""
+    later = select(order_step.c.id).join(order, order.c.id == order_step.c.order_id)
+    return (
+        connection.execute(later.where(order_step.c.id > step_id, order.c.account == account).limit(1)).first()
+        is not None
     )
 
 
@@ -177,18 +199,28 @@ def create_order(
 def write_decision(
     connection: Connection, low: LowBalance, made: Decision, now_s: int, order_id: int | None = None
 ) -> None:
-    """Store a decision. Waiting on for the same reason moves the last row's time instead of adding rows."""
+    """Store a decision, and put its event on the work list or take it off.
+
+    Waiting on for the same reason moves the last row's time and figures instead of adding rows.
+    """
     outcome = "order" if isinstance(made, Order) else "wait" if isinstance(made, Wait) else "refuse"
     until_s = made.until_s if isinstance(made, Wait) else None
+    if until_s is None:
+        waits.drop(connection, low.id)
+    else:
+        waits.put(connection, low.id, low.account, until_s, made.reason, now_s)
+    connection.execute(update(event).where(event.c.id == low.id).values(decided=1))
     last = connection.execute(
-        select(decision.c.id, decision.c.outcome, decision.c.reason)
+        select(decision.c.id, decision.c.outcome, decision.c.reason, decision.c.detail)
         .where(decision.c.event_id == low.id)
         .order_by(decision.c.id.desc())
         .limit(1)
     ).first()
-    connection.execute(update(event).where(event.c.id == low.id).values(decided=1))
-    if last is not None and outcome == "wait" and (last[1], last[2]) == (outcome, made.reason):
-        connection.execute(update(decision).where(decision.c.id == last[0]).values(retry_at_s=until_s))
+    detail = json.dumps(made.detail, sort_keys=True)
+    waiting_on = last is not None and outcome == "wait" and (last[1], last[2]) == (outcome, made.reason[:60])
+    if last is not None and waiting_on and json.loads(last[3]).get("skipped") == made.detail.get("skipped"):
+        change = update(decision).where(decision.c.id == last[0])
+        connection.execute(change.values(retry_at_s=until_s, detail=detail))
         return
     connection.execute(
         insert(decision).values(
@@ -200,18 +232,9 @@ def write_decision(
             mandate=made.mandate.id if isinstance(made, Order) else made.mandate if isinstance(made, Wait) else None,
             order_id=order_id,
             retry_at_s=until_s,
-            detail=json.dumps(made.detail, sort_keys=True),
+            detail=detail,
         )
     )
-
-
-def open_waits(connection: Connection) -> list[tuple[int, int]]:
-    """(retry_at_s, event id) of every event whose newest decision is to wait."""
-    newest = select(func.max(decision.c.id)).group_by(decision.c.event_id)
-    waiting = select(decision.c.retry_at_s, decision.c.event_id).where(
-        decision.c.id.in_(newest), decision.c.outcome == "wait"
-    )
-    return [(int(at_s), int(event_id)) for at_s, event_id in connection.execute(waiting)]
 
 
 def add_notice(

@@ -14,8 +14,6 @@ Whoever dies in between finds `submitted` orders of an older epoch at the next s
 
 from __future__ import annotations
 
-import heapq
-import threading
 from collections import deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -24,31 +22,16 @@ from zoneinfo import ZoneInfo
 
 from sqlalchemy import Connection, or_, select, text, update
 
-from autopay import caps
+from autopay import waits
 from autopay.answers import apply_answer, take_webhook
 from autopay.by_hand import settle_by_hand
+from autopay.deciding import Desk, Lives, decide_all, look, submit_one
 from autopay.gateways.port import GatewayPort
 from autopay.orders import Answer, State, Unknown, reference_of
-from autopay.policy import Decision, LowBalance, Order, Switches, Wait, decide, limits_of, window_opens
-from autopay.reconcile import ReconcileReport, obstacles, reconcile
-from autopay.records import (
-    HOLD,
-    OrderRow,
-    Store,
-    create_order,
-    low_balance,
-    mandates_of,
-    open_waits,
-    order_by_id,
-    orders,
-    past_orders,
-    recovered_since,
-    set_switch,
-    switch_row,
-    transition,
-    write_decision,
-)
-from autopay.settle import Book, cancel, settle
+from autopay.policy import Order
+from autopay.reconcile import RESTORED, ReconcileReport, obstacles, reconcile
+from autopay.records import HOLD, OrderRow, Store, accounts_of, orders, set_switch, switch_row
+from autopay.settle import Book, settle
 from config.clock import Clock
 from config.settings import AutopaySettings
 from config.steps import reach
@@ -59,12 +42,14 @@ T = TypeVar("T")
 ROLE: Final = "autopay"
 BATCH_MAX: Final = 128  # events or waits decided in one pass
 HOUR_S: Final = 3600
+REASON_MAX: Final = 1000  # of HOLD, however often it is set
 
 
 class AutopayService:
     """The owner of autopay. `start` takes the role over; then call `step` again and again from one thread.
 
-    `webhook` may be called from other threads. `answers_real_s` is how long a step waits for its calls.
+    `webhook` may be called from other threads. `answers_real_s` is how long a step waits for its calls. Without
+    `lives` it decides on the balances of the events.
     """
 
     def __init__(
@@ -80,16 +65,15 @@ class AutopayService:
         concurrency: int = 8,
         answers_real_s: float = 0.1,
         partition_of: Callable[[str], int | None] | None = None,
+        lives: Lives | None = None,
     ) -> None:
         self._store, self._gateways, self._clock, self._settings = store, dict(gateways), clock, settings
         self._zone, self._holder, self._answers_real_s = zone, holder, answers_real_s
         self._book = Book(zone, notices_enabled)
-        self._partition_of = partition_of
+        self._partition_of, self._lives = partition_of, lives
         self._pool = ThreadPoolExecutor(concurrency, thread_name_prefix="autopay")
         self._calls_max = concurrency
         self._calls: dict[int, tuple[str, Future[Any]]] = {}  # order id -> (charge or lookup, its Answer)
-        self._waits: list[tuple[int, int]] = []  # heap of (retry_at_s, event id)
-        self._waits_lock = threading.Lock()
         self._created: deque[int] = deque()  # when orders were created, the last hour, for the breaker
         self._epoch = 0
 
@@ -101,16 +85,16 @@ class AutopayService:
         now_s = self._clock.now_s()
         self._write(lambda connection: self._adopt(connection, now_s))
         with self._store.reader() as connection:
-            waits = open_waits(connection)
             recent = select(order.c.created_at_s).where(order.c.created_at_s > now_s - HOUR_S)
             self._created = deque(sorted(connection.scalars(recent)))
-        with self._waits_lock:
-            self._waits = waits
-            heapq.heapify(self._waits)
         return self._epoch
 
     def _adopt(self, connection: Connection, now_s: int) -> None:
-        """Orders that a dead owner had submitted: nobody knows what became of them, so ask first."""
+        """Orders that a dead owner had submitted: nobody knows what became of them, so ask first.
+
+        And what waits for other terms is looked at again: the settings may be new.
+        """
+        waits.wake(connection, now_s, waits.ON_TERMS)
         left = orders(
             connection, order.c.state == State.SUBMITTED.value, order.c.epoch < self._epoch, limit=1_000_000
         )
@@ -139,107 +123,47 @@ class AutopayService:
 
     def _decide(self) -> int:
         now_s = self._clock.now_s()
-        due = self._due_waits(now_s)
         with self._store.reader() as connection:
-            undecided = select(event.c.id, event.c.kind).where(text("decided = 0")).order_by(event.c.id)
-            fresh = list(connection.execute(undecided.limit(BATCH_MAX)))
-        if not fresh and not due:
-            return 0
+            undecided = select(event.c.id, event.c.kind, event.c.account).where(text("decided = 0"))
+            fresh = list(connection.execute(undecided.order_by(event.c.id).limit(BATCH_MAX)))
+            due = waits.due(connection, now_s, BATCH_MAX)
+            if not fresh and not due:
+                return 0
+            ids = {row[0]: str(row[2]) for row in fresh if row[1] == "low_balance"} | accounts_of(connection, due)
+            seen = look(connection, self._lives, ids.values())
+        others = {row[0]: (str(row[1]), str(row[2])) for row in fresh if row[1] != "low_balance"}
         while self._created and self._created[0] <= now_s - HOUR_S:
             self._created.popleft()
-        ids = [row[0] for row in fresh if row[1] == "low_balance"] + due
-        others = [row[0] for row in fresh if row[1] != "low_balance"]  # recovered, alert: only looked up later
-        try:
-            made = self._write(lambda connection: self._decide_all(connection, ids, others, now_s))
-        except BaseException:
-            for event_id in due:  # nothing was written: they are as due as before
-                self._wait(now_s, event_id)
-            raise
-        for low, decision in made:
-            if isinstance(decision, Wait):
-                self._wait(decision.until_s, low.id)
-            elif isinstance(decision, Order):
+        count = len(self._created)
+        for decision in self._write(lambda c: decide_all(c, self._desk(), seen, ids, others, count, now_s)):
+            if isinstance(decision, Order):
                 self._created.append(now_s)
                 reach("order.created")
         return len(fresh) + len(due)
 
-    def _decide_all(
-        self, connection: Connection, ids: list[int], others: list[int], now_s: int
-    ) -> list[tuple[LowBalance, Decision]]:
-        connection.execute(update(event).where(event.c.id.in_(others)).values(decided=1))
-        made: list[tuple[LowBalance, Decision]] = []
-        for event_id in ids:
-            count = len(self._created) + sum(isinstance(decision, Order) for _, decision in made)
-            low = low_balance(connection, event_id)
-            made.append((low, self._decide_one(connection, low, count, now_s)))
-        return made
-
-    def _decide_one(self, connection: Connection, low: LowBalance, charges: int, now_s: int) -> Decision:
-        mandates = mandates_of(connection, low.account)
-        scopes = [x.scope for m in mandates for x in limits_of(m, now_s, self._zone, self._settings)]
-        held = switch_row(connection, HOLD)[0]
-        made = decide(
-            low,
-            mandates,
-            caps.used(connection, scopes),
-            past_orders(connection, low.account, low.arm),
-            now_s,
-            self._zone,
-            Switches(held, charges, frozenset(self._gateways)),
-            self._settings,
-        )
-        order_id = None
-        if isinstance(made, Order):
-            full = caps.reserve(connection, made.limits, made.amount_fen)
-            if full is not None:  # the database is the judge of caps
-                made = Wait(now_s + 60, f"cap {full}"[:60], made.detail)
-            else:
-                order_id = create_order(connection, low, made, self._epoch, now_s)
-        if isinstance(made, Wait) and made.reason == "breaker" and not held:
-            set_switch(connection, HOLD, f"breaker: {charges} charges within an hour", now_s, on=True)
-        write_decision(connection, low, made, now_s, order_id)
-        return made
+    def _desk(self) -> Desk:
+        return Desk(self._book, self._settings, frozenset(self._gateways), self._epoch)
 
     # -- submitting ------------------------------------------------------------------------------------------
 
     def _submit(self) -> int:
         free = self._calls_max - len(self._calls)
         with self._store.reader() as connection:
-            waiting = [row.id for row in orders(connection, order.c.state == State.CREATED.value, limit=max(0, free))]
-        if not waiting:
-            return 0
+            waiting = orders(connection, order.c.state == State.CREATED.value, limit=max(0, free))
+            if not waiting:
+                return 0
+            lives = look(connection, self._lives, [row.account for row in waiting]).lives
         now_s = self._clock.now_s()
-        submitted = self._write(lambda c: [self._submit_one(c, order_id, now_s) for order_id in waiting])
+        submitted = self._write(
+            lambda c: [submit_one(c, self._desk(), row.id, lives.get(row.account), now_s) for row in waiting]
+        )
         for item in submitted:
             if item is not None:
                 row, token = item
-                reach("order.submitted")
-                self._charge(row, token)
+                if token is not None:
+                    reach("order.submitted")
+                    self._charge(row, token)
         return sum(item is not None for item in submitted)
-
-    def _submit_one(self, connection: Connection, order_id: int, now_s: int) -> tuple[OrderRow, str] | None:
-        row = order_by_id(connection, order_id)
-        if row.state is not State.CREATED or switch_row(connection, HOLD)[0]:
-            return None
-        mandate = next((m for m in mandates_of(connection, row.account) if m.id == row.mandate), None)
-        why = None
-        if recovered_since(connection, row.account, row.event_id):
-            why = "recovered"
-        elif mandate is None or (mandate.cancelled_at_s or now_s + 1) <= now_s or mandate.valid_until_s <= now_s:
-            why = "mandate_ended"
-        elif row.gateway not in self._gateways:
-            why = "gateway_unknown"
-        elif window_opens(mandate, now_s, self._zone) is not None:
-            why = "window"  # it was created in the window and held up past its end
-        if why is not None or mandate is None:
-            cancel(connection, self._book, row, why or "mandate_ended", now_s)
-            low = low_balance(connection, row.event_id)
-            write_decision(connection, low, Wait(now_s, "cancelled", {"order_id": row.id, "why": why}), now_s)
-            self._wait(now_s, row.event_id)
-            return None
-        told = {"epoch": self._epoch}
-        row = transition(connection, row, State.SUBMITTED, told, now_s, submitted_at_s=now_s, epoch=self._epoch)
-        return row, mandate.token
 
     def _charge(self, row: OrderRow, token: str) -> None:
         gateway = self._gateways[row.gateway]
@@ -297,8 +221,6 @@ class AutopayService:
         """What memory must know once the transaction is durable."""
         if row.state in (State.SUCCEEDED, State.SUCCEEDED_LATE):
             reach("order.succeeded")
-        elif row.state is State.DECLINED:
-            self._wait(self._clock.now_s(), row.event_id)
 
     # -- webhooks, hold, reconciliation ----------------------------------------------------------------------
 
@@ -325,9 +247,16 @@ class AutopayService:
         return 200
 
     def set_hold(self, reason: str) -> None:
-        """Stop submitting; asking, webhooks and credits go on."""
+        """Stop submitting; asking, webhooks and credits go on. What a restore put on hold stays so."""
         now_s = self._clock.now_s()
-        self._store.write(lambda connection: set_switch(connection, HOLD, reason, now_s, on=True))
+
+        def work(connection: Connection) -> None:
+            on, why, since_s = switch_row(connection, HOLD)
+            restored = on and why.startswith(RESTORED)  # only a reconciled book lifts that, whatever came later
+            told, at_s = (f"{why}; {reason}"[:REASON_MAX], since_s) if restored else (reason, now_s)
+            set_switch(connection, HOLD, told, at_s, on=True)
+
+        self._store.write(work)
 
     def lift_hold(self, reason: str, *, force: bool = False) -> list[str]:
         """Lift HOLD, or say what stands against it (after a restore: gateways not reconciled since)."""
@@ -337,6 +266,7 @@ class AutopayService:
             against = [] if force else obstacles(connection, list(self._gateways))
             if not against:
                 set_switch(connection, HOLD, reason, now_s, on=False)
+                waits.wake(connection, now_s, waits.ON_HOLD)
             return against
 
         return self._write(work)
@@ -365,16 +295,3 @@ class AutopayService:
             return work(connection)
 
         return self._store.write(fenced)
-
-    def _wait(self, at_s: int, event_id: int) -> None:
-        with self._waits_lock:
-            heapq.heappush(self._waits, (at_s, event_id))
-
-    def _due_waits(self, now_s: int) -> list[int]:
-        due: list[int] = []
-        with self._waits_lock:
-            while self._waits and self._waits[0][0] <= now_s and len(due) < BATCH_MAX:
-                event_id = heapq.heappop(self._waits)[1]
-                if event_id not in due:
-                    due.append(event_id)
-        return due

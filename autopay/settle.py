@@ -94,9 +94,11 @@ def _doubted(
 
 
 def cancel(connection: Connection, book: Book, row: OrderRow, why: str, now_s: int) -> OrderRow:
-    """Cancel an order that the gateway never heard of; its caps are free again."""
-    row = transition(connection, row, State.CANCELLED, {"why": why}, now_s, reason=why)
+    """Cancel an order that the gateway never heard of; its caps are free again, and its event is decided again."""
+    row = transition(connection, row, State.CANCELLED, {"why": why}, now_s, reason=why[:REASON_MAX])
     caps.release(connection, _scopes(book, row), row.amount_fen)
+    low = low_balance(connection, row.event_id)
+    write_decision(connection, low, Wait(now_s, "cancelled", {"order_id": row.id, "why": why}), now_s)
     return row
 
 

@@ -120,6 +120,8 @@ class AutopaySettings(Section):
     failures_max: Positive = 3
     retry_after_s: tuple[int, ...] = (3600, 6 * 3600, 24 * 3600)  # after a definite decline
     ask_after_s: tuple[int, ...] = (30, 60, 300, 900, 3600)  # for an unknown outcome; the last one repeats
+    failures_rest_s: Positive = 7 * 86_400  # after `failures_max` declines: then one more try each such time
+    recheck_s: Positive = 900  # how often the live balance is looked at while a trigger lies below it
     person_after_s: Positive = 3 * 86_400  # unknown for longer than that: a person
     breaker_charges_per_hour: Positive = 100_000  # fleet-wide
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -120,28 +121,68 @@ def state_rows(
     connection: Connection, partition: int, array: str, slots: list[int], dtype: np.dtype[np.void]
 ) -> npt.NDArray[np.void]:
     """Rows of a few slots: their pages and the newer deltas only. KeyError for a slot that was never stored."""
-    found: dict[int, np.void] = {}
-    versions: dict[int, int] = {}
+    rows, stored = _stored_rows(connection, partition, array, np.asarray(slots, np.int64), dtype)
+    if not stored.all():
+        raise KeyError(slots[int(np.argmin(stored))])
+    return rows
+
+
+def _stored_rows(
+    connection: Connection, partition: int, array: str, slots: npt.NDArray[np.int64], dtype: np.dtype[np.void]
+) -> tuple[npt.NDArray[np.void], npt.NDArray[np.bool_]]:
+    """The newest row of every slot, and which of them were ever stored."""
+    found = np.zeros(len(slots), dtype)
+    stored = np.zeros(len(slots), np.bool_)
+    versions = np.full(len(slots), -1, np.int64)  # of the page that a row came from
     p, d = state_page.c, state_delta.c
-    wanted = {slot // PAGE_SLOTS for slot in slots}
-    chosen = (p.partition == partition) & (p.array == array) & p.page.in_(wanted)
+    page_of = slots // PAGE_SLOTS
+    chosen = (p.partition == partition) & (p.array == array) & p.page.in_(np.unique(page_of).tolist())
     for page, version, body, crc in connection.execute(select(p.page, p.version, p.body, p.crc).where(chosen)):
         _intact(pages.checksum(partition, array, page, version, body) == crc, f"{array} page {page}")
         rows = np.frombuffer(body, dtype)
-        versions[page] = version
-        first = page * PAGE_SLOTS
-        found.update({slot: rows[slot - first] for slot in slots if 0 <= slot - first < len(rows)})
-    newer = (d.partition == partition) & (d.array == array) & (d.version > min(versions.values(), default=-1))
+        versions[page_of == page] = version
+        here = np.flatnonzero((page_of == page) & (slots - page * PAGE_SLOTS < len(rows)))
+        found[here] = rows[slots[here] - page * PAGE_SLOTS]
+        stored[here] = True
+    oldest = int(versions.min()) if len(versions) else 0
+    newer = (d.partition == partition) & (d.array == array) & (d.version > oldest)
     ordered = select(d.version, d.count, d.body, d.crc).where(newer).order_by(d.version)
-    for version, count, body, crc in connection.execute(ordered):
+    for version, count, body, crc in connection.execute(ordered if len(slots) else ordered.limit(0)):
         _intact(pages.checksum(partition, array, pages.DELTA, version, body) == crc, f"{array} delta {version}")
         places = np.frombuffer(body, "<i4", count)
         rows = np.frombuffer(body, dtype, count, offset=4 * count)
-        for slot in slots:
-            at = int(np.searchsorted(places, slot))
-            if at < count and places[at] == slot and version > versions.get(slot // PAGE_SLOTS, -1):
-                found[slot] = rows[at]
-    return np.array([found[slot] for slot in slots], dtype)
+        at = np.minimum(np.searchsorted(places, slots), count - 1)
+        here = np.flatnonzero((places[at] == slots) & (version > versions))
+        found[here] = rows[at[here]]
+        stored[here] = True
+    return found, stored
+
+
+def account_rows(
+    connection: Connection, partition: int, wanted: Mapping[int, Sequence[int]], dtypes: Dtypes
+) -> dict[int, tuple[np.void, npt.NDArray[np.void]]]:
+    """Account slot -> its row and those of its channels, as last committed; `wanted`: account slot -> channel slots.
+
+    Slots that no checkpoint has stored yet (a registry version that is still new) are left out.
+    """
+    slots = sorted(wanted)
+    accounts, stored = _stored_rows(connection, partition, "account", np.array(slots, np.int64), dtypes["account"])
+    channels = sorted({channel for slot in slots for channel in wanted[slot]})
+    held, there = _stored_rows(connection, partition, "channel", np.array(channels, np.int64), dtypes["channel"])
+    place = {channel: at for at, channel in enumerate(channels)}
+    found: dict[int, tuple[np.void, npt.NDArray[np.void]]] = {}
+    for at, slot in enumerate(slots):
+        if stored[at]:
+            mine = [place[channel] for channel in wanted[slot] if there[place[channel]]]
+            found[slot] = accounts[at], held[mine]
+    return found
+
+
+def live_fen_of(account: np.void, channels: npt.NDArray[np.void]) -> tuple[int, int]:
+    """(live balance in fen, accrued and not posted) of one account's row and its channels' rows."""
+    accrued = sum(int(c["accrued_energy_e11"]) + int(c["accrued_adder_e11"]) for c in channels)
+    accrued += int(account["carry_energy_e11"]) + int(account["carry_adder_e11"])
+    return int(account["balance_fen"]) + (-accrued) // E11_PER_FEN, accrued
 
 
 def account_state(
@@ -155,10 +196,8 @@ def account_state(
     held = state_rows(connection, partition, "channel", channels, dtypes["channel"])
     names = [name for name in account.dtype.names or () if name != "pad"]
     fields = {name: int(account[name]) for name in names}
+    live, accrued = live_fen_of(account, held)
     posted = fields["balance_fen"]
-    accrued = sum(int(c["accrued_energy_e11"]) + int(c["accrued_adder_e11"]) for c in held)
-    accrued += fields["carry_energy_e11"] + fields["carry_adder_e11"]
-    live = posted + (-accrued) // E11_PER_FEN
     return AccountState(partition, slot, row.as_of_s, posted, fields["arrears_fen"], accrued, live, fields)
 
 

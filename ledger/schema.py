@@ -259,6 +259,7 @@ mandate = _table(
     Column("valid_from_s", BigInteger, nullable=False),
     Column("valid_until_s", BigInteger, nullable=False),
     Column("cancelled_at_s", BigInteger),
+    Column("changed_at_s", BigInteger, nullable=False, server_default=text("0")),  # declines before it do not count
     Index("ix_mandate_account", "account", "priority"),
 )
 decision = _table(  # stored, never re-derived: also why not
@@ -275,6 +276,17 @@ decision = _table(  # stored, never re-derived: also why not
     Column("detail", Text, nullable=False),  # JSON: the figures it was made on
     Index("ix_decision_account", "account", "id"),
     Index("ix_decision_event", "event_id", "id"),
+)
+wait = (
+    _table(  # the work list: every low balance that is neither in flight nor refused, and when it is looked at next
+        "autopay_wait",
+        Column("event_id", Id, ForeignKey("event.id"), primary_key=True),
+        Column("account", String(80), nullable=False),
+        Column("at_s", BigInteger, nullable=False),
+        Column("reason", String(60), nullable=False),  # of the newest decision
+        Index("ix_autopay_wait_at", "at_s"),
+        Index("ix_autopay_wait_account", "account"),
+    )
 )
 IN_FLIGHT: Final = ("created", "submitted", "unknown", "succeeded", "succeeded_late")
 # A late success is written beside a newer attempt that may be out already, so the index leaves it to the policy.

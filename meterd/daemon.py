@@ -37,6 +37,7 @@ from ledger.store import LedgerStore, take_lock
 from ledger.versions import register_version
 from meterd.city import City
 from meterd.endpoint import remove_endpoint, write_endpoint
+from meterd.live import LiveBalances
 from meterd.loops import ArchivePass, Loop
 from meterd.metrics import Metrics
 from meterd.observe import Observer
@@ -92,6 +93,7 @@ class Daemon:
             settings.autopay,
             ZoneInfo(settings.timezone),
             partition_of=self._partition_of,
+            lives=LiveBalances(lambda: self.rating.city),
         )
         channels = channels_of(settings.notices, settings.data_dir)
         self.dispatcher = NoticeDispatcher(self.store, channels, self._party, clock, settings.notices)

@@ -7,28 +7,30 @@ from typing import Any
 
 from sqlalchemy import Connection, bindparam, insert, select, update
 
+from autopay import waits
 from ledger.schema import mandate
 
 
 def sync_mandates(connection: Connection, rows: Sequence[dict[str, Any]], now_s: int) -> None:
     """New mandates come, known ones take the registry's terms, those that are gone are cancelled (never deleted).
 
-    One that a person cancelled stays cancelled.
+    One that a person cancelled stays cancelled. A mandate whose terms or token changed is dated, so that what was
+    declined before does not count against it, and whoever waits for such a change is decided on again.
     """
-    known = set(connection.scalars(select(mandate.c.id)))
-    fresh = [row for row in rows if row["id"] not in known]
+    known = {row["id"]: dict(row) for row in connection.execute(select(mandate)).mappings()}
+    fresh = [row | {"changed_at_s": now_s} for row in rows if row["id"] not in known]
     if fresh:
         connection.execute(insert(mandate), fresh)
-    again = [
-        {f"b_{name}": value for name, value in row.items() if name != "cancelled_at_s"}
-        for row in rows
-        if row["id"] in known
-    ]
+    terms = [{name: value for name, value in row.items() if name != "cancelled_at_s"} for row in rows]
+    changed = [row for row in terms if row["id"] in known and row != {name: known[row["id"]][name] for name in row}]
+    again = [{f"b_{name}": value for name, value in row.items()} | {"b_changed_at_s": now_s} for row in changed]
     if again:
         columns: dict[str, Any] = {name.removeprefix("b_"): bindparam(name) for name in again[0] if name != "b_id"}
         connection.execute(update(mandate).where(mandate.c.id == bindparam("b_id")).values(**columns), again)
     named = {row["id"] for row in rows}
-    gone = [{"b_id": one} for one in known - named]
+    gone = [{"b_id": one} for one in known.keys() - named]
     if gone:
         cancelled = update(mandate).where(mandate.c.id == bindparam("b_id"), mandate.c.cancelled_at_s.is_(None))
         connection.execute(cancelled.values(cancelled_at_s=now_s), gone)
+    if fresh or again or gone:
+        waits.wake(connection, now_s, waits.ON_TERMS)

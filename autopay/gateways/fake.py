@@ -1,7 +1,8 @@
 """I/O (in memory): an in-process gateway for tests and simulated worlds: a book in a dict, faults by script.
 
 `script` is consumed one word per charge: "ok", "declined", "declined:<code>", "timeout_before" (nothing
-happened), "timeout_after" (charged, nobody heard), "error". When it is empty every charge succeeds.
+happened), "timeout_after" (charged, nobody heard), "error", "contradict" (nothing happened, and the answer tells
+of another amount). When it is empty every charge succeeds.
 """
 
 from __future__ import annotations
@@ -48,6 +49,8 @@ class FakeGateway:
             word = self.script.popleft() if self.script else "ok"
             if word in ("timeout_before", "error"):
                 return Unknown(word)
+            if word == "contradict":
+                return Succeeded(f"txn-of-another-{key}", amount_fen + 1)
             result: Outcome
             if word.startswith("declined"):
                 result = Declined(word.partition(":")[2] or "insufficient_funds")

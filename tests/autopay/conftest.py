@@ -13,6 +13,7 @@ from sqlalchemy import Connection, create_engine, func, insert, select
 from sqlalchemy.pool import StaticPool
 
 from autopay.gateways.fake import FakeGateway
+from autopay.policy import Live
 from autopay.service import AutopayService
 from config.clock import ManualClock
 from config.settings import AutopaySettings
@@ -79,13 +80,15 @@ class World:
         self.store, self.clock = MemoryStore(), ManualClock(NOON_S)
         self.gateway = FakeGateway(self.clock)
         self.settings = settings or AutopaySettings()
+        self.lives: dict[str, Live] = {}  # by account; the event's own balance where there is none
         self.service = self.restart()
 
     def restart(self) -> AutopayService:
         """A new owner on the same data, as after a death."""
         self.service = AutopayService(
-            self.store, {"bank": self.gateway}, self.clock, self.settings, SHANGHAI, answers_real_s=10.0
-        )
+            self.store, {"bank": self.gateway}, self.clock, self.settings, SHANGHAI, answers_real_s=10.0,
+            lives=lambda connection, accounts: {a: self.lives[a] for a in accounts if a in self.lives},
+        )  # fmt: skip
         return self.service
 
     def mandate(self, **changes: Any) -> None:

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from autopay.policy import (
+    Live,
     LowBalance,
     Mandate,
     Order,
@@ -107,12 +108,12 @@ def test_amounts(changes, balance, expected):
     ("changes", "event", "orders", "used", "kind", "reason"),
     [
         ({}, {}, (), {}, Order, "low_balance"),
-        ({"cancelled_at_s": 5}, {}, (), {}, Refuse, "nobody_can_pay"),
-        ({"valid_until_s": NOON_S}, {}, (), {}, Refuse, "nobody_can_pay"),
-        ({"valid_from_s": NOON_S + 1}, {}, (), {}, Refuse, "nobody_can_pay"),
-        ({"trigger_fen": 1000}, {}, (), {}, Refuse, "nobody_can_pay"),
-        ({"gateway": "none"}, {}, (), {}, Refuse, "nobody_can_pay"),
-        ({"amount_fen": 10_001}, {}, (), {}, Refuse, "nobody_can_pay"),  # above the cap per charge
+        ({"cancelled_at_s": 5}, {}, (), {}, Wait, "nobody_can_pay"),
+        ({"valid_until_s": NOON_S}, {}, (), {}, Wait, "nobody_can_pay"),
+        ({"valid_from_s": NOON_S + 1}, {}, (), {}, Wait, "nobody_can_pay"),
+        ({"trigger_fen": 1000}, {}, (), {}, Wait, "nobody_can_pay"),
+        ({"gateway": "none"}, {}, (), {}, Wait, "nobody_can_pay"),
+        ({"amount_fen": 10_001}, {}, (), {}, Wait, "nobody_can_pay"),  # above the cap per charge
         ({}, {"recovered": True}, (), {}, Refuse, "recovered"),
         ({}, {"superseded": True}, (), {}, Refuse, "superseded"),
         ({}, {}, (past("unknown"),), {}, Wait, "in_flight"),
@@ -123,8 +124,16 @@ def test_amounts(changes, balance, expected):
         ({"cooldown_s": 2 * DAY_S}, {}, (past("credited", arm=4, created=NOON_S - DAY_S),), {}, Wait, "cooldown"),
         ({}, {}, (past("declined"),), {}, Wait, "declined_backoff"),
         ({}, {}, (past("declined", closed=NOON_S - 3600),), {}, Order, "low_balance"),
-        ({}, {}, [past("declined", n, closed=0) for n in (1, 2, 3)], {}, Refuse, "nobody_can_pay"),
-        ({}, {}, (past("declined", closed=0, reason="card_closed"),), {}, Refuse, "nobody_can_pay"),
+        ({}, {}, [past("declined", n) for n in (1, 2, 3)], {}, Wait, "nobody_can_pay"),
+        ({}, {}, [past("declined", n, closed=NOON_S - 7 * DAY_S) for n in (1, 2, 3)], {}, Order, "low_balance"),
+        ({"changed_at_s": NOON_S - 49}, {}, (past("declined", reason="card_closed"),), {}, Order, "low_balance"),
+        ({}, {"live": Live(2001)}, (), {}, Wait, "nobody_can_pay"),
+        ({}, {"live": Live(2000), "balance_fen": 4900}, (), {}, Order, "low_balance"),
+        ({}, {"live": Live(2000, estimated=True), "balance_fen": 4900}, (), {}, Wait, "nobody_can_pay"),
+        ({}, {"live": Live(-9, estimated=True)}, (), {}, Order, "low_balance"),  # the event's own was no estimate
+        ({}, {"live": Live(1900, open=False)}, (), {}, Refuse, "account_closed"),
+        ({}, {}, (past("declined", reason="person: doubt: charged 1 fen"),), {}, Wait, "doubt"),
+        ({}, {}, (past("declined", closed=0, reason="card_closed"),), {}, Wait, "nobody_can_pay"),
         ({}, {}, (), {"payer:p1:month:2026-07": (40_001, 4)}, Wait, "caps"),
         ({}, {}, (), {"payer:p1:month:2026-07": (40_000, 4)}, Order, "low_balance"),
         ({"cap_day_fen": 19_999}, {}, (), {"mandate:m1:day:2026-07-01": (10_000, 1)}, Wait, "caps"),
@@ -162,6 +171,46 @@ def test_the_switches():
     full = Switches(charges_last_hour=SETTINGS.breaker_charges_per_hour, gateways=on)
     assert judge([mandate()], switches=full).reason == "breaker"
     assert judge([mandate()], settings=AutopaySettings(enabled=False)).reason == "disabled"
+
+
+@pytest.mark.parametrize(
+    ("changes", "orders", "again_s"),
+    [
+        ({"valid_from_s": NOON_S + 3600}, (), 3600),
+        ({"trigger_fen": 1000}, (), SETTINGS.recheck_s),
+        ({"target_fen": 1000}, (), SETTINGS.recheck_s),
+        ({"gateway": "none"}, (), DAY_S),
+        ({"cancelled_at_s": 5}, (), DAY_S),
+        ({"amount_fen": 10_001}, (), DAY_S),
+        ({}, [past("declined", n) for n in (1, 2, 3)], 7 * DAY_S - 50),
+        ({}, (past("declined", reason="card_closed"),), DAY_S),
+    ],
+)
+def test_whoever_cannot_pay_now_is_asked_again(changes, orders, again_s):
+    made = judge([mandate(**changes)], orders=orders)
+    assert isinstance(made, Wait)
+    assert made.until_s == NOON_S + again_s
+
+
+def test_the_earliest_of_all_payers_is_waited_for():
+    made = judge([mandate(valid_from_s=NOON_S + 60), mandate(id="m2", trigger_fen=0, priority=2)])
+    assert (made.reason, made.until_s) == ("nobody_can_pay", NOON_S + 60)
+    assert made.detail["skipped"] == {"m1": "not_valid_yet", "m2": "above_its_trigger"}
+
+
+def test_nobody_without_a_mandate_is_asked_for_money_and_nobody_is_refused_for_ever():
+    assert (judge([]).reason, judge([]).until_s) == ("no_mandate", NOON_S + DAY_S)
+
+
+def test_a_window_that_opens_in_an_hour_that_comes_twice_is_never_in_the_past():
+    """New York, 1 November 2026: 01:00-02:00 comes twice. At the second 01:10, 01:30 is ahead, not behind."""
+    york = ZoneInfo("America/New_York")
+    second_0110_s = 1_793_513_400  # 06:10 UTC
+    found = window_opens(mandate(window_from="01:30", window_to="01:45"), second_0110_s, york)
+    assert found == second_0110_s + 20 * 60
+    gap_s = 1_772_953_800  # 8 March 2026, 07:10 UTC: 03:10 there, and no 02:30 came
+    found = window_opens(mandate(window_from="02:30", window_to="02:45"), gap_s, york)
+    assert found == 1_772_953_800 + 23 * 3600 + 20 * 60
 
 
 def test_attempts_rise_and_back_off():

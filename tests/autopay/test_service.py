@@ -51,7 +51,7 @@ def test_the_story(world):
 def test_nobody_is_charged_without_a_mandate(world):
     world.event()
     world.run()
-    assert world.reasons() == [("refuse", "no_mandate")]
+    assert world.reasons() == [("wait", "no_mandate")]
     assert world.orders() == []
 
 
@@ -138,8 +138,10 @@ def test_a_revoked_mandate_is_not_tried_twice(world):
     world.gateway.script.append("declined:mandate_revoked")
     world.event()
     world.run()
+    for _ in range(40):
+        world.later(86_400)
     assert world.states() == ["declined"]
-    assert world.reasons()[-1] == ("refuse", "nobody_can_pay")
+    assert world.reasons()[-1] == ("wait", "nobody_can_pay")
 
 
 def test_a_recovered_account_is_not_charged(world):

@@ -1,4 +1,7 @@
-"""Any order of faults: declines, time-outs, webhooks, deaths at every step. The money is right all the time."""
+"""Any order of faults: declines, time-outs, contradictions, webhooks, balances that move, deaths at every step.
+
+The money is right all the time, and nobody who is low is ever forgotten.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +13,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 import autopay.service as service_module
-from autopay.orders import State
+from autopay.orders import DOUBT, State
+from autopay.policy import Live
 from config.settings import AutopaySettings
-from ledger.schema import order_step
+from ledger.schema import decision, order_step, wait
 
 ACCOUNTS = ("a0", "a1", "a2")
 STEPS = ("order.created", "order.submitted", "order.answered", "order.succeeded")
@@ -43,6 +47,7 @@ def storm(new_world):
                     priority=2,
                     window_from="00:00",
                     window_to="00:00",
+                    trigger_fen=3000 if account == "a0" else 1500,  # with "a1" and "a2" he comes later
                 )
             self.arms = defaultdict(int)
             self.webhooks = 0
@@ -52,14 +57,21 @@ def storm(new_world):
         def falls_low(self, account):
             self.arms[account] += 1
             self.world.event(account=account, arm=self.arms[account])
+            self.world.lives[account] = Live(1900)
+
+        @rule(account=st.sampled_from(ACCOUNTS), balance_fen=st.sampled_from([-500, 1400, 2050, 2900]))
+        def drifts(self, account, balance_fen):
+            self.world.lives[account] = Live(balance_fen)
 
         @rule(account=st.sampled_from(ACCOUNTS))
         def recovers(self, account):
             self.world.event(kind="recovered", account=account, arm=self.arms[account], balance_fen=9000)
+            self.world.lives[account] = Live(9000)
 
         @rule(
             words=st.lists(
-                st.sampled_from(["ok", "declined", "timeout_before", "timeout_after", "error"]), max_size=4
+                st.sampled_from(["ok", "declined", "timeout_before", "timeout_after", "error", "contradict"]),
+                max_size=4,
             )
         )
         def gateway_turns(self, words):
@@ -100,6 +112,10 @@ def storm(new_world):
             self.webhooks += not again
             headers, body = self.world.gateway.webhook_of(known[index % len(known)], f"evt-{self.webhooks}")
             assert self.world.service.webhook("bank", headers, body) == 200
+
+        @rule()
+        def a_person_ends_doubts(self):
+            end_doubts(self.world)
 
         @rule()
         def credits(self):
@@ -153,6 +169,18 @@ def storm(new_world):
             assert credited <= {charge.txn for charge in self.world.gateway.book()}
             assert len(credited) == len(self.world.credits())
 
+        @invariant()
+        def nobody_is_forgotten(self):
+            if not hasattr(self, "world"):
+                return
+            waiting = {row["event_id"] for row in self.world.rows(wait)}
+            newest = {row["event_id"]: row for row in self.world.rows(decision)}
+            over = {"declined", "cancelled"}
+            alive = {row["event_id"] for row in self.world.orders() if row["state"] not in over}
+            for event_id, row in newest.items():
+                assert event_id in waiting or event_id in alive or row["outcome"] == "refuse", row
+                assert row["outcome"] != "refuse" or event_id not in waiting
+
         def teardown(self):
             """Quiet time: everything that was charged is credited, nothing is forgotten, the table was kept to."""
             if not hasattr(self, "world"):
@@ -164,6 +192,7 @@ def storm(new_world):
             world.service.lift_hold("quiet", force=True)
             for _ in range(12):
                 world.later(8000)
+                end_doubts(world)
                 world.apply_credits()
             book = sum(charge.amount_fen for charge in world.gateway.book())
             assert book == sum(json.loads(row["body"])["amount_fen"] for row in world.credits())
@@ -181,6 +210,15 @@ def storm(new_world):
                 move(State(row["from_state"]), State(row["to_state"]))
 
     return Storm
+
+
+def end_doubts(world):
+    """What a person finds in the gateway's console is true: charged under this transaction, or not charged."""
+    charged = {charge.key: charge.txn for charge in world.gateway.book()}
+    world.service.start()
+    for row in world.orders():
+        if row["reason"].startswith(DOUBT) and row["state"] != "created":
+            world.service.settle_by_hand(row["id"], charged.get(row["key"]), "looked", "op")
 
 
 def service_flight():
