@@ -5,39 +5,37 @@ Calls and threads are `autopay.service`; what evidence means is `autopay.settle`
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from sqlalchemy import Connection, insert, select, update
 
 from autopay.asking import AskAgain, ChargeAgain, after_lookup, ask_at_s
+from autopay.deciding import Desk, mandate_of, obstacle
 from autopay.gateways.port import GatewayPort, WebhookEvent
-from autopay.orders import PERSON, Answer, State, Unknown
+from autopay.orders import PERSON, Answer, NotFound, State, Unknown
+from autopay.policy import Live
 from autopay.records import (
     HOLD,
     OrderRow,
     last_step_at,
-    mandates_of,
     order_by_id,
     orders,
-    recovered_since,
     switch_row,
     transition,
 )
-from autopay.settle import Book, call_person, settle
-from config.settings import AutopaySettings
+from autopay.settle import Book, call_person, recount, settle
 from ledger.schema import order, webhook
 
 
 def apply_answer(
     connection: Connection,
-    book: Book,
-    gateways: Mapping[str, GatewayPort],
-    settings: AutopaySettings,
+    desk: Desk,
+    gateway: GatewayPort,
     order_id: int,
     kind: str,
     answer: Answer,
-    epoch: int,
+    live: Live | None,
     now_s: int,
+    *,
+    may_charge: bool = True,
 ) -> tuple[OrderRow, str | None]:
     """One answer of kind "charge" or "lookup" onto one order, which may have moved since the call was made.
 
@@ -47,10 +45,13 @@ def apply_answer(
     if row.state is State.UNKNOWN and isinstance(answer, Unknown) and kind == "charge":
         row = transition(connection, row, State.UNKNOWN, {"kind": "unknown", "why": answer.why}, now_s)
     if row.state is State.UNKNOWN:
-        return _of_unknown(connection, book, gateways[row.gateway], settings, row, kind, answer, epoch, now_s)
-    row, _ = settle(connection, book, row, answer, kind, now_s)
+        token = None
+        if may_charge and isinstance(answer, NotFound):
+            token = _token(connection, desk, row, live, now_s)
+        return _of_unknown(connection, desk, gateway, row, kind, answer, token, now_s)
+    row, _ = settle(connection, desk.book, row, answer, kind, now_s)
     if row.state is State.UNKNOWN:
-        _ask_later(connection, row, ask_at_s(row, now_s, settings), asks=row.asks)
+        _ask_later(connection, row, ask_at_s(row, now_s, desk.settings), asks=row.asks)
     return row, None
 
 
@@ -60,31 +61,49 @@ def _ask_later(connection: Connection, row: OrderRow, at_s: int, *, asks: int) -
 
 def _of_unknown(
     connection: Connection,
-    book: Book,
+    desk: Desk,
     gateway: GatewayPort,
-    settings: AutopaySettings,
     row: OrderRow,
     kind: str,
     answer: Answer,
-    epoch: int,
+    token: str | None,
     now_s: int,
 ) -> tuple[OrderRow, str | None]:
-    held = switch_row(connection, HOLD)[0] or recovered_since(connection, row.account, row.event_id)
+    """`token`: what it may be charged with once more, should the gateway not know it."""
+    book, settings = desk.book, desk.settings
     last_s = last_step_at(connection, row.id)
-    todo = after_lookup(row, answer, last_s, now_s, gateway, settings, may_charge=not held)
+    todo = after_lookup(row, answer, last_s, now_s, gateway, settings, may_charge=token is not None)
+    if isinstance(todo, ChargeAgain):
+        mandate = mandate_of(connection, row)
+        assert mandate is not None
+        if recount(connection, book, row, mandate, settings, now_s) is None:  # it would be charged today
+            told = {"kind": "charge_again", "epoch": desk.epoch}
+            row = order_by_id(connection, row.id)
+            return transition(connection, row, State.UNKNOWN, told, now_s, next_action_at_s=todo.next_at_s), token
+        todo = after_lookup(row, answer, last_s, now_s, gateway, settings, may_charge=False)
     if isinstance(todo, AskAgain):
         _ask_later(connection, row, todo.at_s, asks=row.asks + 1)
         if todo.person is not None and not row.reason.startswith(PERSON):
             call_person(connection, row, "unknown", PERSON + todo.person, now_s, tell=book.notices)
         return row, None
-    if isinstance(todo, ChargeAgain):
-        token = next((m.token for m in mandates_of(connection, row.account) if m.id == row.mandate), None)
-        told = {"kind": "charge_again" if token is not None else "mandate_gone", "epoch": epoch}
-        return transition(connection, row, State.UNKNOWN, told, now_s, next_action_at_s=todo.next_at_s), token
+    assert not isinstance(todo, ChargeAgain)
     settled, _ = settle(connection, book, row, todo, kind, now_s)
     if settled.state is State.UNKNOWN:  # contradicted: no answer either, so it is asked about by the schedule
         _ask_later(connection, settled, ask_at_s(row, now_s, settings), asks=row.asks + 1)
     return settled, None
+
+
+def _token(connection: Connection, desk: Desk, row: OrderRow, live: Live | None, now_s: int) -> str | None:
+    """What to charge an order with once more that the gateway does not know; None when it may not be charged now.
+
+    Whatever stands against a first charge stands against this one: nothing was taken yet.
+    """
+    mandate = mandate_of(connection, row)
+    if mandate is not None and mandate.changed_at_s >= (row.submitted_at_s or now_s):
+        return None  # one key, two tokens: a first call that is still on its way would meet the second
+    if switch_row(connection, HOLD)[0] or obstacle(connection, desk, row, mandate, live, now_s) is not None:
+        return None
+    return mandate.token if mandate is not None else None
 
 
 def take_webhook(

@@ -57,6 +57,19 @@ def release(connection: Connection, scopes: Iterable[str], amount_fen: int) -> N
         assert changed == 1, f"cap {scope}: releasing {amount_fen} that was never reserved"
 
 
+def move(connection: Connection, scopes: Iterable[str], limits: Iterable[Limit], amount_fen: int) -> str | None:
+    """Count a reservation under `limits` instead of `scopes`; the scope that was full, else None.
+
+    A counter that is in both stays as it is, so an order never stands in its own way.
+    """
+    before, after = list(scopes), list(limits)
+    kept = {limit.scope for limit in after}.intersection(before)
+    full = reserve(connection, [limit for limit in after if limit.scope not in kept], amount_fen)
+    if full is None:
+        release(connection, [scope for scope in before if scope not in kept], amount_fen)
+    return full
+
+
 def force(connection: Connection, scopes: Iterable[str], amount_fen: int) -> None:
     """Count a charge that happened whatever the caps say (a late success, a line of the gateway's book)."""
     full = reserve(connection, [Limit(scope, None, None, 0) for scope in scopes], amount_fen)

@@ -15,7 +15,18 @@ from sqlalchemy import Connection, update
 
 from autopay import caps, waits
 from autopay.orders import State
-from autopay.policy import Decision, Live, Order, Switches, Wait, decide, ended, limits_of, window_opens
+from autopay.policy import (
+    Decision,
+    Live,
+    Mandate,
+    Order,
+    Switches,
+    Wait,
+    decide,
+    ended,
+    limits_of,
+    window_opens,
+)
 from autopay.records import (
     HOLD,
     OrderRow,
@@ -32,7 +43,7 @@ from autopay.records import (
     transition,
     write_decision,
 )
-from autopay.settle import Book, cancel
+from autopay.settle import Book, cancel, recount
 from config.settings import AutopaySettings
 from ledger.schema import event
 
@@ -126,20 +137,38 @@ def submit_one(
     row = order_by_id(connection, order_id)
     if row.state is not State.CREATED or switch_row(connection, HOLD)[0]:
         return None
-    mandate = next((m for m in mandates_of(connection, row.account) if m.id == row.mandate), None)
-    why = None
-    if recovered_since(connection, row.account, row.event_id):
-        why = "recovered"
-    elif mandate is None or ended(mandate, now_s) is not None:
-        why = "mandate_ended"
-    elif low_balance(connection, row.event_id, live).now_fen > mandate.trigger_fen:
-        why = "above_its_trigger"
-    elif row.gateway not in desk.gateways:
-        why = "gateway_unknown"
-    elif window_opens(mandate, now_s, desk.book.zone) is not None:
-        why = "window"  # it was created in the window and held up past its end
+    mandate = mandate_of(connection, row)
+    why = obstacle(connection, desk, row, mandate, live, now_s)
+    if why is None and mandate is not None:
+        full = recount(connection, desk.book, row, mandate, desk.settings, now_s)  # today, not when it was created
+        why = None if full is None else f"cap {full}"
     if why is not None or mandate is None:
         return cancel(connection, desk.book, row, why or "mandate_ended", now_s), None
     told = {"epoch": desk.epoch}
+    row = order_by_id(connection, row.id)
     row = transition(connection, row, State.SUBMITTED, told, now_s, submitted_at_s=now_s, epoch=desk.epoch)
     return row, mandate.token
+
+
+def mandate_of(connection: Connection, row: OrderRow) -> Mandate | None:
+    """The order's mandate as it is now."""
+    return next((m for m in mandates_of(connection, row.account) if m.id == row.mandate), None)
+
+
+def obstacle(
+    connection: Connection, desk: Desk, row: OrderRow, mandate: Mandate | None, live: Live | None, now_s: int
+) -> str | None:
+    """Why an order may not be charged now, be it for the first time or again with the same key; None: it may."""
+    if recovered_since(connection, row.account, row.event_id):
+        return "recovered"
+    if mandate is None or ended(mandate, now_s) is not None:
+        return "mandate_ended"
+    if (mandate.payer, mandate.gateway) != (row.payer, row.gateway):
+        return "mandate_changed"
+    if low_balance(connection, row.event_id, live).now_fen > mandate.trigger_fen:
+        return "above_its_trigger"
+    if row.gateway not in desk.gateways:
+        return "gateway_unknown"
+    if window_opens(mandate, now_s, desk.book.zone) is not None:
+        return "window"  # it was created in the window and held up past its end
+    return None

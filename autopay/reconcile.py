@@ -7,7 +7,7 @@ charged is credited through `settle`. Lines that fit nothing are reported, and h
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final
@@ -50,19 +50,29 @@ class ReconcileReport:
 
 
 def reconcile(
-    write: Write, book: Book, gateway: str, charges: Sequence[Charge], clock: Clock, partition_of: PartitionOf | None
+    write: Write,
+    book: Book,
+    gateway: str,
+    pages: Iterable[Sequence[Charge]],
+    clock: Clock,
+    partition_of: PartitionOf | None,
 ) -> ReconcileReport:
-    """Compare and credit, in bounded transactions; idempotent. A clean pass is what lets HOLD be lifted."""
-    report = ReconcileReport(gateway, len(charges))
-    for first in range(0, len(charges), CHUNK):
-        words = write(partial(_several, book, gateway, charges[first : first + CHUNK], clock.now_s(), partition_of))
-        for word in words:
-            if word is None:
-                report.known += 1
-            elif isinstance(word, int):
-                report.credited.append(word)
-            else:
-                report.unmatched.append(word)
+    """Compare and credit page by page, in bounded transactions; idempotent.
+
+    A clean pass to the end is what lets HOLD be lifted; what was credited before a page failed stays credited.
+    """
+    report = ReconcileReport(gateway)
+    for charges in pages:
+        report.charges += len(charges)
+        for first in range(0, len(charges), CHUNK):
+            some = charges[first : first + CHUNK]
+            for word in write(partial(_several, book, gateway, some, clock.now_s(), partition_of)):
+                if word is None:
+                    report.known += 1
+                elif isinstance(word, int):
+                    report.credited.append(word)
+                else:
+                    report.unmatched.append(word)
     now_s = clock.now_s()
     reason = f"{report.charges} charges, {len(report.credited)} credited, {len(report.unmatched)} unmatched"
     clean = not report.unmatched

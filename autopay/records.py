@@ -56,15 +56,21 @@ class OrderRow:
     gateway_txn: str | None
     reason: str
     epoch: int
+    caps_at_s: int | None = None
+
+    @property
+    def counted_at_s(self) -> int:
+        """The moment whose local day and month its caps are counted on."""
+        return self.created_at_s if self.caps_at_s is None else self.caps_at_s
 
 
 def _order(row: Mapping[Any, Any]) -> OrderRow:
     return OrderRow(**{str(name): value for name, value in row.items()} | {"state": State(row["state"])})
 
 
-def orders(connection: Connection, *where: Any, limit: int) -> list[OrderRow]:
-    """Orders by id that meet the conditions, at most `limit`."""
-    rows = connection.execute(select(order).where(*where).order_by(order.c.id).limit(limit))
+def orders(connection: Connection, *where: Any, limit: int, by: Sequence[Any] = (order.c.id,)) -> list[OrderRow]:
+    """Orders that meet the conditions, by id or as `by` says, at most `limit`."""
+    rows = connection.execute(select(order).where(*where).order_by(*by).limit(limit))
     return [_order(row) for row in rows.mappings()]
 
 

@@ -1,7 +1,7 @@
 """I/O: the autopay owner: gathers rows, lets the policy decide, lets gateways charge, and writes what came of it.
 
-One `step` is one bounded pass. HTTP calls run in a small pool, each with its adapter's deadline, and are collected
-by this or a later step, so a slow gateway holds up nobody else. The order of every payment is fixed:
+One `step` is one bounded pass. HTTP calls run in a small pool for each gateway, each with its adapter's deadline, and
+are collected by this or a later step, so a slow gateway holds up nobody else. The order of every payment is fixed:
 
     order.created    order row and caps, one transaction with the decision
     order.submitted  compare-and-swap under our epoch; the gateway has not heard
@@ -16,8 +16,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Mapping
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 from zoneinfo import ZoneInfo
 
 from sqlalchemy import Connection, or_, select, text, update
@@ -25,12 +24,13 @@ from sqlalchemy import Connection, or_, select, text, update
 from autopay import waits
 from autopay.answers import apply_answer, take_webhook
 from autopay.by_hand import settle_by_hand
+from autopay.calls import Call, Calls
 from autopay.deciding import Desk, Lives, decide_all, look, submit_one
-from autopay.gateways.port import GatewayPort
-from autopay.orders import Answer, State, Unknown, reference_of
-from autopay.policy import Order
+from autopay.gateways.port import GatewayPort, pages_of
+from autopay.orders import Answer, NotFound, State, Unknown, reference_of
+from autopay.policy import Live, Order
 from autopay.reconcile import RESTORED, ReconcileReport, obstacles, reconcile
-from autopay.records import HOLD, OrderRow, Store, accounts_of, orders, set_switch, switch_row
+from autopay.records import HOLD, OrderRow, Store, accounts_of, order_by_id, orders, set_switch, switch_row
 from autopay.settle import Book, settle
 from config.clock import Clock
 from config.settings import AutopaySettings
@@ -42,6 +42,7 @@ T = TypeVar("T")
 ROLE: Final = "autopay"
 BATCH_MAX: Final = 128  # events or waits decided in one pass
 HOUR_S: Final = 3600
+STOP_REAL_S: Final = 10.0  # how long `stop` waits for answers that are under way
 REASON_MAX: Final = 1000  # of HOLD, however often it is set
 
 
@@ -71,9 +72,8 @@ class AutopayService:
         self._zone, self._holder, self._answers_real_s = zone, holder, answers_real_s
         self._book = Book(zone, notices_enabled)
         self._partition_of, self._lives = partition_of, lives
-        self._pool = ThreadPoolExecutor(concurrency, thread_name_prefix="autopay")
-        self._calls_max = concurrency
-        self._calls: dict[int, tuple[str, Future[Any]]] = {}  # order id -> (charge or lookup, its Answer)
+        self._calls = Calls(concurrency)
+        self._stopping = False
         self._created: deque[int] = deque()  # when orders were created, the last hour, for the breaker
         self._epoch = 0
 
@@ -104,10 +104,11 @@ class AutopayService:
             update(order).where(order.c.id.in_([row.id for row in left])).values(next_action_at_s=now_s)
         )
 
-    def stop(self) -> None:
-        """Let calls under way end (each has its deadline), write their answers, and end the pool."""
-        self._collect(None)
-        self._pool.shutdown(wait=True)
+    def stop(self, deadline_real_s: float = STOP_REAL_S) -> None:
+        """Write the answers that come within the deadline, and end; the next start asks about the others."""
+        self._stopping = True
+        self._collect(deadline_real_s)
+        self._calls.stop()
 
     def step(self) -> int:
         """One bounded pass; returns how many things it did (0: nothing was due)."""
@@ -147,9 +148,13 @@ class AutopayService:
     # -- submitting ------------------------------------------------------------------------------------------
 
     def _submit(self) -> int:
-        free = self._calls_max - len(self._calls)
+        created = order.c.state == State.CREATED.value
+        known = list(self._gateways)
         with self._store.reader() as connection:
-            waiting = orders(connection, order.c.state == State.CREATED.value, limit=max(0, free))
+            waiting = orders(connection, created, order.c.gateway.not_in(known), limit=BATCH_MAX)  # to be cancelled
+            for gateway in known:
+                free = self._calls.free(gateway, "charge")
+                waiting += orders(connection, created, order.c.gateway == gateway, limit=free)
             if not waiting:
                 return 0
             lives = look(connection, self._lives, [row.account for row in waiting]).lives
@@ -166,56 +171,68 @@ class AutopayService:
         return sum(item is not None for item in submitted)
 
     def _charge(self, row: OrderRow, token: str) -> None:
-        gateway = self._gateways[row.gateway]
+        charge = self._gateways[row.gateway].charge
         reference = reference_of(row.account, row.arm, row.attempt)
-        call = self._pool.submit(gateway.charge, row.key, token, row.amount_fen, reference)
-        self._calls[row.id] = ("charge", call)
+        self._calls.start(row.id, row.gateway, "charge", charge, row.key, token, row.amount_fen, reference)
 
     # -- asking ----------------------------------------------------------------------------------------------
 
     def _ask(self) -> int:
-        free = self._calls_max - len(self._calls)
-        now_s = self._clock.now_s()
-        due = (
-            order.c.state == State.UNKNOWN.value,
-            or_(order.c.next_action_at_s.is_(None), order.c.next_action_at_s <= now_s),
+        """Ask about unknown orders that are due, the longest waiting first; a clock set back makes them due."""
+        now_s, at = self._clock.now_s(), order.c.next_action_at_s
+        far_s = (
+            now_s
+            + max(self._settings.ask_after_s, default=60)
+            + max((port.settlement_horizon_s for port in self._gateways.values()), default=0)
         )
+        due = (order.c.state == State.UNKNOWN.value, or_(at.is_(None), at <= now_s, at > far_s))
+        rows: list[OrderRow] = []
         with self._store.reader() as connection:
-            rows = orders(connection, *due, order.c.id.not_in(list(self._calls)), limit=max(0, free))
+            for gateway in self._gateways:
+                free, busy = self._calls.free(gateway, "lookup"), self._calls.orders(gateway)
+                mine = (*due, order.c.gateway == gateway, order.c.id.not_in(busy))
+                rows += orders(connection, *mine, limit=free, by=(at, order.c.id))
         for row in rows:
-            if row.gateway in self._gateways:
-                self._calls[row.id] = ("lookup", self._pool.submit(self._gateways[row.gateway].lookup, row.key))
+            self._calls.start(row.id, row.gateway, "lookup", self._gateways[row.gateway].lookup, row.key)
         return len(rows)
 
     # -- answers ---------------------------------------------------------------------------------------------
 
-    def _collect(self, real_s: float | None) -> int:
-        """Write the answers that are there; wait up to `real_s` for those that are not (None: for all)."""
-        deadline = None if real_s is None else self._clock.monotonic_s() + real_s
+    def _collect(self, real_s: float) -> int:
+        """Write the answers that are there; wait up to `real_s` for those that are not."""
+        until = self._clock.monotonic_s() + real_s
         count = 0
-        while self._calls:
-            left = None if deadline is None else max(0.0, deadline - self._clock.monotonic_s())
-            done, _ = wait([call for _, call in self._calls.values()], left, FIRST_COMPLETED)
+        while len(self._calls):
+            done = self._calls.done(until - self._clock.monotonic_s())
             if not done:
                 break
-            for order_id, (kind, call) in list(self._calls.items()):
-                if call in done:
-                    self._answered(order_id, kind, call.result())  # GatewayBroken stops us here, on purpose
-                    count += 1
+            for call in done:
+                if self._stopping and call.future.exception() is not None:
+                    self._calls.close(call)  # it has stopped us already, or will at the next start: asked about then
+                    continue
+                self._answered(call, call.future.result())  # GatewayBroken stops us here, on purpose
+                count += 1
         return count
 
-    def _answered(self, order_id: int, kind: str, answer: Answer) -> None:
+    def _answered(self, call: Call, answer: Answer) -> None:
         reach("order.answered")
         now_s = self._clock.now_s()
+        port = self._gateways[call.gateway]
+        live = self._live_of(call.order_id) if isinstance(answer, NotFound) else None
         row, again = self._write(
             lambda c: apply_answer(
-                c, self._book, self._gateways, self._settings, order_id, kind, answer, self._epoch, now_s
+                c, self._desk(), port, call.order_id, call.kind, answer, live, now_s, may_charge=not self._stopping
             )
         )
-        del self._calls[order_id]  # only now: a write that failed is tried again by the next step
+        self._calls.close(call)  # only now: a write that failed is tried again by the next step
         self._after(row)
         if again is not None:
             self._charge(row, again)
+
+    def _live_of(self, order_id: int) -> Live | None:
+        with self._store.reader() as connection:
+            account = order_by_id(connection, order_id).account
+            return look(connection, self._lives, [account]).lives.get(account)
 
     def _after(self, row: OrderRow) -> None:
         """What memory must know once the transaction is durable."""
@@ -280,8 +297,8 @@ class AutopayService:
 
     def reconcile(self, gateway: str) -> ReconcileReport:
         """Compare the gateway's book with our orders and credit what we did not know; raises GatewayDown."""
-        charges = self._gateways[gateway].book()
-        return reconcile(self._write, self._book, gateway, charges, self._clock, self._partition_of)
+        pages = pages_of(self._gateways[gateway])
+        return reconcile(self._write, self._book, gateway, pages, self._clock, self._partition_of)
 
     # -- helpers ---------------------------------------------------------------------------------------------
 

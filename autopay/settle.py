@@ -15,7 +15,7 @@ from sqlalchemy import Connection, exists, select, update
 
 from autopay import caps
 from autopay.orders import DOUBT, PERSON, WAITING, Answer, Declined, State, Succeeded, judge
-from autopay.policy import Wait, periods_of
+from autopay.policy import Mandate, Wait, limits_of, periods_of
 from autopay.records import (
     OrderRow,
     add_notice,
@@ -25,6 +25,7 @@ from autopay.records import (
     transition,
     write_decision,
 )
+from config.settings import AutopaySettings
 from ledger.inbox import submit
 from ledger.schema import order
 
@@ -182,5 +183,16 @@ def _decline(
     return row
 
 
+def recount(
+    connection: Connection, book: Book, row: OrderRow, mandate: Mandate, settings: AutopaySettings, now_s: int
+) -> str | None:
+    """Count an order on the day and month of now, because it is charged now; the cap that is full, else None."""
+    limits = limits_of(mandate, now_s, book.zone, settings)
+    full = caps.move(connection, _scopes(book, row), limits, row.amount_fen)
+    if full is None:
+        connection.execute(update(order).where(order.c.id == row.id).values(caps_at_s=now_s))
+    return full
+
+
 def _scopes(book: Book, row: OrderRow) -> list[str]:
-    return [scope for scope, _ in periods_of(row.payer, row.mandate, row.created_at_s, book.zone)]
+    return [scope for scope, _ in periods_of(row.payer, row.mandate, row.counted_at_s, book.zone)]

@@ -312,6 +312,7 @@ order = _table(
     Column("gateway_txn", String(120)),
     Column("reason", String(120), nullable=False, server_default=text("''")),
     Column("epoch", BigInteger, nullable=False),
+    Column("caps_at_s", BigInteger),  # on whose local day and month it is counted; NULL: of created_at_s
     UniqueConstraint("account", "arm", "attempt"),
     UniqueConstraint("gateway", "gateway_txn"),
     CheckConstraint("amount_fen > 0", name="amount"),

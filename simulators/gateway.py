@@ -27,6 +27,7 @@ from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import parse_qsl
 
 import httpx
 
@@ -47,6 +48,7 @@ FAULTS: Final = (
 BODY_MAX: Final = 1 << 16
 QUEUE_MAX: Final = 10_000
 TRIES_MAX: Final = 8
+PAGE_MAX: Final = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +164,15 @@ class Gateway:
             time.sleep(self.config.slow_real_s)
         return (200 if result.status == "succeeded" else 402), result.body()
 
+    def page(self, query: str) -> tuple[int, dict[str, Any]]:
+        """Lines of the book after a place: `after` and `limit` of the query."""
+        asked = dict(parse_qsl(query))
+        after, limit = asked.get("after", "0"), asked.get("limit", str(PAGE_MAX))
+        if not (after.isdecimal() and limit.isdecimal() and 0 < int(limit) <= PAGE_MAX):
+            return 400, {"status": "bad_request"}
+        lines, last = self.book.page(int(after), int(limit))
+        return 200, {"charges": lines, "next": str(last) if len(lines) == int(limit) else ""}
+
     def _draw(self, key: str) -> dict[str, bool]:
         dice = random.Random(f"{self.config.seed}:{key}:{self.book.heard(key)}")
         drawn = {name: dice.random() < self.config.faults.get(name, 0.0) for name in FAULTS}
@@ -209,8 +220,8 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         if self.path == "/healthz":
             self._answer((200, {"status": "ok"}))
-        elif self.path == "/book":
-            self._answer((200, {"charges": self.gateway.book.charges()}))
+        elif self.path.partition("?")[0] == "/book":
+            self._answer(self.gateway.page(self.path.partition("?")[2]))
         elif self.path.startswith("/charges/"):
             if self._allowed():
                 result = self.gateway.book.lookup(self.path.removeprefix("/charges/"))

@@ -127,6 +127,14 @@ class Book:
             row = self._db.execute(sql, (key,)).fetchone()
             return None if row is None else Result(key, *row)
 
+    def page(self, after: int, limit: int) -> tuple[list[dict[str, Any]], int]:
+        """At most `limit` charges after that number, oldest first, and the last one's number."""
+        names = ("key", "token", "amount_fen", "txn", "at_s", "reference")
+        sql = f"SELECT id, {', '.join(names)} FROM charge WHERE id > ? ORDER BY id LIMIT ?"  # noqa: S608 - our names
+        with self._lock:
+            rows = self._db.execute(sql, (after, limit)).fetchall()
+        return [dict(zip(names, row[1:], strict=True)) for row in rows], rows[-1][0] if rows else after
+
     def charges(self) -> list[dict[str, Any]]:
         """Every charge, oldest first: the truth about money."""
         names = ("key", "token", "amount_fen", "txn", "at_s", "reference")

@@ -10,9 +10,9 @@ from __future__ import annotations
 import json
 import threading
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
-from autopay.gateways.port import Charge, GatewayBroken, WebhookEvent
+from autopay.gateways.port import PAGE_LINES, BookPage, Charge, GatewayBroken, WebhookEvent
 from autopay.gateways.signing import HEADER, authentic, sign
 from autopay.orders import Answer, Declined, NotFound, Outcome, Succeeded, Unknown
 from config.clock import Clock
@@ -67,9 +67,11 @@ class FakeGateway:
             known = self._results.get(key)
             return NotFound() if known is None else known[2]
 
-    def book(self) -> Sequence[Charge]:
+    def book(self, after: str = "", limit: int = PAGE_LINES) -> BookPage:
         with self._lock:
-            return list(self._charges)
+            first = int(after or 0)
+            lines = self._charges[first : first + limit]
+            return BookPage(lines, str(first + limit) if first + limit < len(self._charges) else "")
 
     def charge_late(self, key: str, token: str, amount_fen: int, reference: str) -> Succeeded:
         """The gateway takes the money after it had said no: the case that `succeeded_late` is for."""

@@ -1,8 +1,8 @@
-"""I/O: the HTTP gateway: charge, lookup and book by JSON, every call with a deadline.
+"""I/O: the HTTP gateway: charge, lookup and book by JSON, every call with one deadline over all of it.
 
-    POST {url}/charges        {"key", "token", "amount_fen", "reference"}
-    GET  {url}/charges/{key}  lookup by our key
-    GET  {url}/book           what it charged, for reconciliation
+    POST {url}/charges                 {"key", "token", "amount_fen", "reference"}
+    GET  {url}/charges/{key}           lookup by our key
+    GET  {url}/book?after=...&limit=n  what it charged, for reconciliation: {"charges": [...], "next": "..."}
 
 `MEANING` says what each HTTP status means. Whatever is not in it, and whatever has a body we cannot read, is
 `Unknown`: only a definite answer moves money.
@@ -10,20 +10,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Final
+from urllib.parse import urlencode
 
-import httpx
 import msgspec
 
-from autopay.gateways.port import Charge, GatewayBroken, GatewayDown, WebhookEvent
+from autopay.deadlines import CallFailed, DeadlineClient
+from autopay.gateways.port import PAGE_LINES, BookPage, Charge, GatewayBroken, GatewayDown, WebhookEvent
 from autopay.gateways.signing import authentic
 from autopay.orders import Answer, Declined, NotFound, Outcome, Succeeded, Unknown
 from config.clock import Clock, RealClock
 from config.settings import GatewaySettings
 
 BODY_MAX: Final = 1 << 16
-BOOK_MAX: Final = 1 << 28
+_JSON: Final = {"Content-Type": "application/json"}
+LINE_MAX: Final = 2048  # bytes of one line of the book
 
 # status -> how its body is read; both for a charge and for a lookup
 MEANING: Final[dict[int, str]] = {
@@ -55,6 +57,7 @@ class _Event(msgspec.Struct):
 
 class _Book(msgspec.Struct):
     charges: list[dict[str, Any]]
+    next: str = ""
 
 
 class HttpGateway:
@@ -67,12 +70,11 @@ class HttpGateway:
         self.settlement_horizon_s = settings.settlement_horizon_s
         self._secret = settings.secret.get_secret_value().encode()
         self._wall = wall or RealClock()  # signatures carry the machines' time
-        self._client = httpx.Client(
-            base_url=settings.url,
-            timeout=httpx.Timeout(settings.deadline_real_s),
+        self._url = settings.url.rstrip("/")
+        self._client = DeadlineClient(
+            settings.deadline_real_s,
             headers={"Authorization": f"Bearer {settings.secret.get_secret_value()}"},
-            limits=httpx.Limits(max_connections=connections_max),
-            trust_env=False,
+            connections_max=connections_max,
         )
 
     def charge(self, key: str, token: str, amount_fen: int, reference: str) -> Outcome:
@@ -85,15 +87,18 @@ class HttpGateway:
         """What became of `key`."""
         return self._ask("GET", f"/charges/{key}", key, None)
 
-    def book(self) -> Sequence[Charge]:
-        """Everything it charged, oldest first."""
+    def book(self, after: str = "", limit: int = PAGE_LINES) -> BookPage:
+        """A page of what it charged, oldest first."""
+        asked = f"{self._url}/book?{urlencode({'after': after, 'limit': limit})}"
         try:
-            response = self._client.get("/book")
-            response.raise_for_status()
-            lines = msgspec.json.decode(response.content[:BOOK_MAX], type=_Book).charges
-            return [msgspec.convert(line, Charge, strict=True) for line in lines]
-        except (httpx.HTTPError, msgspec.MsgspecError) as fault:
-            raise GatewayDown(f"book of {self._client.base_url}: {fault}") from fault
+            reply = self._client.request("GET", asked, body_max=LINE_MAX * (limit + 1))
+            if reply.status != 200:
+                raise GatewayDown(f"book of {self._url}: status {reply.status}")
+            page = msgspec.json.decode(reply.body, type=_Book)
+            lines = [msgspec.convert(line, Charge, strict=True) for line in page.charges]
+        except (CallFailed, msgspec.MsgspecError) as fault:
+            raise GatewayDown(f"book of {self._url}: {fault}") from fault
+        return BookPage(lines, page.next)
 
     def verify(self, headers: Mapping[str, str], body: bytes) -> WebhookEvent | None:
         """The event when its signature is good and it can be read, else None."""
@@ -111,26 +116,30 @@ class HttpGateway:
         self._client.close()
 
     def _ask(self, method: str, path: str, key: str, body: dict[str, Any] | None) -> Answer:
+        content = None if body is None else msgspec.json.encode(body)
+        headers = {} if body is None else _JSON
         try:
-            response = self._client.request(method, path, json=body)
-        except httpx.HTTPError as fault:
-            return Unknown(f"{type(fault).__name__}: {fault}"[:100])
-        meaning = MEANING.get(response.status_code, "unknown")
+            response = self._client.request(
+                method, self._url + path, content=content, headers=headers, body_max=BODY_MAX
+            )
+        except CallFailed as fault:
+            return Unknown(str(fault)[:100])
+        meaning = MEANING.get(response.status, "unknown")
         if meaning == "key_reused":
-            raise GatewayBroken(f"key {key} was used with another amount before: {response.text[:200]}")
+            raise GatewayBroken(f"key {key} was used with another amount before: {response.body[:200]!r}")
         if meaning == "not_found":
             return NotFound()
-        if meaning == "unknown" or len(response.content) > BODY_MAX:
-            return Unknown(f"status {response.status_code}")
+        if meaning == "unknown":
+            return Unknown(f"status {response.status}")
         try:
-            reply = msgspec.json.decode(response.content, type=_Reply)
+            reply = msgspec.json.decode(response.body, type=_Reply)
         except msgspec.MsgspecError:
-            return Unknown(f"status {response.status_code} with a body that cannot be read")
+            return Unknown(f"status {response.status} with a body that cannot be read")
         outcome = _outcome(reply.status, reply.txn, reply.amount_fen, reply.code)
-        refused = response.status_code >= 400  # a lookup answers 200 also for a decline
+        refused = response.status >= 400  # a lookup answers 200 also for a decline
         contradicts = refused if isinstance(outcome, Succeeded) else not refused and method != "GET"
         if outcome is None or reply.key != key or contradicts:
-            return Unknown(f"status {response.status_code} that contradicts its body")
+            return Unknown(f"status {response.status} that contradicts its body")
         return outcome
 
 

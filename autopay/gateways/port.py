@@ -2,6 +2,7 @@
 
 Contract (tests/autopay/test_gateway_contract.py runs it on the fake and on the HTTP adapter):
 
+- every call ends within the adapter's deadline and a moment, whatever the other side does.
 - `charge` never raises for what the gateway or the network does: that is `Unknown`. It raises `GatewayBroken`
   only when the same key was used with another amount, which is our bug and must stop us.
 - the same key within `key_lifetime_s` charges once, whatever happens; after it nobody may call `charge` with it.
@@ -11,11 +12,13 @@ Contract (tests/autopay/test_gateway_contract.py runs it on the fake and on the 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
 from autopay.orders import Answer, Outcome
+
+PAGE_LINES: Final = 1000  # of a gateway's book, asked for at a time
 
 
 class GatewayBroken(RuntimeError):
@@ -49,6 +52,14 @@ class Charge:
     reference: str
 
 
+@dataclass(frozen=True, slots=True)
+class BookPage:
+    """Some lines of a gateway's book, oldest first; `next` is what to ask after for more, "" at the end."""
+
+    charges: Sequence[Charge]
+    next: str
+
+
 class GatewayPort(Protocol):
     """One payment gateway. Implementations are used from several threads at once."""
 
@@ -60,8 +71,21 @@ class GatewayPort(Protocol):
 
     def lookup(self, key: str) -> Answer: ...
 
-    def book(self) -> Sequence[Charge]:
-        """Everything it charged, oldest first; raises GatewayDown."""
+    def book(self, after: str = "", limit: int = PAGE_LINES) -> BookPage:
+        """At most `limit` lines of its book after that place, "" from the start; raises GatewayDown."""
         ...
 
     def verify(self, headers: Mapping[str, str], body: bytes) -> WebhookEvent | None: ...
+
+
+def pages_of(gateway: GatewayPort) -> Iterator[Sequence[Charge]]:
+    """A gateway's whole book, a page at a time; GatewayDown when one cannot be read or leads nowhere."""
+    after = ""
+    while True:
+        page = gateway.book(after)
+        yield page.charges
+        if not page.next:
+            return
+        if page.next == after:
+            raise GatewayDown(f"the book does not go on after {after!r}")
+        after = page.next

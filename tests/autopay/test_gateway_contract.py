@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from autopay.gateways.fake import FakeGateway
 from autopay.gateways.http import HttpGateway
-from autopay.gateways.port import GatewayBroken, GatewayDown
+from autopay.gateways.port import GatewayBroken, GatewayDown, pages_of
 from autopay.gateways.signing import HEADER, authentic, sign
 from autopay.orders import Declined, NotFound, Succeeded, Unknown
 from config.clock import ManualClock, RealClock
@@ -61,7 +61,7 @@ def test_a_key_charges_once(gateway, key):
     assert first.amount_fen == 10_000
     assert gateway.charge(key, "tok", 10_000, "a/1/1") == first
     assert gateway.lookup(key) == first
-    (line,) = [charge for charge in gateway.book() if charge.key == key]
+    (line,) = [charge for charge in gateway.book().charges if charge.key == key]
     assert (line.token, line.amount_fen, line.txn, line.reference) == ("tok", 10_000, first.txn, "a/1/1")
 
 
@@ -71,7 +71,7 @@ def test_a_decline_is_definite_and_replayed(gateway, key):
     assert gateway.charge(key, "poor", 10_000, "a/1/1") == Declined("insufficient_funds")
     assert gateway.charge(key, "poor", 10_000, "a/1/1") == Declined("insufficient_funds")
     assert gateway.lookup(key) == Declined("insufficient_funds")
-    assert key not in {charge.key for charge in gateway.book()}
+    assert key not in {charge.key for charge in gateway.book().charges}
 
 
 def test_what_was_never_charged_is_not_found(gateway, key):
@@ -88,6 +88,22 @@ def test_garbage_is_no_webhook(gateway):
     assert gateway.verify({}, b"{}") is None
     assert gateway.verify({HEADER: "t=1,v1=00"}, b"{}") is None
     assert gateway.verify({HEADER: "\uff11"}, b"\xff") is None
+
+
+def test_the_book_comes_in_pages(gateway, key):
+    for number in range(5):
+        gateway.charge(f"{key}-{number}", "tok", 100, f"a/1/{number}")
+    whole = gateway.book().charges
+    after, pages = "", []
+    while True:
+        page = gateway.book(after, 2)
+        pages.append(page.charges)
+        after = page.next
+        if not after:
+            break
+    assert [charge for page in pages for charge in page] == list(whole)
+    assert max(len(page) for page in pages) == 2
+    assert [charge for page in pages_of(gateway) for charge in page] == list(whole)
 
 
 def test_a_gateway_that_is_not_there_is_unknown():

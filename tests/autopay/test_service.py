@@ -34,7 +34,7 @@ def test_the_story(world):
     world.event()
     world.run()
     assert world.states() == ["succeeded"]
-    assert [charge.amount_fen for charge in world.gateway.book()] == [10_000]
+    assert [charge.amount_fen for charge in world.gateway.book().charges] == [10_000]
     (credit,) = world.credits()
     body = json.loads(credit["body"])
     assert credit["key"] == "order:1:1"
@@ -64,7 +64,7 @@ def test_a_time_out_after_the_charge_is_found_by_asking(world):
     assert world.credits() == []
     world.later(31)
     assert world.states() == ["succeeded"]
-    assert len(world.gateway.book()) == len(world.credits()) == len(world.gateway.calls) == 1
+    assert len(world.gateway.book().charges) == len(world.credits()) == len(world.gateway.calls) == 1
 
 
 def test_a_time_out_before_the_charge_is_charged_again_with_the_same_key(world):
@@ -77,7 +77,7 @@ def test_a_time_out_before_the_charge_is_charged_again_with_the_same_key(world):
     keys = {key for key, _ in world.gateway.calls}
     assert keys == {key_of("a1", 1, 1)}
     assert len(world.gateway.calls) == 2
-    assert len(world.gateway.book()) == 1
+    assert len(world.gateway.book().charges) == 1
 
 
 def test_past_the_key_lifetime_only_asking_then_a_person(world):
@@ -172,7 +172,7 @@ def test_death_at_every_step_charges_once_and_forgets_nothing(world, monkeypatch
     world.run()
     world.later(31)
     assert world.states() == ["succeeded"]
-    assert len(world.gateway.book()) == len(world.credits()) == 1
+    assert len(world.gateway.book().charges) == len(world.credits()) == 1
     assert world.caps()["payer:daughter:month:2026-07"] == (10_000, 1)
 
 
@@ -383,7 +383,7 @@ def test_a_balance_that_is_still_low_charges_again_after_the_cool_down(world):
     world.run()
     assert world.reasons()[-1] == ("wait", "cooldown")
     world.later(DAY_S)
-    assert len(world.gateway.book()) == 2
+    assert len(world.gateway.book().charges) == 2
 
 
 def test_a_restored_database_is_reconciled_before_hold_is_lifted(world, new_world):
@@ -406,7 +406,7 @@ def test_a_restored_database_is_reconciled_before_hold_is_lifted(world, new_worl
     assert (again.known, again.credited) == (1, [])
     assert restored.service.lift_hold("reconciled") == []
     restored.later(400)
-    assert len(restored.gateway.book()) == len(restored.credits()) == 1
+    assert len(restored.gateway.book().charges) == len(restored.credits()) == 1
     assert restored.reasons()[-1] == ("refuse", "already_charged")
 
 

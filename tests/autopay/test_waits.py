@@ -120,7 +120,7 @@ def test_a_mandate_that_comes_later_and_one_with_a_new_card(world):
     world.store.write(lambda c: sync_mandates(c, [terms | {"token": "tok-new"}], world.clock.now_s()))
     world.run()
     assert world.states() == ["declined", "succeeded"]
-    assert world.gateway.book()[0].token == "tok-new"
+    assert world.gateway.book().charges[0].token == "tok-new"
 
 
 def test_after_the_last_decline_the_payer_rests_and_is_tried_again(new_world):

@@ -1,4 +1,4 @@
-"""Payments: the work list of waits, when a mandate was changed."""
+"""Payments: the work list of waits, when a mandate was changed, on which day an order is counted."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -11,6 +11,7 @@ depends_on = None
 
 def upgrade() -> None:
     op.add_column("mandate", sa.Column("changed_at_s", sa.BigInteger(), server_default=sa.text("0"), nullable=False))
+    op.add_column("order_", sa.Column("caps_at_s", sa.BigInteger(), nullable=True))
     op.create_table('autopay_wait',
     sa.Column('event_id', sa.BigInteger().with_variant(sa.Integer(), 'sqlite'), nullable=False),
     sa.Column('account', sa.String(length=80), nullable=False),
