@@ -9,14 +9,16 @@ from __future__ import annotations
 import json
 import os
 from collections import OrderedDict
+from collections.abc import Sequence
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any, Final, Protocol
 
 import apprise
-import httpx
 
+from autopay.deadlines import CallFailed, DeadlineClient
 from autopay.gateways.signing import HEADER, sign
-from autopay.notices import Message
+from autopay.notices import Message, Party
 from config.clock import Clock, RealClock
 
 TAIL_BYTES: Final = 1 << 20  # of the file, looked at after a restart
@@ -30,13 +32,24 @@ class ChannelFailed(RuntimeError):
 
 
 class Channel(Protocol):
-    """One way out."""
+    """One kind of way out, with any number of addresses; each is used by one thread at a time."""
 
     name: str
 
-    def send(self, message: Message) -> None:
+    def addresses(self, party: Party) -> Sequence[str]:
+        """Where this channel reaches a party; "" where it has only one place."""
+        ...
+
+    def send(self, message: Message, address: str) -> None:
         """Deliver, or raise ChannelFailed."""
         ...
+
+    def close(self) -> None: ...
+
+
+def lane_of(channel: str, address: str) -> str:
+    """The name under which deliveries to an address are kept: a digest, because URLs hold passwords."""
+    return f"{channel}:{blake2b(address.encode(), digest_size=12).hexdigest()}" if address else channel
 
 
 def _body(message: Message) -> dict[str, Any]:
@@ -82,7 +95,10 @@ class FileChannel:
         if len(self._keys) > KEYS_MAX:
             self._keys.popitem(last=False)
 
-    def send(self, message: Message) -> None:
+    def addresses(self, party: Party) -> Sequence[str]:  # noqa: ARG002 - one place for everybody
+        return ("",)
+
+    def send(self, message: Message, address: str = "") -> None:  # noqa: ARG002
         if message.key in self._keys:
             return
         line = (json.dumps(_body(message), ensure_ascii=False, sort_keys=True) + "\n").encode()
@@ -107,9 +123,12 @@ class WebhookChannel:
 
     def __init__(self, url: str, secret: bytes, deadline_real_s: float, wall: Clock | None = None) -> None:
         self._url, self._secret, self._wall = url, secret, wall or RealClock()
-        self._client = httpx.Client(timeout=deadline_real_s, trust_env=False)
+        self._client = DeadlineClient(deadline_real_s)
 
-    def send(self, message: Message) -> None:
+    def addresses(self, party: Party) -> Sequence[str]:  # noqa: ARG002 - one place for everybody
+        return ("",)
+
+    def send(self, message: Message, address: str = "") -> None:  # noqa: ARG002
         body = json.dumps(_body(message), ensure_ascii=False, sort_keys=True).encode()
         headers = {
             HEADER: sign(self._secret, body, self._wall.now_s()),
@@ -117,9 +136,9 @@ class WebhookChannel:
             "Idempotency-Key": message.key,
         }
         try:
-            status = self._client.post(self._url, content=body, headers=headers).status_code
-        except httpx.HTTPError as fault:
-            raise ChannelFailed(f"webhook: {type(fault).__name__}") from fault
+            status = self._client.request("POST", self._url, content=body, headers=headers).status
+        except CallFailed as fault:
+            raise ChannelFailed(f"webhook: {fault}") from fault
         if status // 100 != 2:
             raise ChannelFailed(f"webhook: status {status}")
 
@@ -128,19 +147,22 @@ class WebhookChannel:
 
 
 class AppriseChannel:
-    """Everything that apprise knows, by URL, and the party's own URL. Its plugins have time-outs of their own."""
+    """What apprise knows: the settings' URLs, and the party's own. Its plugins have time-outs of their own."""
 
     name = "apprise"
 
     def __init__(self, urls: tuple[str, ...] = ()) -> None:
         self._urls = urls
 
-    def send(self, message: Message) -> None:
-        urls = [*self._urls, *([message.party.notify] if message.party.notify else [])]
-        if not urls:
-            return
+    def addresses(self, party: Party) -> Sequence[str]:
+        return [*self._urls, *([party.notify] if party.notify else [])]
+
+    def send(self, message: Message, address: str) -> None:
         out = apprise.Apprise()
-        if not all([out.add(url) for url in urls]):  # noqa: C419 - add every one of them
+        if not out.add(address):
             raise ChannelFailed("apprise: a URL that it does not understand")
         if not out.notify(title="meterd", body=message.text):
             raise ChannelFailed("apprise: not delivered")
+
+    def close(self) -> None:
+        """Nothing is kept open."""

@@ -13,7 +13,8 @@ from typing import Any, Final
 FIELDS: Final[dict[str, tuple[str, ...]]] = {
     "low_balance": ("balance_fen",),  # only ever to the holder
     "charged": ("amount_fen",),
-    "charge_failed": ("amount_fen", "code"),
+    "charge_failed": ("amount_fen", "code"),  # to the payer
+    "nothing_came": (),  # to the holder: neither what was asked for nor why the payer's bank said no
     "credited": ("amount_fen",),
     "reversed": ("amount_fen",),
     "person": ("order_id", "amount_fen", "gateway", "why"),  # to the operators
@@ -23,6 +24,8 @@ TEXTS: Final[dict[str, dict[str, str]]] = {
         "low_balance": "电表账户余额仅剩{balance}元，请及时缴费（账户{account}）",
         "charged": "电表账户余额不足，已自动缴费{amount}元（账户{account}）",
         "charge_failed": "电表账户余额不足，自动缴费{amount}元未成功：{code}（账户{account}）",
+        "nothing_came": "电表账户余额不足，自动缴费未成功，目前没有款项到账。"
+        "如不久后仍未收到缴费通知，请自行缴费（账户{account}）",
         "credited": "电表账户缴费{amount}元已到账（账户{account}）",
         "reversed": "电表账户一笔{amount}元的缴费已撤销（账户{account}）",
         "person": "订单{order_id}需要人工处理：{why}（{gateway}，{amount}元，账户{account}）",
@@ -32,14 +35,31 @@ TEXTS: Final[dict[str, dict[str, str]]] = {
         "charged": "The meter account ran low and was topped up automatically with {amount} yuan (account {account})",
         "charge_failed": "The meter account ran low; the automatic top-up of {amount} yuan failed: {code} "
         "(account {account})",
+        "nothing_came": "The meter account ran low and the automatic top-up did not go through: "
+        "nothing has come in so far. If you are not told of a payment soon, please top up yourself "
+        "(account {account})",
         "credited": "A top-up of {amount} yuan has reached the meter account (account {account})",
         "reversed": "A top-up of {amount} yuan of the meter account was reversed (account {account})",
         "person": "Order {order_id} needs a person: {why} ({gateway}, {amount} yuan, account {account})",
     },
 }
 DECLINE_TEXT: Final[dict[str, dict[str, str]]] = {
-    "zh": {"insufficient_funds": "余额不足", "card_closed": "支付账户已注销", "mandate_revoked": "授权已撤销"},
-    "en": {"insufficient_funds": "insufficient funds", "card_closed": "card closed", "mandate_revoked": "revoked"},
+    "zh": {
+        "insufficient_funds": "余额不足",
+        "card_closed": "支付账户已注销",
+        "mandate_revoked": "授权已撤销",
+        "token_unknown": "支付授权无效",
+        "not_found": "未扣款",
+        "not_charged": "未扣款",
+    },
+    "en": {
+        "insufficient_funds": "insufficient funds",
+        "card_closed": "card closed",
+        "mandate_revoked": "revoked",
+        "token_unknown": "the payment authorisation is not known",
+        "not_found": "nothing was charged",
+        "not_charged": "nothing was charged",
+    },
 }
 
 

@@ -1,41 +1,52 @@
-"""I/O: the outbox: pending notices become messages, retried by schedule, and are marked when they are out.
+"""I/O: the outbox: notices become messages on every channel, each delivered by itself, retried, and marked when out.
 
-Rows are written in the transactions of what they tell about; here they only leave. `notice.sent` is passed after
-delivery and before the database knows, so a death there must not send the line twice (autopay.channels).
+    notice (written with what it tells of)
+      -> fan-out: one delivery for each address that it goes to, one transaction
+      -> lane:    the deliveries of one address, oldest first, one after the other; each is marked when it is out
+      -> sent when all its deliveries are, failed when one of them failed for good
+
+A lane is what can be down. One that fails stops at once and rests by the schedule, so a dead address costs one
+time-out now and then, and nobody who was reached is told again because another was not. Lanes run side by side, so
+many at a time for each kind of channel, so that what hangs in one kind holds up no other.
+
+`notice.sent` is passed after delivery and before the database knows: a death there may repeat that one message of
+each lane, except in the file, which knows its keys (autopay.channels).
 """
 
 from __future__ import annotations
 
 import json
-from collections import OrderedDict
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from sqlalchemy import Connection, select, text, update
-
-from autopay.channels import AppriseChannel, Channel, ChannelFailed, FileChannel, WebhookChannel
+from autopay.channels import AppriseChannel, Channel, ChannelFailed, FileChannel, WebhookChannel, lane_of
+from autopay.deliveries import (
+    Delivery,
+    due_lanes,
+    due_of_lane,
+    fan_out,
+    finish,
+    fresh,
+    later,
+    record,
+    rest,
+)
 from autopay.notices import Message, NoSuchTemplate, Party, render
 from autopay.records import Store
 from config.clock import Clock
 from config.settings import NoticeSettings
 from config.steps import reach
-from ledger.schema import notice
 
-BATCH_MAX: Final = 64
-PARTIAL_MAX: Final = 10_000
+BATCH_MAX: Final = 64  # notices fanned out in one pass
+LANE_MAX: Final = 32  # messages of one lane before it is another's turn
+LANES: Final = {"file": 1, "webhook": 1, "apprise": 4}  # of a kind of channel, at a time
 OPERATOR: Final = "operator"
+STOP_REAL_S: Final = 10.0
 Parties = Callable[[str, str], Party | None]  # (party, account) -> who; party "" is the account's holder
-
-
-@dataclass(frozen=True, slots=True)
-class _Result:
-    id: int
-    state: str
-    attempts: int
-    next_at_s: int
-    error: str
 
 
 def channels_of(settings: NoticeSettings, data_dir: Path) -> list[Channel]:
@@ -52,88 +63,158 @@ def channels_of(settings: NoticeSettings, data_dir: Path) -> list[Channel]:
 
 
 class NoticeDispatcher:
-    """Call `step` again and again from one thread."""
+    """Call `step` again and again from one thread, and `stop` at the end.
+
+    `wait_real_s`: how long a step waits for the lanes that are under way.
+    """
 
     def __init__(
-        self, store: Store, channels: Sequence[Channel], parties: Parties, clock: Clock, settings: NoticeSettings
+        self,
+        store: Store,
+        channels: Sequence[Channel],
+        parties: Parties,
+        clock: Clock,
+        settings: NoticeSettings,
+        *,
+        wait_real_s: float = 0.2,
     ) -> None:
-        self._store, self._channels, self._parties = store, list(channels), parties
-        self._clock, self._settings = clock, settings
-        self._partial: OrderedDict[str, set[str]] = OrderedDict()  # key -> channels that have it already
+        self._store, self._parties = store, parties
+        self._channels = {channel.name: channel for channel in channels}
+        self._clock, self._settings, self._wait_real_s = clock, settings, wait_real_s
+        self._pools = {
+            name: ThreadPoolExecutor(LANES.get(name, 1), thread_name_prefix=f"notices-{name}")
+            for name in self._channels
+        }
+        self._lanes: dict[str, tuple[str, Future[list[str]]]] = {}  # under way: lane -> channel, what came of it
+        self._stopping = threading.Event()
         self.counts = {"sent": 0, "failed": 0, "retried": 0}
 
     def step(self) -> int:
-        """Send what is due, at most BATCH_MAX; returns how many rows it dealt with."""
+        """One bounded pass; returns how many notices and deliveries it has finished or put off."""
+        done = self._collect(0.0)
+        done += self._fan_out()
+        self._start_lanes()
+        return done + self._collect(self._wait_real_s)
+
+    def stop(self, deadline_real_s: float = STOP_REAL_S) -> None:
+        """Let the messages in hand go out and be marked; what does not end in time may be repeated."""
+        self._stopping.set()
+        wait([future for _, future in self._lanes.values()], deadline_real_s)
+        for pool in self._pools.values():
+            pool.shutdown(wait=False, cancel_futures=True)
+        for channel in self._channels.values():
+            channel.close()
+
+    # -- fan-out ---------------------------------------------------------------------------------------------
+    def _fan_out(self) -> int:
         now_s = self._clock.now_s()
         with self._store.reader() as connection:
-            due = select(notice).where(text("state = 'pending'"), notice.c.next_at_s <= now_s)
-            rows = list(connection.execute(due.order_by(notice.c.next_at_s).limit(BATCH_MAX)).mappings())
+            rows = fresh(connection, now_s, BATCH_MAX)
         if not rows:
             return 0
-        results = []
-        for row in rows:
-            reach("notice.sending")
-            results.append(self._one(dict(row), now_s))
-            reach("notice.sent")
-        self._store.write(lambda connection: _write(connection, results, now_s))
-        for result in results:
-            self.counts["retried" if result.state == "pending" else result.state] += 1
-        return len(rows)
+        todo = [(row, *self._where(row)) for row in rows]
 
-    def _one(self, row: dict[str, Any], now_s: int) -> _Result:
-        key, attempts = str(row["key"]), int(row["attempts"]) + 1
-        params = json.loads(row["params"])
+        def work(connection: Any) -> list[str]:
+            words = []
+            for row, addresses, state, why in todo:
+                if state == "pending" and addresses:
+                    fan_out(connection, row["id"], addresses, now_s)
+                elif state == "pending":
+                    words.append(later(connection, row, why, now_s, self._settings))
+                else:
+                    words.append(finish(connection, row["id"], state, why, now_s))
+            return words
+
+        return self._count(self._store.write(work))
+
+    def _where(self, row: Mapping[str, Any]) -> tuple[dict[str, str], str, str]:
+        """(lane -> channel, state, why): where a notice goes, or what becomes of it when it goes nowhere (now)."""
         party = self._who(str(row["party"]), str(row["account"]))
         if party is None:
-            return self._again(row, attempts, now_s, f"no party {row['party']!r} for account {row['account']!r}")
+            return {}, "pending", f"no party {row['party']!r} for account {row['account']!r}"
+        params = json.loads(row["params"])
         if row["party"] == "" and params.get("payer") == party.id:
-            return _Result(row["id"], "sent", attempts, now_s, "the holder is the payer: told once")
+            return {}, "sent", "the holder is the payer: told once"
         try:
-            words = render(str(row["template"]), party.language, str(row["account"]), params)
+            render(str(row["template"]), party.language, str(row["account"]), params)
         except NoSuchTemplate as fault:
-            return _Result(row["id"], "failed", attempts, now_s, str(fault))
-        message = Message(key, str(row["template"]), party, str(row["account"]), words, int(row["created_at_s"]))
-        have = self._partial.setdefault(key, set())
-        faults = []
-        for channel in self._channels:
-            if channel.name in have:
-                continue
-            try:
-                channel.send(message)
-                have.add(channel.name)
-            except ChannelFailed as fault:
-                faults.append(str(fault))
-        if faults:
-            while len(self._partial) > PARTIAL_MAX:
-                self._partial.popitem(last=False)
-            return self._again(row, attempts, now_s, "; ".join(faults))
-        self._partial.pop(key, None)
-        return _Result(row["id"], "sent", attempts, now_s, "")
+            return {}, "failed", str(fault)
+        addresses = {lane: name for lane, (name, _) in self._addresses(party).items()}
+        return addresses, "pending" if addresses else "sent", ""
+
+    def _addresses(self, party: Party) -> dict[str, tuple[str, str]]:
+        """lane -> (channel, address) of everything that reaches a party."""
+        return {
+            lane_of(name, address): (name, address)
+            for name, channel in self._channels.items()
+            for address in channel.addresses(party)
+        }
 
     def _who(self, party: str, account: str) -> Party | None:
         if party == OPERATOR:
             return Party(OPERATOR, OPERATOR, self._settings.language)
         return self._parties(party, account)
 
-    def _again(self, row: dict[str, Any], attempts: int, now_s: int, error: str) -> _Result:
-        """Later by the schedule, or failed for good."""
-        if attempts >= self._settings.attempts_max:
-            self._partial.pop(str(row["key"]), None)
-            return _Result(row["id"], "failed", attempts, now_s, error)
-        schedule = self._settings.retry_after_s or (60,)
-        return _Result(row["id"], "pending", attempts, now_s + schedule[min(attempts, len(schedule)) - 1], error)
+    # -- lanes -----------------------------------------------------------------------------------------------
+    def _start_lanes(self) -> None:
+        now_s = self._clock.now_s()
+        with self._store.reader() as connection:
+            for name in self._channels:
+                busy = [lane for lane, (channel, _) in self._lanes.items() if channel == name]
+                for lane in due_lanes(connection, name, busy, now_s, LANES.get(name, 1) - len(busy)):
+                    self._lanes[lane] = name, self._pools[name].submit(self._run_lane, lane)
 
+    def _run_lane(self, lane: str) -> list[str]:
+        """Send what is due at one address, oldest first, up to the first failure; runs in a thread of its channel."""
+        words: list[str] = []
+        with self._store.reader() as connection:
+            rows = due_of_lane(connection, lane, self._clock.now_s(), LANE_MAX)
+        failed = False
+        for row in rows:
+            if self._stopping.is_set():
+                break
+            reach("notice.sending")
+            error = self._send(row)
+            reach("notice.sent")
+            now_s = self._clock.now_s()
+            words += self._store.write(partial(record, row=row, error=error, now_s=now_s, settings=self._settings))
+            failed = error is not None
+            if failed:
+                break
+        now_s = self._clock.now_s()
+        self._store.write(lambda connection: rest(connection, lane, now_s, self._settings, failed=failed))
+        return words
 
-def _write(connection: Connection, results: Sequence[_Result], now_s: int) -> None:
-    for result in results:
-        connection.execute(
-            update(notice)
-            .where(notice.c.id == result.id, notice.c.state == "pending")
-            .values(
-                state=result.state,
-                attempts=result.attempts,
-                next_at_s=result.next_at_s,
-                sent_at_s=now_s if result.state == "sent" else None,
-                error=result.error[:500],
-            )
-        )
+    def _send(self, row: Delivery) -> str | None:
+        """None: it is out (or the address is no longer the party's); else why not."""
+        party = self._who(row.party, row.account)
+        if party is None:
+            return f"no party {row.party!r} for account {row.account!r}"
+        found = self._addresses(party).get(row.lane)
+        if found is None:
+            return None
+        words = render(row.template, party.language, row.account, row.params)
+        message = Message(row.key, row.template, party, row.account, words, row.created_at_s)
+        try:
+            self._channels[found[0]].send(message, found[1])
+        except ChannelFailed as fault:
+            return str(fault)
+        return None
+
+    def _collect(self, real_s: float) -> int:
+        """Take note of lanes that have ended; wait up to `real_s` for all of them."""
+        if not self._lanes:
+            return 0
+        wait([future for _, future in self._lanes.values()], real_s)
+        count = 0
+        for lane, (_, future) in list(self._lanes.items()):
+            if future.done():
+                del self._lanes[lane]
+                count += self._count(future.result())  # a broken ledger stops us here
+        return count
+
+    def _count(self, words: Sequence[str]) -> int:
+        for word in words:
+            if word in self.counts:
+                self.counts[word] += 1
+        return len(words)

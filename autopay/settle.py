@@ -180,6 +180,8 @@ def _decline(
     if book.notices:
         params = {"amount_fen": row.amount_fen, "order_id": row.id, "code": evidence.code}
         add_notice(connection, f"charge_failed:{row.key}", "charge_failed", row.payer, row.account, params, now_s)
+        once = f"nothing_came:{row.account}:{row.arm}"  # whoever lives there is told once, however often it is tried
+        add_notice(connection, once, "nothing_came", "", row.account, {"payer": row.payer}, now_s)
     return row
 
 

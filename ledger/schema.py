@@ -367,10 +367,37 @@ notice = _table(
     Column("next_at_s", BigInteger, nullable=False),
     Column("sent_at_s", BigInteger),
     Column("error", Text, nullable=False, server_default=text("''")),
+    Column("deliveries", Integer),  # to how many addresses it goes; NULL: not fanned out yet
     Index(
-        "ix_notice_due",
-        "next_at_s",
+        "ix_notice_fresh",
+        "id",
+        sqlite_where=text("state = 'pending' AND deliveries IS NULL"),
+        postgresql_where=text("state = 'pending' AND deliveries IS NULL"),
+    ),
+)
+notice_delivery = _table(  # one notice to one address, marked as soon as it is out
+    "notice_delivery",
+    Column("notice_id", Id, ForeignKey("notice.id"), nullable=False),
+    Column("lane", String(60), nullable=False),
+    Column("state", String(12), nullable=False, server_default=text("'pending'")),  # pending, sent, failed
+    Column("attempts", Integer, nullable=False, server_default=text("0")),
+    Column("next_at_s", BigInteger, nullable=False),
+    Column("sent_at_s", BigInteger),
+    Column("error", Text, nullable=False, server_default=text("''")),
+    PrimaryKeyConstraint("notice_id", "lane"),
+    Index(
+        "ix_notice_delivery_open",
+        "lane",
+        "notice_id",
         sqlite_where=text("state = 'pending'"),
         postgresql_where=text("state = 'pending'"),
     ),
+)
+notice_lane = _table(  # an address: channel and digest of its URL, and when it is looked at next
+    "notice_lane",
+    Column("lane", String(60), primary_key=True),
+    Column("channel", String(20), nullable=False),
+    Column("next_at_s", BigInteger),  # NULL: nothing is left to send
+    Column("failures", Integer, nullable=False, server_default=text("0")),  # in a row
+    Index("ix_notice_lane_due", "channel", "next_at_s"),
 )

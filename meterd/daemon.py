@@ -185,6 +185,7 @@ class Daemon:
             done &= loop.stop(left())
         if self.settings.autopay.enabled:
             self.autopay.stop()
+        self.dispatcher.stop(min(5.0, left()))
         for gateway in self.gateways.values():
             gateway.close()
         if self.broker is not None:

@@ -14,7 +14,7 @@ from autopay.notices import FIELDS, TEXTS, NoSuchTemplate, Party, render, yuan
 from autopay.outbox import NoticeDispatcher, channels_of
 from autopay.records import add_notice
 from config.settings import NoticeSettings
-from ledger.schema import notice
+from ledger.schema import notice, notice_delivery
 
 PEOPLE = {
     "": Party("parents", "父母", "zh"),
@@ -29,7 +29,13 @@ class Flaky:
         self.failures = failures
         self.sent = []
 
-    def send(self, message):
+    def addresses(self, party):
+        return ("",)
+
+    def close(self):
+        pass
+
+    def send(self, message, address):
         if self.failures:
             self.failures -= 1
             raise ChannelFailed("flaky: not now")
@@ -42,7 +48,12 @@ def lines(path):
 
 def dispatcher(world, channels, **settings):
     return NoticeDispatcher(
-        world.store, channels, lambda party, account: PEOPLE.get(party), world.clock, NoticeSettings(**settings)
+        world.store,
+        channels,
+        lambda party, account: PEOPLE.get(party),
+        world.clock,
+        NoticeSettings(**settings),
+        wait_real_s=10.0,
     )
 
 
@@ -72,6 +83,15 @@ def test_no_text_holds_load_data(language, template):
     assert "{" not in text
 
 
+@pytest.mark.parametrize("language", TEXTS)
+def test_the_holder_is_told_that_nothing_came_without_the_payer_s_affairs(language):
+    told = {"amount_fen": 777_001, "code": "insufficient_funds", "payer": "daughter", "balance_fen": 777_002}
+    text = render("nothing_came", language, "a1", told)
+    assert "7770" not in text
+    assert "insufficient" not in text
+    assert "余额不足，自动缴费未成功" in text or "did not go through" in text
+
+
 def test_payers_are_not_even_told_the_balance():
     assert "balance_fen" not in FIELDS["charged"] + FIELDS["charge_failed"]
 
@@ -95,6 +115,28 @@ def test_both_are_told_once(world, tmp_path):
     assert [(line["party"], line["language"]) for line in lines(path)] == [("daughter", "en"), ("parents", "zh")]
     assert "已自动缴费100元" in lines(path)[1]["text"]
     assert sender.counts == {"sent": 2, "failed": 0, "retried": 0}
+
+
+def test_of_a_decline_the_payer_is_told_each_time_and_the_holder_once_for_each_low_balance(world, tmp_path):
+    """What is sent to whom: the table in docs/autopay.md."""
+    path = tmp_path / "notices.jsonl"
+    world.mandate()
+    world.gateway.script.extend(["declined"] * 2)
+    world.event()
+    world.run()
+    world.later(3600)
+    world.later(6 * 3600)
+    assert world.states() == ["declined", "declined", "succeeded"]
+    world.apply_credits()
+    sender = dispatcher(world, [FileChannel(path)])
+    sender.step()
+    assert [(line["party"], line["template"]) for line in lines(path)] == [
+        ("daughter", "charge_failed"),
+        ("parents", "nothing_came"),
+        ("daughter", "charge_failed"),
+        ("daughter", "charged"),
+        ("parents", "charged"),
+    ]
 
 
 def test_a_holder_who_pays_is_told_once(world, tmp_path):
@@ -131,7 +173,8 @@ def test_a_torn_line_is_cut_off_and_written_again(world, tmp_path):
     dispatcher(world, [FileChannel(path)]).step()
     whole = path.read_bytes()
     path.write_bytes(whole[:-10])
-    world.store.write(lambda c: c.execute(notice.update().values(state="pending")))
+    world.store.write(lambda c: c.execute(notice.update().values(state="pending", deliveries=None)))
+    world.store.write(lambda c: c.execute(notice_delivery.delete()))
     dispatcher(world, [FileChannel(path)]).step()
     assert path.read_bytes() == whole
 
@@ -178,7 +221,9 @@ def test_the_webhook_is_signed_and_refusals_are_retried(world, httpserver_like):
 
     channels = channels_of(settings, Path("unused"))
     put(world)
-    sender = NoticeDispatcher(world.store, channels, lambda p, a: PEOPLE.get(p), world.clock, settings)
+    sender = NoticeDispatcher(
+        world.store, channels, lambda p, a: PEOPLE.get(p), world.clock, settings, wait_real_s=10.0
+    )
     sender.step()
     world.clock.advance(10)
     sender.step()

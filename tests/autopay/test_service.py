@@ -131,6 +131,7 @@ def test_a_declined_payer_backs_off_and_then_the_next_one_pays(world):
     ]
     assert len({row["key"] for row in world.orders()}) == 4
     assert world.notices().count(("charge_failed", "daughter")) == 3
+    assert world.notices().count(("nothing_came", "")) == 1
 
 
 def test_a_revoked_mandate_is_not_tried_twice(world):
