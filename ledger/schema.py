@@ -46,6 +46,11 @@ def _table(name: str, *parts: SchemaItem) -> Table:
     return Table(name, metadata, *parts)
 
 
+def _where(name: str, condition: str, *columns: str, unique: bool = False) -> Index:
+    """An index of the rows that meet the condition only; a query must say it in these words."""
+    return Index(name, *columns, unique=unique, sqlite_where=text(condition), postgresql_where=text(condition))
+
+
 # -- what the store is ---------------------------------------------------------------------------------------
 meta = _table("meta", Column("name", String(40), primary_key=True), Column("value", Text, nullable=False))
 
@@ -114,13 +119,7 @@ inbox = _table(
     Column("body", Text, nullable=False),  # JSON
     Column("created_at_s", BigInteger, nullable=False),
     Column("settled", Integer, nullable=False, server_default=text("0")),  # 1: every partition has applied it
-    Index(
-        "ix_inbox_open",
-        "partition",
-        "id",
-        sqlite_where=text("settled = 0"),
-        postgresql_where=text("settled = 0"),
-    ),
+    _where("ix_inbox_open", "settled = 0", "partition", "id"),
 )
 inbox_applied = _table(
     "inbox_applied",
@@ -183,7 +182,7 @@ event = _table(
     Column("balance_fen", BigInteger, nullable=False),  # live, floored
     Column("decided", Integer, nullable=False, server_default=text("0")),
     UniqueConstraint("account", "kind", "arm", "as_of_s"),
-    Index("ix_event_open", "id", sqlite_where=text("decided = 0"), postgresql_where=text("decided = 0")),
+    _where("ix_event_open", "decided = 0", "id"),
 )
 exception = _table(
     "exception",
@@ -277,20 +276,18 @@ decision = _table(  # stored, never re-derived: also why not
     Index("ix_decision_account", "account", "id"),
     Index("ix_decision_event", "event_id", "id"),
 )
-wait = (
-    _table(  # the work list: every low balance that is neither in flight nor refused, and when it is looked at next
-        "autopay_wait",
-        Column("event_id", Id, ForeignKey("event.id"), primary_key=True),
-        Column("account", String(80), nullable=False),
-        Column("at_s", BigInteger, nullable=False),
-        Column("reason", String(60), nullable=False),  # of the newest decision
-        Index("ix_autopay_wait_at", "at_s"),
-        Index("ix_autopay_wait_account", "account"),
-    )
+wait = _table(  # the work list: low balances without an order or an end, and when each is looked at next
+    "autopay_wait",
+    Column("event_id", Id, ForeignKey("event.id"), primary_key=True),
+    Column("account", String(80), nullable=False),
+    Column("at_s", BigInteger, nullable=False),
+    Column("reason", String(60), nullable=False),  # of the newest decision
+    Index("ix_autopay_wait_at", "at_s"),
+    Index("ix_autopay_wait_account", "account"),
 )
 IN_FLIGHT: Final = ("created", "submitted", "unknown", "succeeded", "succeeded_late")
 # A late success is written beside a newer attempt that may be out already, so the index leaves it to the policy.
-_IN_FLIGHT_SQL: Final = text("state IN (" + ", ".join(f"'{s}'" for s in IN_FLIGHT if s != "succeeded_late") + ")")
+_IN_FLIGHT_SQL: Final = "state IN (" + ", ".join(f"'{s}'" for s in IN_FLIGHT if s != "succeeded_late") + ")"
 order = _table(
     "order_",
     Column("id", Id, primary_key=True),
@@ -316,13 +313,7 @@ order = _table(
     UniqueConstraint("account", "arm", "attempt"),
     UniqueConstraint("gateway", "gateway_txn"),
     CheckConstraint("amount_fen > 0", name="amount"),
-    Index(
-        "uq_order_in_flight",
-        "account",
-        unique=True,
-        sqlite_where=_IN_FLIGHT_SQL,
-        postgresql_where=_IN_FLIGHT_SQL,
-    ),
+    _where("uq_order_in_flight", _IN_FLIGHT_SQL, "account", unique=True),
     Index("ix_order_state", "state", "next_action_at_s"),
 )
 order_step = _table(  # every transition, append-only
@@ -368,12 +359,7 @@ notice = _table(
     Column("sent_at_s", BigInteger),
     Column("error", Text, nullable=False, server_default=text("''")),
     Column("deliveries", Integer),  # to how many addresses it goes; NULL: not fanned out yet
-    Index(
-        "ix_notice_fresh",
-        "id",
-        sqlite_where=text("state = 'pending' AND deliveries IS NULL"),
-        postgresql_where=text("state = 'pending' AND deliveries IS NULL"),
-    ),
+    _where("ix_notice_fresh", "state = 'pending' AND deliveries IS NULL", "id"),
 )
 notice_delivery = _table(  # one notice to one address, marked as soon as it is out
     "notice_delivery",
@@ -385,13 +371,7 @@ notice_delivery = _table(  # one notice to one address, marked as soon as it is 
     Column("sent_at_s", BigInteger),
     Column("error", Text, nullable=False, server_default=text("''")),
     PrimaryKeyConstraint("notice_id", "lane"),
-    Index(
-        "ix_notice_delivery_open",
-        "lane",
-        "notice_id",
-        sqlite_where=text("state = 'pending'"),
-        postgresql_where=text("state = 'pending'"),
-    ),
+    _where("ix_notice_delivery_open", "state = 'pending'", "lane", "notice_id"),
 )
 notice_lane = _table(  # an address: channel and digest of its URL, and when it is looked at next
     "notice_lane",

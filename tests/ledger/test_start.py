@@ -13,13 +13,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import create_engine, inspect
 
 from config.clock import ManualClock
 from config.settings import LedgerSettings
-from ledger.database import migrate, reading, writer_engine
+from ledger.database import _config, migrate, reading, writer_engine
 from ledger.effects import PAGE_SLOTS
 from ledger.port import StartRefused
 from ledger.schema import metadata
@@ -158,6 +159,29 @@ def test_migrations_make_the_schema(tmp_path: Path) -> None:
     )
     made = [sorted(e.connect().exec_driver_sql(indexes).all(), key=str) for e in (migrated, direct)]
     assert made[0] == made[1]
+
+
+def test_a_ledger_of_the_first_schema_comes_along_and_nobody_in_it_is_forgotten(tmp_path: Path) -> None:
+    """Waits, and refusals that were for ever, are on the work list; one that is over or ordered is not."""
+    engine = writer_engine(tmp_path / "a.db")
+    with engine.connect() as connection, connection.begin():
+        command.upgrade(_config(connection), "0001")
+        for number, (outcome, reason) in enumerate(
+            [("wait", "window"), ("refuse", "nobody_can_pay"), ("refuse", "recovered"), ("order", "low_balance")], 1
+        ):
+            connection.exec_driver_sql(
+                'INSERT INTO event (id, "partition", kind, account, arm, as_of_s, balance_fen, decided)'
+                f" VALUES ({number}, 0, 'low_balance', 'a{number}', 1, 5, 1900, 1)"
+            )
+            for made, why in (("wait", "hold"), (outcome, reason)):
+                connection.exec_driver_sql(
+                    "INSERT INTO decision (event_id, account, at_s, outcome, reason, retry_at_s, detail)"
+                    f" VALUES ({number}, 'a{number}', 5, '{made}', '{why}', 9, '{{}}')"
+                )
+    migrate(engine)
+    with engine.connect() as connection:
+        found = connection.exec_driver_sql("SELECT event_id, account, at_s, reason FROM autopay_wait").all()
+    assert [tuple(row) for row in found] == [(1, "a1", 0, "window"), (2, "a2", 0, "nobody_can_pay")]
 
 
 def test_another_process_reads_without_the_lock(written: Path, opener: Make) -> None:
