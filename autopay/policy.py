@@ -94,7 +94,7 @@ class PastOrder:
     mandate: str
     payer: str
     state: str
-    created_at_s: int
+    charged_at_s: int  # when its charge was (last) made; its creation before that
     closed_at_s: int  # of its last transition
     reason: str
 
@@ -373,7 +373,7 @@ def _passing(
     verdict, backoff_s = next_attempt(declined, settings)
     if verdict == "again" and backoff_s is not None and now_s < backoff_s:
         return "declined_backoff", backoff_s
-    settled = [order.created_at_s for order in past if order.state in SETTLED]
+    settled = [order.charged_at_s for order in past if order.state in SETTLED]
     cool_s = max(settled) + max(settings.cooldown_s, mandate.cooldown_s) if settled else 0
     if now_s < cool_s:
         return "cooldown", cool_s

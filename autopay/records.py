@@ -142,7 +142,7 @@ def past_orders(connection: Connection, account: str, arm: int) -> list[PastOrde
             row["mandate"],
             row["payer"],
             row["state"],
-            row["created_at_s"],
+            row["caps_at_s"] or row["created_at_s"],
             row["closed_at_s"] or row["created_at_s"],
             row["reason"],
         )

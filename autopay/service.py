@@ -31,7 +31,7 @@ from autopay.orders import Answer, NotFound, State, Unknown, reference_of
 from autopay.policy import Live, Order
 from autopay.reconcile import RESTORED, ReconcileReport, obstacles, reconcile
 from autopay.records import HOLD, OrderRow, Store, accounts_of, order_by_id, orders, set_switch, switch_row
-from autopay.settle import Book, settle
+from autopay.settle import Book, call_overdue, settle
 from config.clock import Clock
 from config.settings import AutopaySettings
 from config.steps import reach
@@ -70,7 +70,7 @@ class AutopayService:
     ) -> None:
         self._store, self._gateways, self._clock, self._settings = store, dict(gateways), clock, settings
         self._zone, self._holder, self._answers_real_s = zone, holder, answers_real_s
-        self._book = Book(zone, notices_enabled)
+        self._book = Book(zone, notices_enabled, settings.person_after_s)
         self._partition_of, self._lives = partition_of, lives
         self._calls = Calls(concurrency)
         self._stopping = False
@@ -118,6 +118,7 @@ class AutopayService:
         done += self._decide()
         done += self._submit()
         done += self._ask()
+        done += self._overdue()
         return done + self._collect(self._answers_real_s)
 
     # -- deciding --------------------------------------------------------------------------------------------
@@ -195,6 +196,14 @@ class AutopayService:
         for row in rows:
             self._calls.start(row.id, row.gateway, "lookup", self._gateways[row.gateway].lookup, row.key)
         return len(rows)
+
+    def _overdue(self) -> int:
+        now_s = self._clock.now_s()
+        paid = order.c.state.in_([State.SUCCEEDED.value, State.SUCCEEDED_LATE.value])
+        with self._store.reader() as connection:
+            if not orders(connection, paid, order.c.next_action_at_s <= now_s, limit=1):
+                return 0
+        return self._write(lambda connection: call_overdue(connection, self._book, now_s, BATCH_MAX))
 
     # -- answers ---------------------------------------------------------------------------------------------
 

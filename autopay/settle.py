@@ -27,17 +27,18 @@ from autopay.records import (
 )
 from config.settings import AutopaySettings
 from ledger.inbox import submit
-from ledger.schema import order
+from ledger.schema import inbox, inbox_applied, order
 
 REASON_MAX: Final = 120  # as the column holds it
 
 
 @dataclass(frozen=True, slots=True)
 class Book:
-    """What settling needs beside the order: local days for caps, and whether people are told."""
+    """What settling needs beside the order: local days for caps, whether people are told, and when they must be."""
 
     zone: ZoneInfo
     notices: bool
+    person_after_s: int = 3 * 86_400
 
 
 def settle(
@@ -114,6 +115,29 @@ def call_person(connection: Connection, row: OrderRow, topic: str, reason: str, 
         add_notice(connection, f"person:{row.key}:{topic}", "person", "operator", row.account, params, now_s)
 
 
+def call_overdue(connection: Connection, book: Book, now_s: int, limit: int) -> int:
+    """Tell a person of charges whose credit was not applied for `person_after_s`; returns how many there were."""
+    paid = order.c.state.in_([State.SUCCEEDED.value, State.SUCCEEDED_LATE.value])
+    rows = orders(connection, paid, order.c.next_action_at_s <= now_s, limit=limit)
+    for row in rows:
+        refused = connection.scalar(
+            select(inbox_applied.c.outcome)
+            .join(inbox, inbox.c.id == inbox_applied.c.inbox_id)
+            .where(inbox.c.key == credit_key(row))
+        )
+        why = (
+            f"charged, and its credit was refused: {refused}" if refused else "charged, and its credit is not applied"
+        )
+        call_person(connection, row, "credit", PERSON + why, now_s, tell=book.notices)
+        connection.execute(update(order).where(order.c.id == row.id).values(next_action_at_s=None))
+    return len(rows)
+
+
+def credit_key(row: OrderRow) -> str:
+    """The inbox key of an order's one credit."""
+    return f"order:{row.id}:{row.attempt}"
+
+
 def _mark(reason: str) -> str:
     return reason[:REASON_MAX]
 
@@ -140,11 +164,13 @@ def _succeed(
     now_s: int,
 ) -> OrderRow:
     late = new is State.SUCCEEDED_LATE
-    row = transition(connection, row, new, told, now_s, gateway_txn=evidence.txn, next_action_at_s=None)
+    row = transition(
+        connection, row, new, told, now_s, gateway_txn=evidence.txn, next_action_at_s=now_s + book.person_after_s
+    )
     submit(
         connection,
         kind="credit",
-        key=f"order:{row.id}:{row.attempt}",
+        key=credit_key(row),
         body={
             "account": row.account,
             "amount_fen": row.amount_fen,

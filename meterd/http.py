@@ -22,7 +22,7 @@ from starlette.exceptions import HTTPException
 
 from autopay.gateways.port import GatewayDown
 from ledger.inbox import AMOUNT_MAX_FEN
-from ledger.port import KeyConflict, LedgerFailed
+from ledger.port import Fenced, KeyConflict, LedgerFailed
 from meterd.guard import Guard
 from meterd.operations import Done, Operations, Rejected
 from meterd.port import DaemonPort
@@ -123,6 +123,10 @@ def _errors(app: FastAPI) -> None:
     async def failed(_request: Request, why: LedgerFailed) -> Response:
         todo = "Send the same again" if why.retriable else "Look at the account before you send the same again"
         return _problem(503, str(why), todo)
+
+    @app.exception_handler(Fenced)
+    async def fenced(_request: Request, _why: Fenced) -> Response:
+        return _problem(409, "autopay does not run here", "Set autopay.enabled and start again, or ask its owner")
 
     @app.exception_handler(RequestValidationError)
     async def invalid(_request: Request, why: RequestValidationError) -> Response:

@@ -16,7 +16,6 @@ from sqlalchemy import Connection, select, update
 
 from autopay.by_hand import NotSettled
 from config.units import REGISTER_CODE, Register
-from ledger.port import Fenced
 from ledger.schema import exception, inbox, inbox_applied
 from meterd.port import DaemonPort
 from rating.refusals import READING_BYTES
@@ -85,8 +84,6 @@ class Operations:
             raise Rejected(404, f"no order {order_id}", "Look at `meterd orders list`") from None
         except NotSettled as no:
             raise Rejected(409, no.why, no.what_to_do) from None
-        except Fenced:
-            raise Rejected(409, "autopay does not run here", "Set autopay.enabled, and ask its owner") from None
 
     # -- readings --------------------------------------------------------------------------------------------
     def rebaseline(self, meter: str, register: str, value: int, at_s: int, why: str, wait_s: float) -> Done:

@@ -8,9 +8,12 @@ import pytest
 from sqlalchemy import select
 
 import autopay.service as service_module
+from autopay.gateways.fake import FakeGateway
 from autopay.gateways.port import GatewayBroken
 from autopay.orders import key_of, reference_of
 from config.settings import AutopaySettings
+from ledger import inbox as inbox_module
+from ledger.effects import Applied
 from ledger.port import Fenced
 from ledger.schema import inbox, mandate, order, webhook
 
@@ -420,6 +423,61 @@ def test_a_charge_that_fits_nothing_holds_the_hold(world):
     assert world.credits() == []
     assert len(world.service.lift_hold("go")) == 1
     assert world.service.lift_hold("a person looked", force=True) == []
+
+
+def test_a_charge_whose_credit_is_refused_is_a_person_s(world):
+    """Rating does not know the account (any more): the order stays in flight, and somebody must hear of it."""
+    world.mandate()
+    world.event()
+    world.run()
+
+    def refuse(connection):
+        (row,) = inbox_module.pending(connection, 0, 10)
+        applied = [Applied(row.id, 1, "no account a1 in partition 0", 1)]
+        inbox_module.stamp(connection, applied, partition=0, partitions=1, checkpoint_id=1, now_s=5)
+
+    world.store.write(refuse)
+    world.later(3 * DAY_S - 1)
+    assert ("person", "operator") not in world.notices()
+    for _ in range(3):
+        world.later(DAY_S)
+    assert world.notices().count(("person", "operator")) == 1
+    assert world.orders()[0]["reason"] == "person: charged, and its credit was refused: no account a1 in partition 0"
+
+
+def test_the_cool_down_runs_from_the_charge_and_not_from_an_order_that_was_held_up(world):
+    world.mandate()
+    world.event()
+    world.service.start()
+    world.service._decide()
+    world.service.set_hold("by hand")
+    world.later(2 * DAY_S)
+    world.service.lift_hold("over")
+    world.run()
+    world.apply_credits()
+    world.event(arm=2)
+    world.run()
+    assert world.reasons()[-1] == ("wait", "cooldown")
+    world.later(DAY_S)
+    assert len(world.gateway.book().charges) == 2
+
+
+def test_a_gateway_that_is_gone_from_the_settings_does_not_keep_others_from_being_asked(world):
+    for number in range(12):
+        world.mandate(id=f"g{number}", account=f"g{number}", payer=f"p{number}", token=f"g{number}", gateway="gone")
+        world.event(account=f"g{number}")
+    gone = FakeGateway(world.clock)
+    gone.deaf = True
+    gone.script.extend(["timeout_before"] * 12)
+    world.service._gateways["gone"] = gone
+    world.run(40)
+    world.mandate()
+    world.gateway.script.append("timeout_after")
+    world.event()
+    world.run()
+    world.restart()
+    world.later(4000)
+    assert world.states() == ["unknown"] * 12 + ["succeeded"]
 
 
 def test_orders_of_many_accounts_all_end(world):

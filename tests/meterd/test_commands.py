@@ -262,6 +262,14 @@ def test_orders_with_steps_and_the_decision_behind_them(told: Any) -> None:
     assert facts["steps"][0]["evidence"] == {"kind": "answer"}
     assert told("orders", "list", "--state", "boring", json_=False)[0] == Exit.USAGE
     assert told("orders", "show", "999", json_=False)[0] == Exit.NO
+
+
+def test_an_order_is_settled_by_one_word_and_through_the_daemon(told: Any) -> None:
+    assert told("orders", "settle", "1", "--why", "x", json_=False)[0] == Exit.USAGE
+    both = ("--charged", "t1", "--not-charged")
+    assert told("orders", "settle", "1", "--why", "x", *both, json_=False)[0] == Exit.USAGE
+    assert told("orders", "settle", "1", "--not-charged", json_=False)[0] == Exit.USAGE
+    assert told("orders", "settle", "1", "--why", "x", "--not-charged", json_=False)[0] == Exit.NOT_RUNNING
     code, decisions, _ = told("autopay", "why", "a1")
     assert (decisions[0]["outcome"], decisions[0]["figures"]) == ("order", {"balance_fen": 1990})
     code, decisions, _ = told("autopay", "why", "a3")
