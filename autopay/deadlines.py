@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Mapping
+from concurrent.futures import CancelledError as FutureCancelled
 from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import dataclass
 from typing import Final
@@ -53,7 +54,10 @@ class DeadlineClient:
         body_max: int = 1 << 16,
     ) -> Reply:  # fmt: skip
         """The whole answer, or CallFailed; never longer than the deadline and a moment."""
-        asked = httpx.Request(method, url, content=content, headers=self._headers | dict(headers or {}))
+        try:
+            asked = httpx.Request(method, url, content=content, headers=self._headers | dict(headers or {}))
+        except httpx.InvalidURL as fault:
+            raise CallFailed(f"{url!r} is no address: {fault}") from fault
         loop = self._started()
         call = asyncio.run_coroutine_threadsafe(self._one(asked, body_max), loop)
         try:
@@ -61,7 +65,9 @@ class DeadlineClient:
         except (TimeoutError, FutureTimeout):
             call.cancel()
             raise CallFailed(f"no answer within {self._deadline_real_s} s") from None
-        except httpx.HTTPError as fault:
+        except FutureCancelled:
+            raise CallFailed("the client was closed meanwhile") from None
+        except (httpx.HTTPError, OSError) as fault:
             raise CallFailed(f"{type(fault).__name__}: {fault}") from fault
 
     async def _one(self, asked: httpx.Request, body_max: int) -> Reply:
