@@ -31,6 +31,7 @@ from autopay.records import (
     HOLD,
     OrderRow,
     create_order,
+    credit_pending,
     low_balance,
     mandates_of,
     moved_since,
@@ -137,6 +138,8 @@ def submit_one(
     row = order_by_id(connection, order_id)
     if row.state is not State.CREATED or switch_row(connection, HOLD)[0]:
         return None
+    if credit_pending(connection, row.partition, row.account):
+        return None  # it may be enough
     mandate = mandate_of(connection, row)
     why = obstacle(connection, desk, row, mandate, live, now_s)
     if why is None and mandate is not None:

@@ -23,6 +23,7 @@ from ledger.schema import IN_FLIGHT
 PERMANENT_DECLINES: Final = frozenset({"card_closed", "mandate_revoked", "token_unknown"})  # trying again is no use
 RETRY_HELD_S: Final = 300  # hold, breaker: look again
 RETRY_IN_FLIGHT_S: Final = 60
+RETRY_PENDING_S: Final = 5  # rating applies a credit within a second
 DAY_S: Final = 86_400  # what only a person can change wakes us; looked at once a day all the same
 
 
@@ -76,6 +77,7 @@ class LowBalance:
     recovered: bool = False
     superseded: bool = False
     live: Live | None = None
+    credit_pending: bool = False  # somebody paid in; it is not in the balance yet
 
     @property
     def now_fen(self) -> int:
@@ -309,6 +311,8 @@ def _stopped(
         return Wait(now_s + DAY_S, "disabled", figures)
     if any(order.state in IN_FLIGHT for order in past):
         return Wait(now_s + RETRY_IN_FLIGHT_S, "in_flight", figures)
+    if event.credit_pending:
+        return Wait(now_s + RETRY_PENDING_S, "credit_pending", figures)
     if switches.hold:
         return Wait(now_s + RETRY_HELD_S, "hold", figures)
     if switches.charges_last_hour >= settings.breaker_charges_per_hour:

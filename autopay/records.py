@@ -11,12 +11,12 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Final, Protocol, TypeVar
 
-from sqlalchemy import Connection, and_, exists, func, insert, or_, select, update
+from sqlalchemy import Connection, and_, exists, func, insert, or_, select, text, update
 
 from autopay import waits
 from autopay.orders import SETTLED, State, key_of, move
 from autopay.policy import Decision, Live, LowBalance, Mandate, Order, PastOrder, Wait
-from ledger.schema import IN_FLIGHT, decision, event, mandate, notice, order, order_step, switch
+from ledger.schema import IN_FLIGHT, decision, event, inbox, mandate, notice, order, order_step, switch
 
 T = TypeVar("T")
 PAST_MAX: Final = 500  # orders of one account that a decision looks at
@@ -102,6 +102,16 @@ def low_balance(connection: Connection, event_id: int, live: Live | None = None)
         recovered=recovered_since(connection, row["account"], event_id),
         superseded=bool(connection.scalar(select(exists().where(*newer)))),
         live=live,
+        credit_pending=credit_pending(connection, row["partition"], row["account"]),
+    )
+
+
+def credit_pending(connection: Connection, partition: int, account: str) -> bool:
+    """Whether a credit of the account waits to be applied: a top-up that races the mandate."""
+    named = f'"account":{json.dumps(account, ensure_ascii=False)}'  # as `ledger.inbox.submit` writes it
+    waiting = select(inbox.c.id).where(text("settled = 0"), inbox.c.partition == partition, inbox.c.kind == "credit")
+    return (
+        connection.execute(waiting.where(inbox.c.body.contains(named, autoescape=True)).limit(1)).first() is not None
     )
 
 

@@ -10,6 +10,7 @@ import autopay.service as service_module
 from autopay.policy import Live
 from autopay.waits import WAIT_MAX_S, due
 from config.settings import AutopaySettings
+from ledger.inbox import submit
 from ledger.schema import decision, event, mandate, wait
 from meterd.mandates import sync_mandates
 
@@ -153,6 +154,35 @@ def test_a_balance_that_came_back_by_itself_is_not_charged(world):
     world.lives["a1"] = Live(1999)
     world.later(MINUTES_15)
     assert world.states() == ["succeeded"]
+
+
+def pay_in(world, key):
+    body = {"account": "a1", "amount_fen": 5000, "gateway": "counter", "reference": key}
+    now_s = world.clock.now_s()
+    world.store.write(lambda c: submit(c, kind="credit", key=key, body=body, partition=0, now_s=now_s))
+
+
+def test_a_top_up_that_is_not_applied_yet_is_waited_for(world):
+    """Somebody pays in while the balance falls low: neither decided nor submitted before it is in the balance."""
+    world.mandate()
+    pay_in(world, "topup:1")
+    world.event()
+    world.run()
+    assert world.reasons() == [("wait", "credit_pending")]
+    world.apply_credits()
+    world.lives["a1"] = Live(1950)  # it was not enough
+    world.service.start()
+    world.clock.advance(5)
+    world.service._decide()
+    assert world.states() == ["created"]
+    pay_in(world, "topup:2")
+    world.run()
+    assert world.gateway.calls == []
+    world.apply_credits()
+    world.lives["a1"] = Live(6950)
+    world.run()
+    assert world.states() == ["cancelled"]
+    assert world.gateway.calls == []
 
 
 def test_an_order_is_not_submitted_on_a_balance_that_is_above_the_trigger_by_now(world):
