@@ -164,9 +164,10 @@ def _succeed(
     now_s: int,
 ) -> OrderRow:
     late = new is State.SUCCEEDED_LATE
-    row = transition(
-        connection, row, new, told, now_s, gateway_txn=evidence.txn, next_action_at_s=now_s + book.person_after_s
-    )
+    values = {"gateway_txn": evidence.txn, "next_action_at_s": now_s + book.person_after_s}
+    if row.reason.startswith(PERSON):  # no person is needed for it any more; the steps keep what was
+        values["reason"] = ""
+    row = transition(connection, row, new, told, now_s, **values)
     submit(
         connection,
         kind="credit",

@@ -51,6 +51,7 @@ def test_an_answer_that_fits_ends_a_doubt(world):
     world.gateway.lookup = lambda key: Succeeded("t9", 10_000)
     world.later(31)
     assert world.states() == ["succeeded"]
+    assert world.orders()[0]["reason"] == ""
     assert len(world.credits()) == 1
 
 
