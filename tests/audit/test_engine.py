@@ -15,7 +15,7 @@ from config.clock import ManualClock
 from config.settings import AutopaySettings, LedgerSettings, Paths, RatingSettings
 from config.tariff_files import tariff_texts
 from ingest.log_sqlite import SqliteLog
-from ingest.wire import decode_readings, encode_readings
+from ingest.wire import decode_frames, encode_readings
 from ledger.effects import InboxRow
 from ledger.inbox import pending, submit
 from ledger.store import LedgerStore
@@ -91,7 +91,7 @@ class House:
             arrays=ARRAYS,
         )
         self.engine = PartitionEngine(
-            0, rating=RatingSettings(), autopay=AutopaySettings(), currency="CNY", decode=decode_readings
+            0, rating=RatingSettings(), autopay=AutopaySettings(), currency="CNY", decode=decode_frames
         )
         self.epoch = self.store.take_over("partition:0", "test")
         self.digest: str | None = None
