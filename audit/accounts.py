@@ -13,6 +13,7 @@ from decimal import Context, Decimal
 from typing import Any, Final
 
 from audit.meter import ENERGY_MAX, Channel, Ladder
+from audit.refused import QUIET, Refused
 from audit.tariffs import Tariff, month_start
 from audit.world import FOREVER, Account, Span, World
 from config.settings import RatingSettings
@@ -53,6 +54,7 @@ class PartitionAudit:
         self.money: dict[str, tuple[str, str, int]] = {}  # inbox key -> (kind, account, amount)
         self.arrears_fen = 0
         self.verdicts: Counter[str] = Counter()
+        self.refused = Refused()
         self.channels: dict[tuple[str, int, int], Channel] = {}
         self.ladders: dict[tuple[str, str], Ladder] = {}
         self.bills: dict[str, Bill] = {}
@@ -183,7 +185,9 @@ class PartitionAudit:
         for meter, value, at_s, register, quality in zip(*columns, strict=True):
             channel = find((meter, register))
             if channel is None:
-                self._unknown(source, meter)
+                verdict = "unknown_meter" if (source, meter) not in self._meters else "unknown_register"
+                self.verdicts[verdict] += 1
+                self.refused.reading(verdict, source, meter, value, at_s, register, quality, self.offset + 1)
                 continue
             last_s = channel.at_s
             if last_s < at_s < channel.fast_end_s and at_s <= limit_s and quality > 1:
@@ -204,7 +208,10 @@ class PartitionAudit:
                         channel.open[channel.key] = channel.open.get(channel.key, 0) + energy
                     plain += 1
                     continue
-            self.verdicts[self._read(channel, value, at_s, quality, limit_s)] += 1
+            verdict = self._read(channel, value, at_s, quality, limit_s)
+            self.verdicts[verdict] += 1
+            if verdict not in QUIET:
+                self.refused.reading(verdict, source, meter, value, at_s, register, quality, self.offset + 1)
             if channel.at_s >= channel.until_s and channel.next is not None:
                 self._lookup[source][meter, register] = channel.next
         self.verdicts["accepted"] += plain
@@ -213,9 +220,9 @@ class PartitionAudit:
     def _read(self, channel: Channel, value: int, at_s: int, quality: int, limit_s: int) -> str:
         return channel.read(value, at_s, quality, limit_s, self.rating.plausible_window_s, self)
 
-    def _unknown(self, source: str, meter: int) -> None:
-        known = self.world is not None and (source, meter) in self.world.meters
-        self.verdicts["unknown_register" if known else "unknown_meter"] += 1
+    @property
+    def _meters(self) -> Mapping[tuple[str, int], bool]:
+        return self.world.meters if self.world is not None else {}
 
     # -- ticks -------------------------------------------------------------------------------------------------
     def tick(self, as_of_s: int) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from audit import dump, entries, registry, saved, sources
+from audit import dump, entries, refused, registry, saved, sources
 from audit.accounts import Columns, PartitionAudit
 from audit.compare import Difference, Tally, missing
 from audit.state import StateAudit
@@ -137,13 +137,16 @@ class _Job:
                 command = next(waiting, None)
 
         apply_until(book.offset)
-        for offset, kind, received_at_s, source, body in sources.records(self.paths, snap, book.offset):
+        for record in sources.records(self.paths, snap, book.offset):
+            offset, kind, received_at_s, source, stream, sequence, detail, body = record
             apply_until(offset - 1)
             self._post(offset - 1)
             if kind == sources.READINGS:
                 book.readings(source, received_at_s, _columns(offset, snap.partition, body))
             elif kind == sources.TICK:
                 book.tick(received_at_s)
+            elif kind == sources.REJECT:
+                book.refused.message(detail, source, stream, sequence, body, offset)
             book.as_of_s = max(book.as_of_s, received_at_s)
             book.offset = offset
             count += 1
@@ -171,6 +174,8 @@ class _Job:
         """Money posted, then the state."""
         snap, book = self.snap, self.book
         out = self.tally.differences()
+        out += refused.compared(book.refused, snap.exceptions, self.begin.offset)
+        out += refused.verdicts(book.verdicts, snap.counters)
         if snap.registry_digest != book.digest:
             note = f"partition {book.partition} is rated under {snap.registry_digest or 'none'}, not {book.digest}"
             out += missing("registry", [note])

@@ -10,6 +10,7 @@ import multiprocessing
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 from audit import money, saved, sources
 from audit.compare import Report
@@ -39,6 +40,7 @@ def audit(
     """
     paths = Paths(data_dir)
     rating = settings.rating if settings is not None else RatingSettings()
+    zone = ZoneInfo(settings.timezone if settings is not None else Settings.model_fields["timezone"].default)
     earlier = saved.find(data_dir, since) if since is not None else None
     partitions = sources.partitions(paths)
     drafted = saved.draft(data_dir)
@@ -54,7 +56,7 @@ def audit(
             checkpoint = max(checkpoint, done.checkpoint)
             if progress is not None:
                 progress(1)
-        report.differences += money.compared(paths, gateway_book, report.counts)
+        report.differences += money.compared(paths, gateway_book, zone, report.counts)
         report.differences.sort()
         report.counts["partitions"] = len(partitions)
         report.counts["differences"] = len(report.differences)

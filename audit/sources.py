@@ -22,6 +22,7 @@ import pyarrow as pa
 import pyarrow.ipc
 import pyarrow.parquet as pq
 
+from audit import refused
 from audit.accounts import Columns
 from audit.packed import STATE, Assembly, row_checksum
 from audit.saved import StateMissing
@@ -46,7 +47,7 @@ _CHECKPOINT: Final = (
     *("partition", "epoch", "log_id", "offset", "as_of_s", "engine_version"),
     *("registry_digest", "timeline_digest", "counters", "slots"),
 )
-RecordRow = tuple[int, int, int, str, bytes]  # offset, kind, received_at_s, source, body
+RecordRow = tuple[int, int, int, str, str, int, str, bytes]  # offset, then _COLUMNS
 
 
 class RecordsMissing(Exception):
@@ -75,7 +76,10 @@ class Command:
 
 @dataclass(slots=True)
 class Snapshot:
-    """One partition of the ledger at one moment. `applied`: (offset, inbox id) back to back, in order."""
+    """One partition of the ledger at one moment.
+
+    `applied`: (offset, inbox id) back to back, in order; `counters`: since the checkpoint that was asked for.
+    """
 
     partition: int
     checkpoint: int = 0
@@ -84,6 +88,8 @@ class Snapshot:
     registry_digest: str = ""
     state: dict[str, Assembly] = field(default_factory=dict)
     applied: array[int] = field(default_factory=lambda: array("q"))
+    counters: dict[str, int] = field(default_factory=dict)
+    exceptions: dict[bytes, refused.Row] = field(default_factory=dict)
     faults: list[Fault] = field(default_factory=list)
 
 
@@ -115,6 +121,7 @@ def snapshot(paths: Paths, partition: int, checkpoint_after: int) -> Snapshot:
             'SELECT "offset", inbox_id FROM inbox_applied WHERE partition = ? ORDER BY 1, 2', (partition,)
         ):
             found.applied.extend(row)
+        _exceptions(db, found)
     return found
 
 
@@ -124,13 +131,14 @@ def _checkpoints(db: sqlite3.Connection, found: Snapshot, after: int) -> str:
         "SELECT * FROM checkpoint WHERE partition = ? AND id >= ? ORDER BY id", (found.partition, after)
     )
     before: sqlite3.Row | None = None
+    first: sqlite3.Row | None = None
     for row in rows:
         where = f"checkpoint {row['id']} of partition {found.partition}"
         if row_checksum(*(row[name] for name in _CHECKPOINT)) != row["crc"]:
             found.faults.append(Fault("checkpoint", f"{where}: the checksum does not match"))
         if before is not None and (row["offset"] < before["offset"] or row["log_id"] != before["log_id"]):
             found.faults.append(Fault("checkpoint", f"{where} does not follow checkpoint {before['id']}"))
-        before = row
+        first, before = first or row, row
     if before is None:
         if after:
             raise StateMissing(f"partition {found.partition} has no checkpoint {after} any more")
@@ -138,7 +146,34 @@ def _checkpoints(db: sqlite3.Connection, found: Snapshot, after: int) -> str:
         return "{}"
     found.checkpoint, found.offset = before["id"], before["offset"]
     found.registry_digest = before["registry_digest"]
+    now, then = (_counters(row) for row in (before, first))
+    found.counters = {name: count - (then.get(name, 0) if after else 0) for name, count in now.items()}
     return str(before["slots"])
+
+
+def _counters(row: sqlite3.Row | None) -> dict[str, int]:
+    try:
+        return {str(name): int(count) for name, count in json.loads(row["counters"]).items()} if row else {}
+    except (ValueError, TypeError, AttributeError):  # the checksum has told already
+        return {}
+
+
+def _exceptions(db: sqlite3.Connection, found: Snapshot) -> None:
+    """The exceptions queue of the partition, whatever became of its rows."""
+    rows = db.execute(
+        'SELECT reason, "offset", source, stream, sequence, meter, register, read_at_s, value, quality, bytes,'
+        " repeats FROM exception WHERE partition = ? AND reason <> ?",
+        (found.partition, refused.UNSEEN),
+    )
+    for row in rows:
+        reason, source = row["reason"], row["source"]
+        if row["meter"] is None:
+            key = refused.message_event(reason, source, row["stream"], row["sequence"], row["bytes"])
+        else:
+            told = (row[name] for name in ("meter", "register", "read_at_s", "value", "quality"))
+            key = refused.event("reading", reason, source, *told)
+        words = f"{reason}: {row['meter'] or 'a message'} of {source}"
+        found.exceptions[key] = refused.Row(1 + row["repeats"], row["offset"], words)
 
 
 def _slots(found: Snapshot, text: str) -> dict[str, int]:
@@ -236,7 +271,7 @@ def _stored(paths: Paths, snap: Snapshot, after: int) -> Iterator[RecordRow]:
         if zlib.crc32(row["body"], zlib.crc32(head.encode("utf-8", "surrogatepass"))) != row["crc"]:
             where = f"record {offset} of partition {snap.partition}"
             snap.faults.append(Fault("records", f"{where}: the checksum in the log does not match"))
-        yield offset, row["kind"], row["received_at_s"], row["source"], row["body"]
+        yield (offset, *(row[name] for name in _COLUMNS))
 
 
 def _archived(path: Path, digest: str, snap: Snapshot, after: int) -> Iterator[RecordRow]:
@@ -246,7 +281,7 @@ def _archived(path: Path, digest: str, snap: Snapshot, after: int) -> Iterator[R
             if hashlib.file_digest(file, "sha256").hexdigest() != digest:
                 snap.faults.append(Fault("archive", f"{path}: not the bytes that were written"))
         with pq.ParquetFile(path) as parquet:
-            columns = ["offset", "kind", "received_at_s", "source", "body"]
+            columns = ["offset", *_COLUMNS]
             for batch in parquet.iter_batches(batch_size=_CHUNK, columns=columns, use_threads=False):
                 for row in zip(*(batch.column(name).to_pylist() for name in columns), strict=True):
                     if after < row[0] <= snap.offset:

@@ -47,14 +47,29 @@ CREATE TABLE inbox_applied (inbox_id INTEGER, partition INTEGER, "offset" INTEGE
 CREATE TABLE entry (id INTEGER PRIMARY KEY, partition INTEGER, kind TEXT, "offset" INTEGER, reference TEXT);
 CREATE TABLE posting (entry_id INTEGER, line INTEGER, account_name TEXT, amount_fen INTEGER);
 CREATE TABLE subledger (partition INTEGER, page INTEGER, entry_id INTEGER, body BLOB, crc INTEGER);
+CREATE TABLE exception (
+    reason TEXT, partition INTEGER, "offset" INTEGER, source TEXT, stream TEXT, sequence INTEGER, meter TEXT,
+    register TEXT, read_at_s INTEGER, value INTEGER, quality TEXT, bytes BLOB, repeats INTEGER
+);
 CREATE TABLE bill_page (partition INTEGER, page INTEGER, entry_id INTEGER, body BLOB, crc INTEGER);
 CREATE TABLE late_page (id INTEGER PRIMARY KEY, partition INTEGER, "offset" INTEGER, body BLOB, crc INTEGER);
 CREATE TABLE archive_file (
     partition INTEGER, first_offset INTEGER, last_offset INTEGER, path TEXT, digest TEXT
 );
 CREATE TABLE order_ (
-    id INTEGER, account TEXT, arm INTEGER, attempt INTEGER, key TEXT, amount_fen INTEGER, state TEXT
+    id INTEGER, account TEXT, arm INTEGER, attempt INTEGER, key TEXT, amount_fen INTEGER, state TEXT,
+    created_at_s INTEGER DEFAULT 1000, mandate TEXT DEFAULT 'M', payer TEXT DEFAULT 'P'
 );
+CREATE TABLE order_step (
+    id INTEGER PRIMARY KEY, order_id INTEGER, at_s INTEGER, from_state TEXT, to_state TEXT
+);
+CREATE TABLE cap_use (scope TEXT, amount_fen INTEGER, count INTEGER);
+CREATE TABLE mandate (
+    id TEXT, cap_charge_fen INTEGER, cap_day_fen INTEGER, cap_month_fen INTEGER, cap_day_count INTEGER
+);
+CREATE TABLE registry_version (digest TEXT, activated_at_s INTEGER);
+CREATE TABLE event (id INTEGER PRIMARY KEY, kind TEXT, account TEXT, arm INTEGER, as_of_s INTEGER);
+CREATE TABLE notice (key TEXT, template TEXT);
 """
 LOG = """CREATE TABLE record (id INTEGER PRIMARY KEY, kind INTEGER, received_at_s INTEGER, source TEXT,
 stream TEXT, sequence INTEGER, detail TEXT, crc INTEGER, body BLOB)"""
@@ -112,6 +127,8 @@ class Disk:
         self.records: list[tuple[int, int, str, bytes]] = []
         self.inbox = self.entries = self.checkpoints = 0
         self.digest = ""
+        self.detail: dict[int, str] = {}  # of records, by offset
+        self.counters: dict[str, int] = {}  # of the next checkpoint; else every reading was accepted
         self.home: dict[str, dict[str, int]] = {
             "channel": {"until_s": 2**32 - 1, "power_max_w": 13_200, "multiplier": 1, "resolution": 1, "digits": 5,
                         "quality": 4, "flags": 1},
@@ -188,10 +205,10 @@ class Disk:
             named = (archived, f"0/1-{archived}.parquet", digest)
             self.ledger.execute("INSERT INTO archive_file VALUES (0, 1, ?, ?, ?)", named)
         for offset, (kind, at_s, source, body) in enumerate(self.records[archived:], archived + 1):
-            crc = zlib.crc32(body, zlib.crc32(f"{kind} {at_s} {source}  1 ".encode()))
-            self.log.execute(
-                "INSERT OR IGNORE INTO record VALUES (?,?,?,?,'',1,'',?,?)", (offset, kind, at_s, source, crc, body)
-            )
+            detail = self.detail.get(offset, "")
+            crc = zlib.crc32(body, zlib.crc32(f"{kind} {at_s} {source}  1 {detail}".encode()))
+            row = (offset, kind, at_s, source, detail, crc, body)
+            self.log.execute("INSERT OR IGNORE INTO record VALUES (?,?,?,?,'',1,?,?,?)", row)
         self.checkpoint()
         self.state()
 
@@ -199,7 +216,9 @@ class Disk:
         self.checkpoints += 1
         lengths = json.dumps(dict.fromkeys(ARRAYS, slots))
         digest, offset = (self.digest, len(self.records)) if slots else ("", 0)
-        row = (partition, 1, "log", offset, 0, 1, digest, "t", "{}", lengths)
+        readings = sum(kind == 1 for kind, *_ in self.records) if slots else 0
+        counters = json.dumps(self.counters or {"verdict.accepted": readings, "readings": readings, "ticks": 1})
+        row = (partition, 1, "log", offset, 0, 1, digest, "t", counters, lengths)
         self.ledger.execute(
             f"INSERT INTO checkpoint VALUES (?, {', '.join('?' * 11)})", (self.checkpoints, *row, row_checksum(*row))
         )

@@ -81,13 +81,29 @@ def test_rows_must_sum_to_the_control_account(disk: Any, summer: Any) -> None:
     assert found(audit(disk.root)) == [("", "", "customer", -37_027, -37_032)]
 
 
+def order(disk: Any, number: int, attempt: int, key: str, state: str) -> None:
+    """An order of 100 yuan under arm 1, and the caps that it holds."""
+    columns = "id, account, arm, attempt, key, amount_fen, state"
+    row = (number, "A", 1, attempt, key, 10_000, state)
+    disk.ledger.execute(f"INSERT INTO order_ ({columns}) VALUES (?, ?, ?, ?, ?, ?, ?)", row)
+    for scope in (
+        "payer:P:day:1970-01-01",
+        "payer:P:month:1970-01",
+        "mandate:M:day:1970-01-01",
+        "mandate:M:month:1970-01",
+    ):
+        if state not in ("declined", "cancelled"):
+            disk.ledger.execute("DELETE FROM cap_use WHERE scope = ?", (scope,))
+            disk.ledger.execute("INSERT INTO cap_use VALUES (?, ?, ?)", (scope, 10_000 * number, number))
+
+
 class TestMoney:
     """Credits, orders and the gateway's book."""
 
     @staticmethod
     def charge(disk: Any, *, times: int = 1, state: str = "credited") -> None:
         body = {"account": "A", "amount_fen": 10_000, "gateway": "demo", "order_id": 1}
-        disk.ledger.execute("INSERT INTO order_ VALUES (1, 'A', 1, 1, 'k1', 10000, ?)", (state,))
+        order(disk, 1, 1, "k1", state)
         disk.command("credit", "order:1:1", body, len(disk.records))
         for n in range(times):
             reference = "order:1:1" if n == 0 else f"again:{n}"
@@ -137,7 +153,7 @@ class TestMoney:
     def test_two_charges_for_one_low_balance_are_named(self, disk: Any, summer: Any, tmp_path: Path) -> None:
         summer.write(disk)
         self.charge(disk)
-        disk.ledger.execute("INSERT INTO order_ VALUES (2, 'A', 1, 2, 'k2', 10000, 'credited')")
+        order(disk, 2, 2, "k2", "credited")
         disk.command("credit", "order:2:2", {"account": "A", "amount_fen": 10_000, "order_id": 2}, len(disk.records))
         disk.entry("credit", [("credit", "2026-08-01", 10_000, 0)], "clearing:demo", "order:2:2")
         disk.state(account={"balance_fen": 32_968})

@@ -268,3 +268,78 @@ class TestArchive:
     def test_a_record_that_cannot_be_unpacked_is_named(self, august: Any) -> None:
         august.log.execute("UPDATE record SET body = x'78' WHERE id = 20")
         assert "record 20 cannot be read" in notes(audit(august.root), "records")
+
+
+class TestExceptions:
+    """Each refused reading and message has its row, and nothing else has one."""
+
+    @pytest.fixture
+    def refused(self, disk: Any, summer: Any) -> Any:
+        """July, then a conflicting reading twice, and a message that ingest refused."""
+        summer.write(disk)
+        for _ in range(2):
+            disk.read("2026-08-01T00:00", 600_001)
+        disk.records.append((2, disk.records[-1][1], "c1", b"{"))
+        disk.detail[len(disk.records)] = "malformed: it ends too soon"
+        disk.counters = {"verdict.accepted": 30, "verdict.frozen": 1, "verdict.conflict": 2}
+        at_s, last = disk.home["channel"]["at_s"], len(disk.records)
+        rows = [
+            ("conflict", 0, last - 2, "c1", "", 1, "000000000001", "1.8.0", at_s, 600_001, "A", b"", 1),
+            ("malformed", 0, last, "c1", "", 1, None, None, None, None, None, b"{", 0),
+            ("frozen", 0, 32, "c1", "", 1, "000000000001", "1.8.0", at_s, 600_000, "A", b"", 0),
+        ]
+        disk.ledger.executemany(f"INSERT INTO exception VALUES ({', '.join('?' * 13)})", rows)
+        disk.store(10)
+        return disk
+
+    def test_a_full_queue_is_silent(self, refused: Any) -> None:
+        assert audit(refused.root).differences == []
+
+    @pytest.mark.parametrize(
+        ("reason", "words"),
+        [
+            ("conflict", "record 33: conflict: meter 000000000001 1.8.0 of c1, 600001"),
+            ("malformed", "record 35: malformed: message 1 of c1"),
+        ],
+    )
+    def test_a_row_that_is_gone_is_named(self, refused: Any, reason: str, words: str) -> None:
+        refused.ledger.execute("DELETE FROM exception WHERE reason = ?", (reason,))
+        report = audit(refused.root)
+        assert words in notes(report, "exception")
+        assert len(report.differences) == 1
+
+    @pytest.mark.parametrize(
+        "change",
+        ["value = 600002", "reason = 'negative'", "quality = 'E'", "source = 'c2'", "meter = '000000000002'"],
+    )
+    def test_a_row_that_tells_something_else_is_named_on_both_sides(self, refused: Any, change: str) -> None:
+        refused.ledger.execute(f"UPDATE exception SET {change} WHERE reason = 'conflict'")
+        assert [(d.component, d.expected, d.found) for d in audit(refused.root).differences] == [
+            ("exception", 0, 2),
+            ("exception", 2, 0),
+        ]
+
+    def test_other_bytes_of_a_message_are_named(self, refused: Any) -> None:
+        refused.ledger.execute("UPDATE exception SET bytes = x'5b' WHERE reason = 'malformed'")
+        assert len(audit(refused.root).differences) == 2
+
+    def test_how_often_it_came_is_compared(self, refused: Any) -> None:
+        refused.ledger.execute("UPDATE exception SET repeats = 7 WHERE reason = 'conflict'")
+        report = audit(refused.root)
+        assert [(d.component, d.expected, d.found) for d in report.differences] == [("exception", 2, 8)]
+
+    def test_counters_of_verdicts_are_compared(self, refused: Any) -> None:
+        refused.counters["verdict.conflict"] = 1
+        refused.checkpoint()
+        report = audit(refused.root)
+        assert [(d.component, d.expected, d.found) for d in report.differences] == [("verdict.conflict", 2, 1)]
+
+    def test_an_audit_that_goes_on_takes_what_was_before_as_it_is(self, refused: Any) -> None:
+        assert audit(refused.root).ok
+        refused.read("2026-08-01T00:00", 600_001)
+        refused.counters["verdict.conflict"] = 3
+        refused.ledger.execute("UPDATE exception SET repeats = 2 WHERE reason = 'conflict'")
+        refused.store(10)
+        assert audit(refused.root, since="last").differences == []
+        refused.ledger.execute("DELETE FROM exception")
+        assert [d.component for d in audit(refused.root, since=2).differences] == ["exception"]
