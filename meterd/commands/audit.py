@@ -49,7 +49,7 @@ def audit(
         output.record(summary | {"differences": [dict(zip(columns, row, strict=True)) for row in rows]}, json=True)
     else:
         if rows:
-            output.table(columns, rows, title="Differences (fen; Wh for quantity_wh)")
+            output.table(columns, rows, title="Differences (fen, or the unit at the end of the component's name)")
         output.record({"difference_fen": report.difference_fen, **report.counts})
     if not report.ok:
         raise typer.Exit(Exit.NO)
