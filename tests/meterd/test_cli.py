@@ -146,6 +146,25 @@ def test_check_config_prints_every_fault(
     }
 
 
+def test_check_config_reads_the_tariff_files(
+    settings_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """docs/tariffs.md promises it; nothing else says so before the daemon needs them."""
+    with settings_file.open("a") as file:
+        file.write(f'[rating]\ntariffs_dir = "{tmp_path / "tariffs"}"\n')
+    assert cli.run(["check-config", str(settings_file)]) == Exit.NO
+    assert "rating.tariffs_dir\tcannot be read: No such file" in capsys.readouterr().out
+    (tmp_path / "tariffs").mkdir()
+    assert cli.run(["check-config", str(settings_file)]) == Exit.NO
+    assert "no tariff files" in capsys.readouterr().out
+    (tmp_path / "tariffs" / "plain.toml").write_text("id = 'plain'\n")
+    (tmp_path / "tariffs" / "tou.toml").write_text("id =\n")
+    assert cli.run(["check-config", str(settings_file), "--json"]) == Exit.NO
+    faults = json.loads(capsys.readouterr().out)
+    assert {fault["where"] for fault in faults} == {f"{settings_file}:5"}
+    assert {fault["what"].split(": ")[0] for fault in faults} == {"plain.toml", "tou.toml"}
+
+
 def test_config_prints_values_and_origins_and_no_secret(
     settings_file: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
