@@ -39,7 +39,10 @@ def statement(
     shown = between(whole, month_or_stop("--from", first), month_or_stop("--to", last))
     if html or out is not None:
         file = out if out is not None else Path(f"statement-{re.sub(r'[^A-Za-z0-9._-]', '_', account)}.html")
-        file.write_text(page(head, shown), encoding="utf-8")
+        try:
+            file.write_text(page(head, shown), encoding="utf-8")
+        except OSError as wrong:
+            raise Stop(Exit.USAGE, f"--out {file}: {wrong.strerror}") from None
         output.line(str(file))
     elif json:
         output.record(plain(head, shown), json=True)
