@@ -108,6 +108,10 @@ def test_a_statement_of_some_months_begins_where_the_ones_before_ended(told: Any
     assert [cycle["cycle"] for cycle in part["cycles"]] == ["2026-07"]
     assert part["posted"] == whole["cycles"][0]["closing"]
     assert told("statement", "a1", "--from", "July", json_=False)[0] == Exit.USAGE
+    assert told("statement", "a1", "--from", "2026-08", "--to", "2026-07", json_=False)[0] == Exit.USAGE
+    code, shown, error = told("statement", "a1", "--from", "2027-01", json_=False)
+    assert (code, shown) == (Exit.NO, "")  # not an opening balance that fits no line
+    assert "there are 2026-07 to 2026-08" in error
 
 
 def test_the_page_is_whole_and_tells_the_same(told: Any, tmp_path: Path) -> None:
@@ -151,11 +155,24 @@ def test_names_are_escaped_on_the_page() -> None:
     from ledger.statements import Statement
     from meterd.views.statement import Head, page
 
-    head = Head("<a>", "h", "<script>x</script>", "p&q", "t", "now", -1, "0")
+    head = Head("<a>", "h", "<script>x</script>", "p&q", "t", "now", -1, "0", 0)
     text = page(head, Statement(0))
     assert "<script" not in text
     assert "&lt;script&gt;" in text
     assert "p&amp;q" in text
+
+
+def test_the_page_s_figures_add_up_and_nothing_is_left_out() -> None:
+    """Posted less what is used is live, to the fen; and an account before its first bill shows its opening."""
+    from ledger.statements import Statement
+    from meterd.views.statement import Head, page
+
+    head = Head("a", "h", "n", "p", "t", "now", 49_997, "0.02933360000", 3)
+    text = page(head, Statement(50_000, lines_fen=50_000, posted_fen=50_000))
+    for figure in ("<b>¥ 500.00</b>", "<b>¥ 0.03</b>", "<b>¥ 499.97</b>"):
+        assert figure in text
+    assert "0.0293336" not in text
+    assert "期初余额" in text
 
 
 DAYS = [
