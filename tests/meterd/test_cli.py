@@ -3,6 +3,7 @@
 import inspect
 import json
 import os
+import re
 import subprocess
 import sys
 from importlib import import_module
@@ -12,8 +13,9 @@ import pytest
 
 from meterd import cli
 from meterd.commands import COMMANDS, GROUPS, Command
-from meterd.exits import Exit, Stop
+from meterd.exits import MEANING, Exit, Stop
 
+OPERATING = (Path(__file__).parents[2] / "docs" / "operating.md").read_text(encoding="utf-8")
 HEAVY = {"numba", "numpy", "sqlalchemy", "pydantic", "pyarrow", "fastapi", "pandas", "matplotlib", "httpx", "paho"}
 
 
@@ -52,6 +54,18 @@ def test_every_command_is_where_the_table_says_with_that_help(name: str) -> None
     assert command.help.endswith(".")
     assert name.count(" ") <= 1
     assert " " not in name or name.split(" ")[0] in GROUPS
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_is_in_the_operator_s_table(name: str) -> None:
+    rows = [line.split("|")[1:] for line in OPERATING.splitlines() if line.startswith("| `")]
+    told = [re.findall(r"[a-z-]+", "|".join(row)) for row in rows]
+    assert any(all(word in words for word in name.split(" ")) for words in told), f"docs/operating.md lacks {name}"
+
+
+def test_the_operator_s_exit_codes_are_those_of_the_code() -> None:
+    for code, meaning in MEANING.items():
+        assert f"| {code.value} | {meaning} |" in OPERATING
 
 
 @pytest.mark.parametrize("name", COMMANDS)

@@ -313,6 +313,10 @@ def test_without_data_or_registry_the_answer_says_what_to_do(told: Any, empty_vi
     assert code == Exit.NO
     assert "ledger.db" in error
     assert not (tmp_path / "none").exists()  # a look made nothing
+    code, _, error = told("audit", json_=False, config=nothing)
+    assert code == Exit.USAGE
+    assert "there is no" in error
+    assert "ledger.db" in error
     code, _, error = told("statement", "a1", json_=False, config=empty_village.config)
     assert code == Exit.NO
     assert "registry import" in error
