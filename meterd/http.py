@@ -20,6 +20,7 @@ from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 
+from autopay.gateways.port import GatewayDown
 from ledger.inbox import AMOUNT_MAX_FEN
 from ledger.port import KeyConflict, LedgerFailed
 from meterd.guard import Guard
@@ -215,7 +216,10 @@ def _commands(app: FastAPI, daemon: DaemonPort) -> None:
     def reconcile(asked: Reconcile) -> Response:
         if asked.gateway not in daemon.settings.gateways:
             raise Rejected(404, f"no gateway {asked.gateway}", "Name one of the settings' [gateways]")
-        return JSONResponse(jsonable_encoder(daemon.reconcile(asked.gateway)))
+        try:
+            return JSONResponse(jsonable_encoder(daemon.reconcile(asked.gateway)))
+        except GatewayDown as down:  # not ours, and nothing was changed
+            return _problem(502, f"gateway {asked.gateway}: {down}", "Send the same again when the gateway answers")
 
 
 def _told(done: Done) -> Response:

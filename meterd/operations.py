@@ -12,16 +12,18 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
-from sqlalchemy import Connection, select, update
+from sqlalchemy import Connection, or_, select, update
 
 from config.units import REGISTER_CODE, Register
 from ledger.schema import exception, inbox, inbox_applied
 from meterd.port import DaemonPort
+from meterd.views.money import yuan
 from rating.refusals import READING_BYTES
 from registry.address import BadSerial, address
 from registry.image import PartitionImage
 from registry.store import RegistryReader
 
+_TOPUP: Final = "topup:"  # and the reference: the key of a top-up
 WAITERS_MAX: Final = 16  # threads that may wait for an outcome at a time; others are told the id at once
 
 
@@ -54,7 +56,7 @@ class Operations:
         """Credit an account, once by reference."""
         body = {"account": account, "amount_fen": amount_fen, "gateway": gateway, "reference": reference}
         partition, _ = self._home(account)
-        return self._wait(self._daemon.submit("credit", f"topup:{reference}", body, partition), wait_s)
+        return self._wait(self._daemon.submit("credit", f"{_TOPUP}{reference}", body, partition), wait_s)
 
     def reverse(self, account: str, amount_fen: int, reference: str, of: str, wait_s: float) -> Done:
         """Take a credit back, all or part, once by reference; never more than the credit gave."""
@@ -62,14 +64,16 @@ class Operations:
         key = f"reversal:{reference}"
         with self._lock:
             with self._daemon.store.reader() as connection:
-                credit = _credit(connection, of)
-                gone_fen = _reversed(connection, of, but=key)
+                credit_key, credit = _credit(connection, of)
+                gone_fen = _reversed(connection, credit_key, but=key)
             if credit["account"] != account:
                 raise Rejected(409, f"credit {of} is of account {credit['account']}", "Name that account")
             if gone_fen + amount_fen > credit["amount_fen"]:
-                left = credit["amount_fen"] - gone_fen
+                left_fen = credit["amount_fen"] - gone_fen
+                if not left_fen:
+                    raise Rejected(409, f"credit {of} is taken back whole already", "Nothing is left to do")
                 raise Rejected(
-                    409, f"of credit {of} only {left} fen are left to reverse", "Reverse no more than that"
+                    409, f"of credit {of} only {yuan(left_fen)} yuan are left to reverse", "Reverse no more than that"
                 )
             body = {"account": account, "amount_fen": amount_fen, "gateway": credit.get("gateway", "counter")}
             row = self._daemon.submit("reversal", key, body | {"reference": reference, "of": of}, partition)
@@ -172,19 +176,22 @@ class Operations:
             self._waiters.release()
 
 
-def _credit(connection: Connection, reference: str) -> dict[str, Any]:
-    """The credit that `reference` names: a top-up's own reference, or an inbox key such as order:7:1."""
-    keys = (f"topup:{reference}", reference)
-    row = connection.execute(select(inbox.c.body).where(inbox.c.key.in_(keys), inbox.c.kind == "credit")).first()
-    if row is None:
-        raise Rejected(404, f"no credit {reference}", "Look at the statement for its reference")
-    body: dict[str, Any] = json.loads(row.body)
-    return body
+def _credit(connection: Connection, reference: str) -> tuple[str, dict[str, Any]]:
+    """Key and body of the credit that `reference` names: a key such as order:7:1, or a top-up's own reference."""
+    asked = select(inbox.c.key, inbox.c.body).where(inbox.c.kind == "credit")
+    for key in (reference, f"{_TOPUP}{reference}"):  # the key first: it is what the statement shows
+        row = connection.execute(asked.where(inbox.c.key == key)).first()
+        if row is not None:
+            body: dict[str, Any] = json.loads(row.body)
+            return str(row.key), body
+    raise Rejected(404, f"no credit {reference}", "Look at the statement for its reference")
 
 
-def _reversed(connection: Connection, of: str, *, but: str) -> int:
-    """What other reversals of this credit take back already; few enough to look at each."""
-    named = inbox.c.body.contains(f'"of":{json.dumps(of)}', autoescape=True)  # as `ledger.inbox.submit` writes it
+def _reversed(connection: Connection, credit_key: str, *, but: str) -> int:
+    """What other reversals of this credit take back already, by whichever of its names they called it."""
+    names = {credit_key, credit_key.removeprefix(_TOPUP)}
+    # as `ledger.inbox.submit` writes it; few enough to look at each
+    named = or_(*(inbox.c.body.contains(f'"of":{json.dumps(name)}', autoescape=True) for name in sorted(names)))
     asked = select(inbox.c.key, inbox.c.body).where(inbox.c.kind == "reversal", named)
     return sum(int(json.loads(row.body)["amount_fen"]) for row in connection.execute(asked) if row.key != but)
 

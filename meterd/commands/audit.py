@@ -32,9 +32,13 @@ def audit(
     from audit.compare import Report
     from audit.run import StateMissing
     from audit.run import audit as run
+    from config.settings import Paths
 
     settings = settings_or_stop(config)
     folder = data_dir or settings.data_dir
+    for name, file in (("ledger", Paths(folder).ledger), ("--gateway-book", gateway_book)):
+        if file is not None and not file.is_file():  # SQLite would only say that it cannot open a file
+            raise Stop(Exit.USAGE, f"cannot audit {folder}: {name}: there is no {file}")
     try:
         with output.progress("audit: partitions", settings.partitions) as advance:
             report: Report = run(

@@ -126,6 +126,18 @@ url = "http://g"
         ("gateways.demo = 1", "gateways.demo"),
         ("gateways = 1", "gateways"),
         ("'mqtt.port' = 1", "mqtt.port"),
+        ("timezone = 'Asia/Shangai'", "timezone"),
+        ("timezone = 'Asia'", "timezone"),
+        ("timezone = '../etc/passwd'", "timezone"),
+        ("mqtt.shards = ['a b']", "mqtt.shards"),
+        ("mqtt.port = 65535", "mqtt.port"),
+        ("mqtt.port = 9000\nhttp.port = 9001", "http.port"),
+        ("gateways.g = {url = 'ftp://h', secret = 's'}", "gateways.g.url"),
+        ("gateways.g = {url = 'http://', secret = 's'}", "gateways.g.url"),
+        ("gateways.g = {url = 'http://h', secret = ''}", "gateways.g.secret"),
+        ("gateways.'a b' = {url = 'http://h', secret = 's'}", "gateways"),
+        ("notices = {webhook_url = 'h', webhook_secret = 's'}", "notices.webhook_url"),
+        ("notices = {webhook_url = 'http://h', webhook_secret = ''}", "notices.webhook_secret"),
         ("Partitions = 1", "Partitions"),
     ],
 )
@@ -133,6 +145,11 @@ def test_a_wrong_value_is_one_fault_on_its_line(text: str, key: str, tmp_path: P
     found = faults_of(tmp_path, f"data_dir = 'd'\n{text}\n")
     assert len(found) == 1, found
     assert (found[0][0][: len("meterd.toml:")], found[0][1]) == ("meterd.toml:", key)
+
+
+def test_another_broker_s_port_is_its_own(tmp_path: Path) -> None:
+    path = write(tmp_path, "data_dir = 'd'\nmqtt = {embedded = false, port = 65535}\nhttp.port = 65535\n")
+    assert load(path, {}).settings.mqtt.port == 65535
 
 
 @pytest.mark.parametrize("text", ["inf", "NaN", "-Infinity", "true", "", "0"])

@@ -46,8 +46,8 @@ def _posted(village: Any, account: str) -> int:
 
 def test_top_up_and_reversal_from_the_command_line(served: Any, told: Any) -> None:
     before = _posted(served, "a2")
-    code, shown, _ = told("topup", "a2", "12.30", "--reference", "C-1")
-    assert (code, shown["applied"]) == (Exit.OK, True)
+    code, shown, _ = told("topup", "a2", "12.3", "--reference", "C-1")
+    assert (code, shown["applied"], shown["amount"]) == (Exit.OK, True, "12.30")
     assert told("topup", "a2", "12.30", "--reference", "C-1")[1]["inbox_id"] == shown["inbox_id"]
     assert _posted(served, "a2") == before + 1230
     code, _, error = told("topup", "a2", "12.31", "--reference", "C-1", json_=False)
