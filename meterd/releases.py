@@ -190,7 +190,8 @@ class Releases:
         if self._routes is None or self._routes[0] != reader.digest:
             self._routes = reader.digest, reader.routes()
         limits = Limits(settings.mqtt.payload_max, settings.ingest.readings_max, settings.ingest.nesting_max)
-        return Context(limits, settings.partitions, self._routes[1])
+        signing = settings.signing
+        return Context(limits, settings.partitions, self._routes[1], signing.key_bytes(), signing.required)
 
     def _registry(self) -> RegistryReader:
         return active_registry(self._daemon)

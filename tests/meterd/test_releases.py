@@ -14,9 +14,10 @@ from starlette.testclient import TestClient
 
 from audit.accounts import PartitionAudit
 from audit.run import audit
+from config.settings import SigningSettings
 from config.units import decimal_text
 from ingest.decoded import Limits
-from ingest.pipeline import Context, Message, process
+from ingest.pipeline import Context, Message, process, signature
 from ingest.routing import HashRoutes
 from ingest.sequences import Sequences
 from ingest.wire import reads_topic
@@ -69,10 +70,10 @@ def envelope(rows: list[tuple[str, int, int]], **head: object) -> bytes:
     return json.dumps({**head, "reads": reads}).encode()
 
 
-def refuse(village: Any, payload: bytes, *, format_: str = "json", **more: Any) -> int:
+def refuse(village: Any, payload: bytes, *, format_: str = "json", properties: Any = (), **more: Any) -> int:
     """Ingest refuses it, rating puts it into the queue; its number there."""
     context = replace(Context(Limits(), 2, HashRoutes()), **more)
-    message = Message(reads_topic("0", "c1", format_, "s", village.sequence + 1), payload)
+    message = Message(reads_topic("0", "c1", format_, "s", village.sequence + 1), payload, properties=properties)
     (record,) = process([message], village.clock.now_s(), Sequences(60, 5), context).records
     assert record.kind is RecordKind.REJECT
     village.record(RecordKind.REJECT, village.clock.now_s(), record.body, record.detail)
@@ -158,6 +159,26 @@ def test_whom_to_believe_is_a_person_s_word(village: Any, http: TestClient, cloc
     assert (told["state"], register(village, METERS[2])) == ("released", value + 7)
     assert attempts(village, number)[0][2]["trusted"] == {"by": "li", "why": "renamed in spring"}
     assert fact(village, number).resolved_why.endswith("; trusted by li: renamed in spring")
+
+
+def test_a_key_that_was_corrected_releases_what_it_signed(
+    village: Any, http: TestClient, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    value, at_s, key = register(village, METERS[2]), clock.next(), "00112233" * 8
+    payload = envelope([(METERS[2], value + 7, at_s)])
+    topic = reads_topic("0", "c1", "json", "s", village.sequence + 1)
+    signed = signature(bytes.fromhex(key), topic, payload)
+    number = refuse(village, payload, keys={"c1": b"mistyped"}, properties=(("signature", signed),))
+    path = f"/v1/exceptions/{number}/release"
+    for keys in ({}, {"c1": "44556677" * 8}):
+        signing = SigningSettings.model_validate({"keys": keys})
+        monkeypatch.setattr(village, "settings", village.settings.model_copy(update={"signing": signing}))
+        assert "[signing]" in http.post(path, json={}).json()["what_to_do"]
+    signing = SigningSettings.model_validate({"keys": {"c1": key}})
+    monkeypatch.setattr(village, "settings", village.settings.model_copy(update={"signing": signing}))
+    assert http.post(path, json={}).json()["state"] == "released"
+    assert register(village, METERS[2]) == value + 7
+    assert "trusted" not in attempts(village, number)[0][2]
 
 
 def test_another_concentrator_s_message_is_judged_in_its_list(village: Any, http: TestClient, clock: Clock) -> None:
