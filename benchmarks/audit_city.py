@@ -27,7 +27,7 @@ from config.settings import AutopaySettings, LedgerSettings, Paths, RatingSettin
 from config.tariff_files import tariff_texts
 from ingest.archive import write_archive
 from ingest.log_sqlite import SqliteLog
-from ingest.wire import decode_readings, encode_readings
+from ingest.wire import decode_frames, encode_readings
 from ledger.effects import InboxRow
 from ledger.inbox import pending, submit
 from ledger.schema import archive_file
@@ -97,7 +97,7 @@ class City:
     def rate(self, partition: int, days: int, quarter_hours: int) -> int:
         """Everything that one partition's meters say, checkpoint by checkpoint; returns the readings."""
         engine = PartitionEngine(
-            partition, rating=RatingSettings(), autopay=AutopaySettings(), currency="CNY", decode=decode_readings
+            partition, rating=RatingSettings(), autopay=AutopaySettings(), currency="CNY", decode=decode_frames
         )
         epoch = self.store.take_over(f"partition:{partition}", "benchmark")
         with self.store.reader() as connection:
