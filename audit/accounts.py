@@ -7,12 +7,13 @@ goes to `audit.meter`. Ticks close bills [7]. Amounts are signed as in the suble
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from decimal import Context, Decimal
 from typing import Any, Final
 
 from audit.meter import ENERGY_MAX, Channel, Ladder
+from audit.refused import QUIET, Refused
 from audit.tariffs import Tariff, month_start
 from audit.world import FOREVER, Account, Span, World
 from config.settings import RatingSettings
@@ -27,13 +28,16 @@ Columns = tuple[list[int], list[int], list[int], list[int], list[int]]  # meter,
 
 @dataclass(slots=True)
 class Bill:
-    """The open bill cycle of an account."""
+    """An account's posted balance and open bill cycle."""
 
     account: Account
     cycle: int
     end_s: int
-    carry: Decimal = Decimal(0)
+    carry_energy: Decimal = Decimal(0)
+    carry_adder: Decimal = Decimal(0)
     open: bool = True
+    balance_fen: int = 0
+    arrears_fen: int = 0
     channels: list[Channel] = field(default_factory=list)
 
 
@@ -50,6 +54,7 @@ class PartitionAudit:
         self.money: dict[str, tuple[str, str, int]] = {}  # inbox key -> (kind, account, amount)
         self.arrears_fen = 0
         self.verdicts: Counter[str] = Counter()
+        self.refused = Refused()
         self.channels: dict[tuple[str, int, int], Channel] = {}
         self.ladders: dict[tuple[str, str], Ladder] = {}
         self.bills: dict[str, Bill] = {}
@@ -59,32 +64,39 @@ class PartitionAudit:
 
     # -- where channels put money ------------------------------------------------------------------------------
     def posted(self, account: str, day: int, component: str, amount: int) -> None:
-        if amount:
-            self.expected[account, day, component] += amount if component == "quantity_wh" else -amount
+        if component == "quantity_wh":
+            if amount:
+                self.expected[account, day, component] += amount
+        elif amount:
+            self.credited(account, day, component, -amount)
 
-    def carried(self, account: str, amount: Decimal) -> None:
-        self.bills[account].carry += amount
+    def credited(self, account: str, day: int, component: str, amount: int) -> None:
+        """Fen in the customer's favour."""
+        self.expected[account, day, component] += amount
+        self.bills[account].balance_fen += amount
+
+    def carried(self, account: str, energy: Decimal, adder: Decimal) -> None:
+        bill = self.bills[account]
+        bill.carry_energy += energy
+        bill.carry_adder += adder
 
     # -- the registry ------------------------------------------------------------------------------------------
     def activate(self, world: World, *, opening: bool = True) -> None:
-        """A registry version takes effect: new accounts bring their opening, change-outs close old registers."""
+        """A registry version takes effect: new accounts bring their opening, change-outs close old registers.
+
+        `world` holds this partition and nothing else.
+        """
         self.world, self.digest = world, world.digest
-        here = [a for a in world.accounts.values() if a.partition == self.partition]
+        here = world.accounts.values()
         fresh = [a for a in here if a.id not in self.bills]
-        mine = {
-            place: chain
-            for place, chain in enumerate(world.chains)
-            if world.accounts[chain[0].account].partition == self.partition
-        }
-        closing = [last for chain in mine.values() if (last := self._chain(chain)) is not None]
+        closing = [last for chain in world.chains if (last := self._chain(chain)) is not None]
         self._lookup.clear()
         self._first.clear()
         for (concentrator, meter, register), place in world.addresses.items():
-            if place in mine:
-                channel = self.channels[mine[place][0].key]
-                self._lookup[concentrator][meter, register] = channel
-                self._first[concentrator, meter, register] = channel
-        self._open_ladders(world, list(mine.values()))
+            channel = self.channels[world.chains[place][0].key]
+            self._lookup[concentrator][meter, register] = channel
+            self._first[concentrator, meter, register] = channel
+        self._open_ladders(world, world.chains)
         for account in here:
             if account.id in self.bills:
                 self.bills[account.id].account = account
@@ -97,7 +109,8 @@ class PartitionAudit:
             self._open_bill(account, opened_s.get(account.id, account.from_s))
             if opening:
                 if account.balance_fen:
-                    self.expected[account.id, NO_DAY, "opening"] += account.balance_fen
+                    self.credited(account.id, NO_DAY, "opening", account.balance_fen)
+                self.bills[account.id].arrears_fen = account.arrears_fen
                 self.arrears_fen += account.arrears_fen
         for bill in self.bills.values():
             bill.channels = []
@@ -148,6 +161,8 @@ class PartitionAudit:
             segment = ladder.tariff.segment_at(ladder.opened_s)
             if opened[key] == first[key[0]] and segment is not None:
                 ladder.use(segment)[0] += world.accounts[key[0]].cycle_energy_wh
+            if segment is not None:
+                ladder.reach(segment)
         for channel in self.channels.values():
             channel.settle()
 
@@ -170,7 +185,9 @@ class PartitionAudit:
         for meter, value, at_s, register, quality in zip(*columns, strict=True):
             channel = find((meter, register))
             if channel is None:
-                self._unknown(source, meter)
+                verdict = "unknown_meter" if (source, meter) not in self._meters else "unknown_register"
+                self.verdicts[verdict] += 1
+                self.refused.reading(verdict, source, meter, value, at_s, register, quality, self.offset + 1)
                 continue
             last_s = channel.at_s
             if last_s < at_s < channel.fast_end_s and at_s <= limit_s and quality > 1:
@@ -191,7 +208,10 @@ class PartitionAudit:
                         channel.open[channel.key] = channel.open.get(channel.key, 0) + energy
                     plain += 1
                     continue
-            self.verdicts[self._read(channel, value, at_s, quality, limit_s)] += 1
+            verdict = self._read(channel, value, at_s, quality, limit_s)
+            self.verdicts[verdict] += 1
+            if verdict not in QUIET:
+                self.refused.reading(verdict, source, meter, value, at_s, register, quality, self.offset + 1)
             if channel.at_s >= channel.until_s and channel.next is not None:
                 self._lookup[source][meter, register] = channel.next
         self.verdicts["accepted"] += plain
@@ -200,9 +220,9 @@ class PartitionAudit:
     def _read(self, channel: Channel, value: int, at_s: int, quality: int, limit_s: int) -> str:
         return channel.read(value, at_s, quality, limit_s, self.rating.plausible_window_s, self)
 
-    def _unknown(self, source: str, meter: int) -> None:
-        known = self.world is not None and (source, meter) in self.world.meters
-        self.verdicts["unknown_register" if known else "unknown_meter"] += 1
+    @property
+    def _meters(self) -> Mapping[tuple[str, int], bool]:
+        return self.world.meters if self.world is not None else {}
 
     # -- ticks -------------------------------------------------------------------------------------------------
     def tick(self, as_of_s: int) -> None:
@@ -233,26 +253,26 @@ class PartitionAudit:
             if segment is not None and segment.month <= bill.cycle:
                 channel.post_day(self, last=True, segment=segment)
         tariff = self.tariffs[bill.account.tariff]
-        steps = _PRECISE.divide(bill.carry, tariff.minor).to_integral_value(tariff.rounding)
+        steps = _PRECISE.divide(bill.carry_energy + bill.carry_adder, tariff.minor).to_integral_value(tariff.rounding)
         self.posted(bill.account.id, month_start(bill.cycle + 1) - 1, "rounding", int(steps))
-        bill.carry = Decimal(0)
+        bill.carry_energy = bill.carry_adder = Decimal(0)
         if bill.account.until_s <= bill.end_s:
             bill.open = False
         bill.cycle += 1
         bill.end_s = tariff.cycle_end_s(bill.cycle)
 
     # -- the inbox ---------------------------------------------------------------------------------------------
-    def command(self, kind: str, key: str, body: Mapping[str, Any], worlds: Mapping[str, World]) -> None:
+    def command(self, kind: str, key: str, body: Mapping[str, Any], world_of: Callable[[str], World]) -> None:
         """One inbox row, where the ledger says that it was applied."""
         match kind:
             case "registry":
-                self.activate(worlds[str(body["digest"])])
+                self.activate(world_of(str(body["digest"])))
             case "credit" | "reversal":
                 account = str(body["account"])
                 sign = 1 if kind == "credit" else -1
                 if account in self.bills:
                     self.money[key] = kind, account, sign * int(body["amount_fen"])
-                    self.expected[account, NO_DAY, kind] += sign * int(body["amount_fen"])
+                    self.credited(account, NO_DAY, kind, sign * int(body["amount_fen"]))
             case "rebaseline":
                 self._rebaseline(body)
             case "release":
@@ -277,50 +297,10 @@ class PartitionAudit:
             self._read(channel, channel.value, at_s, _A, FOREVER)
         channel.value, channel.quality, channel.excess, channel.pending = int(body["value"]), _A, 0, None
 
-    # -- going on later ----------------------------------------------------------------------------------------
-    def dump(self) -> dict[str, Any]:
-        """What `restore` needs to go on from here, as plain values for JSON."""
-        return {
-            "partition": self.partition,
-            "offset": self.offset,
-            "as_of_s": self.as_of_s,
-            "digest": self.digest,
-            "channels": [
-                [
-                    list(key), c.value, c.at_s, c.quality, c.excess, c.pending, list(c.open.items()), c.day_wh,
-                    str(c.rest_energy), str(c.rest_adder),
-                ]
-                for key, c in self.channels.items()
-            ],
-            "ladders": [
-                [list(key), ladder.opened_s, [[cycle, used[0]] for cycle, used in ladder.used.items()]]
-                for key, ladder in self.ladders.items()
-            ],
-            "bills": [[name, b.cycle, b.end_s, str(b.carry), b.open] for name, b in self.bills.items()],
-        }  # fmt: skip
-
-    def restore(self, state: Mapping[str, Any], world: World | None) -> None:
-        """Go on from a `dump`; `world` is the registry version that was active then."""
-        self.offset, self.as_of_s = int(state["offset"]), int(state["as_of_s"])
-        if world is None:
-            return
-        self.activate(world, opening=False)
-        for key, opened_s, used in state["ladders"]:
-            ladder = self.ladders[tuple(key)]
-            ladder.opened_s = opened_s
-            ladder.used.clear()
-            for cycle, wh in used:
-                ladder.used[int(cycle)][0] = int(wh)
-        for key, value, at_s, quality, excess, pending, opened, day_wh, energy, adder in state["channels"]:
-            c = self.channels[tuple(key)]
-            c.value, c.at_s, c.quality, c.excess, c.day_wh = value, at_s, quality, excess, day_wh
-            c.pending = tuple(pending) if pending else None
-            c.open = {int(k): int(wh) for k, wh in opened}
-            c.rest_energy, c.rest_adder = Decimal(energy), Decimal(adder)
-            c.place()
-        for name, cycle, end_s, carry, is_open in state["bills"]:
-            bill = self.bills[name]
-            bill.cycle, bill.end_s, bill.carry, bill.open = cycle, end_s, Decimal(carry), is_open
+    def restored(self) -> None:
+        """Registers, ladders and bills were put in place from an earlier audit."""
+        for channel in self.channels.values():
+            channel.place()
         self._ends()
 
 

@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections import defaultdict
+from collections.abc import Iterable, MutableMapping
 from dataclasses import dataclass, field
 from datetime import date, timedelta
-from typing import Any, Final
+from typing import Final
 
 NO_DAY: Final = -1
-Amounts = Mapping[tuple[str, int, str], int]
-_PAID: Final = frozenset({"succeeded", "succeeded_late", "credited"})
-# What a gateway's book may call a charge that took money; a book without such a column holds only those.
-_CHARGED: Final = frozenset({"succeeded", "success", "charged", "paid", "captured"})
+Key = tuple[str, int, str]  # account, local day, component
+Money = tuple[str, str, int]  # kind, account, fen
+# Amounts in fen; those in e-11 of the currency count as whole fen, rounded up; what else is compared is no money.
+_FEN: Final = frozenset(
+    {"energy", "tier_adder", "rounding", "credit", "opening", "reversal", "adjustment"}
+    | {"entry", "customer", "arrears", "gateway", "balance"}
+)
+_E11_PER_FEN: Final = 10**9
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Difference:
-    """One thing that is not as it must be. `day` is a local date, "" where no day matters; amounts in fen (or Wh)."""
+    """One thing that is not as it must be. `day` is a local date, "" where no day matters.
+
+    Amounts are in fen unless the component's name ends in its unit (`_e11`: 1e-11 of the currency, `_wh`, `_s`).
+    """
 
     account: str
     day: str
@@ -25,6 +32,14 @@ class Difference:
     expected: int
     found: int
     note: str = ""
+
+    @property
+    def fen(self) -> int:
+        """Its size as money."""
+        size = abs(self.expected - self.found)
+        if self.component.endswith("_e11"):
+            return -(-size // _E11_PER_FEN)
+        return size if self.component in _FEN else 0
 
 
 @dataclass(slots=True)
@@ -41,7 +56,7 @@ class Report:
     @property
     def difference_fen(self) -> int:
         """Sum of the sizes of all differences of money."""
-        return sum(abs(d.expected - d.found) for d in self.differences if d.component != "quantity_wh")
+        return sum(difference.fen for difference in self.differences)
 
 
 def day_text(day: int) -> str:
@@ -49,122 +64,90 @@ def day_text(day: int) -> str:
     return "" if day == NO_DAY else (date(1970, 1, 1) + timedelta(days=day)).isoformat()
 
 
-def amounts(expected: Amounts, found: Amounts) -> list[Difference]:
-    """Every (account, day, component) whose sums differ."""
-    return [
-        Difference(account, day_text(day), component, expected.get(key, 0), found.get(key, 0))
-        for key in sorted(expected.keys() | found.keys())
-        for account, day, component in (key,)
-        if expected.get(key, 0) != found.get(key, 0)
-    ]
+class Tally:
+    """What must be posted against what was, as both come in; what agrees on a day is forgotten, so memory stays.
+
+    `expected` and `money` are the auditor's own (PartitionAudit), and lose what is settled. Amounts without a day
+    stay, so that their totals can be told.
+    """
+
+    def __init__(self, expected: MutableMapping[Key, int], money: MutableMapping[str, Money]) -> None:
+        self.expected, self.money = expected, money
+        self.posted: dict[Key, int] = defaultdict(int)
+        self.settled = 0
+        self._touched: set[Key] = set()
+        self._single: list[Difference] = []
+        self._control: list[Difference] = []
+        self._rows: dict[int, int] = defaultdict(int)  # entry -> sum of its packed rows
+        self.entries = 0
+        self.arrears_fen = 0
+
+    def amount(self, account: str, day: int, component: str, amount: int) -> None:
+        """One packed row of the subledger."""
+        key = account, day, component
+        self.posted[key] += amount
+        if day != NO_DAY:
+            self._touched.add(key)
+
+    def single(self, reference: str, kind: str, account: str, amount: int) -> None:
+        """A credit or reversal: each has exactly one applied inbox row, its own."""
+        wanted = self.money.get(reference)
+        if wanted == (kind, account, amount):
+            del self.money[reference]
+        else:
+            note = f"no applied inbox row {reference}" if wanted is None else f"inbox row {reference}"
+            self._single.append(Difference(account, "", kind, wanted[2] if wanted else 0, amount, note))
+
+    def rows(self, entry: int, total: int) -> None:
+        """Packed rows of an entry sum to `total`."""
+        self._rows[entry] += total
+
+    def entry(self, entry: int, postings: Iterable[tuple[str, int]]) -> None:
+        """An entry sums to zero, and its `customer` posting is the sum of its packed rows, told before."""
+        self.entries += 1
+        total, rows = 0, self._rows.pop(entry, 0)
+        customer = 0
+        for name, amount in postings:
+            total += amount
+            if name == "customer":
+                customer += amount
+            elif name == "customer_arrears":
+                self.arrears_fen += amount
+        if total:
+            self._control.append(Difference("", "", "entry", 0, total, f"entry {entry} does not sum to zero"))
+        if customer != rows:
+            note = f"entry {entry}: rows, control account"
+            self._control.append(Difference("", "", "customer", customer, rows, note))
+
+    def settle(self) -> None:
+        """Forget what agrees."""
+        for key in self._touched:
+            if self.expected.get(key, 0) == self.posted[key]:
+                self.expected.pop(key, None)
+                del self.posted[key]
+                self.settled += 1
+        self._touched.clear()
+
+    def control(self) -> list[Difference]:
+        """What the entries' postings did not agree with; call it when all are told."""
+        left = sorted((entry, rows) for entry, rows in self._rows.items() if rows)
+        note = "entry {}: rows without a posting"
+        return self._control + [Difference("", "", "customer", 0, rows, note.format(entry)) for entry, rows in left]
+
+    def differences(self) -> list[Difference]:
+        """Every (account, day, component) whose sums differ, and credits and reversals one by one."""
+        keys = {key for key, amount in self.expected.items() if amount} | self.posted.keys()
+        out = [
+            Difference(account, day_text(day), component, self.expected.get(key, 0), self.posted.get(key, 0))
+            for key in sorted(keys)
+            for account, day, component in (key,)
+            if self.expected.get(key, 0) != self.posted.get(key, 0)
+        ]
+        for key, (kind, account, amount) in sorted(self.money.items()):
+            out.append(Difference(account, "", kind, amount, 0, f"inbox row {key} has no entry"))
+        return out + self._single
 
 
-def money(
-    expected: Mapping[str, tuple[str, str, int]], found: Iterable[tuple[str, str, str, int]]
-) -> list[Difference]:
-    """Credits and reversals one by one: those applied, by inbox key, against the (key, kind, account, fen) booked."""
-    entries: dict[str, list[tuple[str, str, int]]] = defaultdict(list)
-    for key, kind, account, amount in found:
-        entries[key].append((kind, account, amount))
-    out: list[Difference] = []
-    for key in sorted(expected.keys() | entries.keys()):
-        wanted, stored = expected.get(key), entries.get(key, [])
-        if wanted is None:
-            out += [Difference(a, "", kind, 0, amount, f"no applied inbox row {key}") for kind, a, amount in stored]
-        elif stored != [wanted]:
-            kind, account, amount = wanted
-            total = sum(row[2] for row in stored if row[1] == account)
-            out.append(Difference(account, "", kind, amount, total, f"inbox row {key}: {len(stored)} entries"))
-    return out
-
-
-def control(postings: Iterable[tuple[int, str, int]], rows: Mapping[int, int]) -> list[Difference]:
-    """Every entry sums to zero, and its `customer` posting is the sum of its subledger rows."""
-    sums: dict[int, int] = defaultdict(int)
-    customer: dict[int, int] = defaultdict(int)
-    for entry, name, amount in postings:
-        sums[entry] += amount
-        customer[entry] += amount if name == "customer" else 0
-    out = [
-        Difference("", "", "entry", 0, total, f"entry {entry} does not sum to zero")
-        for entry, total in sorted(sums.items())
-        if total
-    ]
-    return out + [
-        Difference(
-            "", "", "customer", customer.get(entry, 0), rows.get(entry, 0), f"entry {entry}: rows, control account"
-        )
-        for entry in sorted(customer.keys() | rows.keys())
-        if customer.get(entry, 0) != rows.get(entry, 0)
-    ]
-
-
-def orders(rows: Iterable[Mapping[str, Any]], applied_credits: Iterable[Mapping[str, Any]]) -> list[Difference]:
-    """A credited order has one applied credit of its amount, a credit of an order belongs to a paid one."""
-    known = {int(row["id"]): row for row in rows}
-    applied: dict[int, list[int]] = defaultdict(list)
-    for body in applied_credits:
-        applied[int(body["order_id"])].append(int(body["amount_fen"]))
-    out: list[Difference] = []
-    for number, order in sorted(known.items()):
-        got = applied.get(number, [])
-        wanted = [int(order["amount_fen"])] if order["state"] == "credited" else []
-        if got != wanted and not (order["state"] in _PAID and got == [int(order["amount_fen"])]):
-            note = f"order {order['key']} is {order['state']}, {len(got)} credits"
-            out.append(Difference(str(order["account"]), "", "credit", sum(wanted), sum(got), note))
-    return out + [
-        Difference("", "", "credit", 0, sum(applied[number]), f"credit of order {number}, which is not there")
-        for number in sorted(applied.keys() - known.keys())
-    ]
-
-
-def gateway(
-    charges: Iterable[Mapping[str, Any]],
-    rows: Iterable[Mapping[str, Any]],
-    applied_credits: Iterable[Mapping[str, Any]],
-) -> list[Difference]:
-    """The gateway's book against orders and credits: nobody charged twice, nobody charged and not credited."""
-    by_key = {str(row["key"]): row for row in rows}
-    credited = Counter(int(body["order_id"]) for body in applied_credits)
-    charged: dict[str, list[int]] = defaultdict(list)
-    arms: dict[tuple[str, int], list[str]] = defaultdict(list)
-    for charge in charges:
-        if took_money(charge):
-            charged[str(charge["key"])].append(int(charge["amount_fen"]))
-    out: list[Difference] = []
-    for key, taken in sorted(charged.items()):
-        order = by_key.get(key)
-        if order is None:
-            out.append(Difference("", "", "gateway", 0, sum(taken), f"charge {key} has no order"))
-            continue
-        account, amount = str(order["account"]), int(order["amount_fen"])
-        arms[account, int(order["arm"])].append(key)
-        if len(taken) > 1:
-            out.append(Difference(account, "", "gateway", amount, sum(taken), f"{key} charged {len(taken)} times"))
-        elif taken != [amount]:
-            out.append(Difference(account, "", "gateway", amount, taken[0], f"{key} charged another amount"))
-        if order["state"] not in _PAID:
-            out.append(
-                Difference(account, "", "gateway", 0, taken[0], f"{key} charged, its order is {order['state']}")
-            )
-        elif not credited[int(order["id"])]:
-            out.append(Difference(account, "", "credit", amount, 0, f"{key} charged, no credit was applied"))
-    for (account, arm), keys in sorted(arms.items()):
-        if len(keys) > 1:
-            taken_fen = sum(sum(charged[key]) for key in keys)
-            first = sum(charged[keys[0]])
-            note = f"charged twice for low balance {arm}: {', '.join(keys)}"
-            out.append(Difference(account, "", "gateway", first, taken_fen, note))
-    for key, order in sorted(by_key.items()):
-        if order["state"] in _PAID and key not in charged:
-            note = f"order {key} is {order['state']}, the gateway never charged it"
-            out.append(Difference(str(order["account"]), "", "gateway", int(order["amount_fen"]), 0, note))
-    return out
-
-
-def took_money(charge: Mapping[str, Any]) -> bool:
-    """Whether a row of a gateway's book is a charge that succeeded."""
-    for column in ("state", "status", "outcome"):
-        if column in charge:
-            return str(charge[column]).lower() in _CHARGED
-    return True
+def missing(kind: str, notes: Iterable[str]) -> list[Difference]:
+    """Things that have no amount: bytes that fail their checksum, records that are nowhere."""
+    return [Difference("", "", kind, 1, 0, note) for note in dict.fromkeys(notes)]

@@ -29,24 +29,44 @@ class Sink(Protocol):
         """Fen that the customer pays on a local day, or Wh for `quantity_wh`."""
         ...
 
-    def carried(self, account: str, amount: Decimal) -> None:
-        """A remainder that waits for the close of the bill."""
+    def carried(self, account: str, energy: Decimal, adder: Decimal) -> None:
+        """Remainders of both components that wait for the close of the bill."""
         ...
 
 
 class Ladder:
     """Energy of an account under one tariff, by tier cycle."""
 
-    __slots__ = ("history", "opened_s", "tariff", "used")
+    __slots__ = ("history", "opened_s", "reached", "tariff", "used")
 
     def __init__(self, tariff: Tariff, history: History) -> None:
         self.tariff, self.history = tariff, history
         self.used: dict[int, list[int]] = defaultdict(lambda: [0])
         self.opened_s = FOREVER
+        self.reached: int | None = None  # the furthest cycle that the slow way has charged, or the opening's
 
     def use(self, segment: Segment) -> list[int]:
         """Energy so far in the tier cycle of a segment, as a list of one, shared by the siblings."""
         return self.used[self.tariff.tier_cycle(segment.month)]
+
+    def reach(self, segment: Segment) -> None:
+        """Energy, or the opening, stands in the cycle of this segment."""
+        cycle = self.tariff.tier_cycle(segment.month)
+        self.reached = cycle if self.reached is None else max(self.reached, cycle)
+
+    def latest(self) -> tuple[int, int] | None:
+        """Energy in the furthest cycle that has been reached and in the one before; None before the opening.
+
+        The plain reading only adds, so a cycle that it alone has charged shows by its energy.
+        """
+        if self.reached is None:
+            return None
+        cycle = max([self.reached, *(c for c, used in self.used.items() if used[0])])
+        before = self.used.get(cycle - self.tariff.cycle_months)
+        return self.use_of(cycle), before[0] if before else 0
+
+    def use_of(self, cycle: int) -> int:
+        return self.used[cycle][0] if cycle in self.used else 0
 
     def bounds(self, segment: Segment) -> Bounds:
         return self.tariff.bounds_on(segment.day, self.history)
@@ -122,6 +142,7 @@ class Channel:
     def charge(self, segment: Segment, energy: int) -> None:
         """[5] One piece of energy climbs the ladder (or comes back down): each tier takes what lies in it."""
         use = self.ladder.use(segment)
+        self.ladder.reach(segment)
         before, after = use[0], use[0] + energy
         use[0] = after
         self.day_wh += energy
@@ -155,16 +176,22 @@ class Channel:
                 break
         self.segment = segment
 
-    def post_day(self, sink: Sink, *, last: bool, segment: Segment) -> None:
-        """[6] Whole fen of both components; at the end of a bill cycle the remainders go to the carry."""
-        if not self.open and not self.rest_energy and not self.rest_adder:
-            return
-        prices, minor = segment.tariff.prices, segment.tariff.minor
+    def accrued(self) -> tuple[Decimal, Decimal]:
+        """Money of both components that is not posted yet: of the open day, and what days before left over."""
+        prices = self.ladder.tariff.prices
         energy, adder = self.rest_energy, self.rest_adder
         for key, wh in self.open.items():
             first, used = prices[key - key % TIERS_MAX], wh / _THOUSAND
             energy += used * first
             adder += used * (prices[key] - first)
+        return energy, adder
+
+    def post_day(self, sink: Sink, *, last: bool, segment: Segment) -> None:
+        """[6] Whole fen of both components; at the end of a bill cycle the remainders go to the carry."""
+        if not self.open and not self.rest_energy and not self.rest_adder:
+            return
+        minor = segment.tariff.minor
+        energy, adder = self.accrued()
         whole_energy = int(WIDE.divide(energy, minor).to_integral_value(ROUND_FLOOR))
         whole_adder = int(WIDE.divide(adder, minor).to_integral_value(ROUND_FLOOR))
         account, day = self.span.account, segment.day
@@ -174,7 +201,7 @@ class Channel:
         self.open, self.day_wh = {}, 0
         self.rest_energy, self.rest_adder = energy - whole_energy * minor, adder - whole_adder * minor
         if last:
-            sink.carried(account, self.rest_energy + self.rest_adder)
+            sink.carried(account, self.rest_energy, self.rest_adder)
             self.rest_energy = self.rest_adder = Decimal(0)
 
     # -- verdicts --------------------------------------------------------------------------------------------

@@ -1,27 +1,31 @@
-"""I/O: reads what an audit needs as plain values: ledger rows, archive and log, registry tables, gateway's book.
+"""I/O: one partition's evidence as plain values: what the ledger says at one moment, and every record behind it.
 
-Everything is opened read-only. The packed formats are declared here again, on purpose: a change on the other
-side that nobody told the auditor of must show.
+Everything is opened read-only, in short transactions, so that an audit does not hold up a daemon: a snapshot of
+the partition's cursor, state and orders of business, and then chunks of what is only ever appended. Digests and
+checksums of what is read are verified, and what fails is noted in `faults`.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import sqlite3
-from collections import defaultdict
+import zlib
+from array import array
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.ipc
 import pyarrow.parquet as pq
 
+from audit import refused
 from audit.accounts import Columns
-from audit.world import World, build
+from audit.packed import STATE, Assembly, row_checksum
+from audit.saved import StateMissing
 from config.settings import Paths
 
 READINGS, REJECT, TICK = 1, 2, 3
@@ -34,27 +38,28 @@ READING_SCHEMA: Final = pa.schema(
         ("quality", pa.uint8()),
     ]
 )
-SUBLEDGER_ROW: Final = np.dtype(
-    {
-        "names": ["amount_fen", "quantity", "slot", "channel", "day", "component"],
-        "formats": ["<i8", "<i8", "<i4", "<i4", "<i4", "u1"],
-        "offsets": [0, 8, 16, 20, 24, 28],
-        "itemsize": 32,
-    }
-)
-COMPONENTS: Final = {
-    1: "energy", 2: "tier_adder", 3: "rounding", 4: "credit", 5: "opening", 6: "adjustment", 7: "reversal"
-}  # fmt: skip
-TABLES: Final = (
-    "points", "accounts", "tariffs", "attributes", "meters", "registers", "opening_registers", "changeouts",
-    "opening_accounts",
-)  # fmt: skip
 _SHIFT: Final = 48
 _BUSY_S: Final = 10.0
+_SLOTS_MAX: Final = 1 << 28  # of an array of one partition
+_CHUNK: Final = 256  # rows of a query at a time
+_COLUMNS: Final = ("kind", "received_at_s", "source", "stream", "sequence", "detail", "body")
+_CHECKPOINT: Final = (
+    *("partition", "epoch", "log_id", "offset", "as_of_s", "engine_version"),
+    *("registry_digest", "timeline_digest", "counters", "slots"),
+)
+RecordRow = tuple[int, int, int, str, str, int, str, bytes]  # offset, then _COLUMNS
 
 
 class RecordsMissing(Exception):
     """Offsets between archive and log that the ledger says were applied, and that are nowhere."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """Bytes that are not what was written. `kind` is a difference's component."""
+
+    kind: str
+    note: str
 
 
 @dataclass(slots=True)
@@ -71,85 +76,218 @@ class Command:
 
 @dataclass(slots=True)
 class Snapshot:
-    """The ledger at one moment. Cursors: partition -> (checkpoint, offset)."""
+    """One partition of the ledger at one moment.
 
-    cursors: dict[int, tuple[int, int]] = field(default_factory=dict)
+    `applied`: (offset, inbox id) back to back, in order; `counters`: since the checkpoint that was asked for.
+    """
+
+    partition: int
+    checkpoint: int = 0
+    offset: int = 0
     entry_last: int = 0
-    commands: dict[int, list[Command]] = field(default_factory=lambda: defaultdict(list))
-    files: dict[int, list[tuple[int, int, str]]] = field(default_factory=lambda: defaultdict(list))
-    versions: list[str] = field(default_factory=list)
-    orders: list[dict[str, Any]] = field(default_factory=list)
+    registry_digest: str = ""
+    state: dict[str, Assembly] = field(default_factory=dict)
+    applied: array[int] = field(default_factory=lambda: array("q"))
+    counters: dict[str, int] = field(default_factory=dict)
+    exceptions: dict[bytes, refused.Row] = field(default_factory=dict)
+    faults: list[Fault] = field(default_factory=list)
 
 
 def connect(path: Path) -> sqlite3.Connection:
     """Read-only, and with a deadline for a busy database."""
-    connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=_BUSY_S)
+    connection = sqlite3.connect(
+        f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=_BUSY_S, isolation_level=None
+    )
     connection.row_factory = sqlite3.Row
     return connection
 
 
-def snapshot(paths: Paths) -> Snapshot:
-    """Everything but the packed money, in one transaction."""
-    found = Snapshot()
+def partitions(paths: Paths) -> list[int]:
+    """Partitions that have a checkpoint, or state without one."""
+    asked = "SELECT DISTINCT partition FROM checkpoint UNION SELECT DISTINCT partition FROM state_page ORDER BY 1"
+    with closing(connect(paths.ledger)) as db:
+        return [row[0] for row in db.execute(asked)]
+
+
+def snapshot(paths: Paths, partition: int, checkpoint_after: int) -> Snapshot:
+    """A partition at its newest checkpoint, with its state. Checkpoints after `checkpoint_after` are verified."""
+    found = Snapshot(partition)
     with closing(connect(paths.ledger)) as db:
         db.execute("BEGIN")
-        cursors = 'SELECT partition, MAX(id) AS id, "offset" FROM checkpoint GROUP BY partition'
-        for row in db.execute(cursors):
-            found.cursors[row["partition"]] = row["id"], row["offset"]
+        slots = _checkpoints(db, found, checkpoint_after)
+        _state(db, found, _slots(found, slots))
         found.entry_last = int(db.execute("SELECT COALESCE(MAX(id), 0) FROM entry").fetchone()[0])
-        applied = (
-            'SELECT i.id, a.partition, a."offset" AS at, i.kind, i.key, i.body, a.outcome FROM inbox_applied a'
-            " JOIN inbox i ON i.id = a.inbox_id ORDER BY a.partition, at, i.id"
-        )
-        for row in db.execute(applied):
-            body = json.loads(row["body"])
-            command = Command(row["id"], row["at"], row["kind"], row["key"], body, row["outcome"])
-            found.commands[row["partition"]].append(command)
-        for row in db.execute("SELECT partition, first_offset, last_offset, path FROM archive_file ORDER BY 1, 2"):
-            found.files[row["partition"]].append((row["first_offset"], row["last_offset"], row["path"]))
-        found.versions = [r["digest"] for r in db.execute("SELECT digest FROM registry_version ORDER BY number")]
-        found.orders = [dict(row) for row in db.execute("SELECT * FROM order_")]
+        for row in db.execute(
+            'SELECT "offset", inbox_id FROM inbox_applied WHERE partition = ? ORDER BY 1, 2', (partition,)
+        ):
+            found.applied.extend(row)
+        _exceptions(db, found)
     return found
 
 
-def records(
-    paths: Paths, snap: Snapshot, partition: int, after_offset: int
-) -> Iterator[tuple[int, int, int, str, bytes]]:
-    """(offset, kind, received_at_s, source, body) up to the cursor: the archive, then what only the log has."""
-    end = snap.cursors[partition][1]
-    at = after_offset
-    for record in _stored(paths, snap, partition, after_offset, end):
-        if record[0] != at + 1:
-            raise RecordsMissing(f"partition {partition}: record {at + 1} is neither in the archive nor in the log")
-        at = record[0]
-        yield record
-    if at < end:
-        raise RecordsMissing(f"partition {partition}: record {at + 1} is neither in the archive nor in the log")
+def _checkpoints(db: sqlite3.Connection, found: Snapshot, after: int) -> str:
+    """Verify the rows, each by itself and against the one before; returns the newest's lengths of arrays."""
+    rows = db.execute(
+        "SELECT * FROM checkpoint WHERE partition = ? AND id >= ? ORDER BY id", (found.partition, after)
+    )
+    before: sqlite3.Row | None = None
+    first: sqlite3.Row | None = None
+    for row in rows:
+        where = f"checkpoint {row['id']} of partition {found.partition}"
+        if row_checksum(*(row[name] for name in _CHECKPOINT)) != row["crc"]:
+            found.faults.append(Fault("checkpoint", f"{where}: the checksum does not match"))
+        if before is not None and (row["offset"] < before["offset"] or row["log_id"] != before["log_id"]):
+            found.faults.append(Fault("checkpoint", f"{where} does not follow checkpoint {before['id']}"))
+        first, before = first or row, row
+    if before is None:
+        if after:
+            raise StateMissing(f"partition {found.partition} has no checkpoint {after} any more")
+        found.faults.append(Fault("checkpoint", f"partition {found.partition} has state and no checkpoint"))
+        return "{}"
+    found.checkpoint, found.offset = before["id"], before["offset"]
+    found.registry_digest = before["registry_digest"]
+    now, then = (_counters(row) for row in (before, first))
+    found.counters = {name: count - (then.get(name, 0) if after else 0) for name, count in now.items()}
+    return str(before["slots"])
 
 
-def _stored(
-    paths: Paths, snap: Snapshot, partition: int, after: int, end: int
-) -> Iterator[tuple[int, int, int, str, bytes]]:
-    columns = ["offset", "kind", "received_at_s", "source", "body"]
-    for first, last, path in snap.files.get(partition, []):
-        if last <= after or first > end:
-            continue
-        with pq.ParquetFile(paths.archive / path) as file:
-            for batch in file.iter_batches(batch_size=512, columns=columns):
-                for row in zip(*(batch.column(name).to_pylist() for name in columns), strict=True):
-                    if after < row[0] <= end:
-                        after = row[0]
-                        yield row
-    if after >= end:
-        return
-    low, high = partition << _SHIFT | (after + 1), partition << _SHIFT | end
-    with closing(connect(paths.log)) as db:
-        found = db.execute(
-            "SELECT id, kind, received_at_s, source, body FROM record WHERE id BETWEEN ? AND ? ORDER BY id",
-            (low, high),
+def _counters(row: sqlite3.Row | None) -> dict[str, int]:
+    try:
+        return {str(name): int(count) for name, count in json.loads(row["counters"]).items()} if row else {}
+    except (ValueError, TypeError, AttributeError):  # the checksum has told already
+        return {}
+
+
+def _exceptions(db: sqlite3.Connection, found: Snapshot) -> None:
+    """The exceptions queue of the partition, whatever became of its rows."""
+    rows = db.execute(
+        'SELECT reason, "offset", source, stream, sequence, meter, register, read_at_s, value, quality, bytes,'
+        " repeats FROM exception WHERE partition = ? AND reason <> ?",
+        (found.partition, refused.UNSEEN),
+    )
+    for row in rows:
+        reason, source = row["reason"], row["source"]
+        if row["meter"] is None:
+            key = refused.message_event(reason, source, row["stream"], row["sequence"], row["bytes"])
+        else:
+            told = (row[name] for name in ("meter", "register", "read_at_s", "value", "quality"))
+            key = refused.event("reading", reason, source, *told)
+        words = f"{reason}: {row['meter'] or 'a message'} of {source}"
+        found.exceptions[key] = refused.Row(1 + row["repeats"], row["offset"], words)
+
+
+def _slots(found: Snapshot, text: str) -> dict[str, int]:
+    """Lengths of the state arrays, as the checkpoint row says."""
+    try:
+        told = {str(name): int(count) for name, count in json.loads(text).items()}
+    except (ValueError, TypeError, AttributeError):
+        told = {"": -1}
+    if any(not 0 <= count <= _SLOTS_MAX for count in told.values()):
+        found.faults.append(
+            Fault("checkpoint", f"partition {found.partition}: no lengths of state arrays: {text[:80]}")
         )
-        for row in found:
-            yield row["id"] & ((1 << _SHIFT) - 1), row["kind"], row["received_at_s"], row["source"], row["body"]
+        return {}
+    return told
+
+
+def _state(db: sqlite3.Connection, found: Snapshot, slots: dict[str, int]) -> None:
+    """The arrays out of pages and deltas; their bytes are not kept."""
+    arrays = {name: Assembly(found.partition, name, int(slots.get(name, 0))) for name in STATE}
+    strange: set[str] = set()
+    pages = "SELECT array, page, version, format, body, crc FROM state_page WHERE partition = ? ORDER BY array, page"
+    for name, *page in db.execute(pages, (found.partition,)):
+        strange.add(name) if name not in arrays else arrays[name].page(*page)
+    deltas = (
+        "SELECT array, version, format, count, body, crc FROM state_delta WHERE partition = ? ORDER BY version, id"
+    )
+    for name, *delta in db.execute(deltas, (found.partition,)):
+        strange.add(name) if name not in arrays else arrays[name].delta(*delta)
+    for name in sorted(strange | slots.keys() - arrays.keys()):
+        found.faults.append(Fault("state", f"partition {found.partition}: an array {name!r} is not known"))
+    for name, assembly in arrays.items():
+        assembly.finish()
+        where = f"partition {found.partition}, {name}"
+        found.faults += [Fault("state", f"{where}: {fault}") for fault in assembly.faults]
+    found.state = arrays
+
+
+def commands(paths: Paths, snap: Snapshot, after_offset: int, known: set[int]) -> Iterator[Command]:
+    """Inbox rows in the order applied, from `after_offset` on but for those `known`."""
+    pairs = [
+        (offset, number)
+        for offset, number in zip(snap.applied[0::2], snap.applied[1::2], strict=True)
+        if offset >= after_offset and number not in known
+    ]
+    with closing(connect(paths.ledger)) as db:
+        for low in range(0, len(pairs), _CHUNK):
+            chunk = pairs[low : low + _CHUNK]
+            marks = ",".join("?" * len(chunk))
+            asked = (
+                "SELECT i.id, i.kind, i.key, i.body, a.outcome FROM inbox i JOIN inbox_applied a ON a.inbox_id = i.id"  # noqa: S608
+                f" WHERE a.partition = ? AND i.id IN ({marks})"
+            )
+            rows = {row["id"]: row for row in db.execute(asked, (snap.partition, *(id_ for _, id_ in chunk)))}
+            for offset, number in chunk:
+                row = rows[number]
+                yield Command(number, offset, row["kind"], row["key"], json.loads(row["body"]), row["outcome"])
+
+
+def records(paths: Paths, snap: Snapshot, after_offset: int) -> Iterator[RecordRow]:
+    """Records up to the cursor: the archive, then what only the log has; no hole, or `RecordsMissing`."""
+    at = after_offset
+    while at < snap.offset:
+        before = at
+        for record in _stored(paths, snap, at):
+            if record[0] != at + 1:
+                break
+            at = record[0]
+            yield record
+        if at == before:
+            where = f"partition {snap.partition}: record {at + 1}"
+            raise RecordsMissing(f"{where} is neither in the archive nor in the log")
+
+
+def _stored(paths: Paths, snap: Snapshot, after: int) -> Iterator[RecordRow]:
+    """The next records from where they are now: a daemon may archive and prune between two calls."""
+    with closing(connect(paths.ledger)) as db:
+        file = db.execute(
+            "SELECT path, digest FROM archive_file WHERE partition = ? AND last_offset > ? AND first_offset <= ?"
+            " ORDER BY first_offset LIMIT 1",
+            (snap.partition, after, after + 1),
+        ).fetchone()
+    if file is not None:
+        yield from _archived(paths.archive / file["path"], file["digest"], snap, after)
+        return
+    low, high = snap.partition << _SHIFT | (after + 1), snap.partition << _SHIFT | snap.offset
+    with closing(connect(paths.log)) as db:
+        rows = db.execute(
+            "SELECT id, kind, received_at_s, source, stream, sequence, detail, body, crc FROM record"
+            " WHERE id BETWEEN ? AND ? ORDER BY id LIMIT ?",
+            (low, high, _CHUNK),
+        ).fetchall()
+    for row in rows:
+        offset = row["id"] & ((1 << _SHIFT) - 1)
+        head = " ".join(str(row[name]) for name in _COLUMNS[:5]) + " " + row["detail"]
+        if zlib.crc32(row["body"], zlib.crc32(head.encode("utf-8", "surrogatepass"))) != row["crc"]:
+            where = f"record {offset} of partition {snap.partition}"
+            snap.faults.append(Fault("records", f"{where}: the checksum in the log does not match"))
+        yield (offset, *(row[name] for name in _COLUMNS))
+
+
+def _archived(path: Path, digest: str, snap: Snapshot, after: int) -> Iterator[RecordRow]:
+    """The records of one file. Other bytes than those that were named are a fault, and read as far as they can be."""
+    try:
+        with path.open("rb") as file:
+            if hashlib.file_digest(file, "sha256").hexdigest() != digest:
+                snap.faults.append(Fault("archive", f"{path}: not the bytes that were written"))
+        with pq.ParquetFile(path) as parquet:
+            columns = ["offset", *_COLUMNS]
+            for batch in parquet.iter_batches(batch_size=_CHUNK, columns=columns, use_threads=False):
+                for row in zip(*(batch.column(name).to_pylist() for name in columns), strict=True):
+                    if after < row[0] <= snap.offset:
+                        yield row
+    except (OSError, pa.ArrowException) as error:
+        snap.faults.append(Fault("archive", f"{path}: {str(error)[:200]}"))
 
 
 def columns_of(body: bytes) -> Columns:
@@ -157,73 +295,3 @@ def columns_of(body: bytes) -> Columns:
     batch = pa.ipc.read_record_batch(pa.py_buffer(body), READING_SCHEMA)
     meter, value, read_at_s, register, quality = (batch.column(i).to_numpy().tolist() for i in range(5))
     return meter, value, read_at_s, register, quality
-
-
-def world(paths: Paths, digest: str) -> World:
-    """One registry version, derived from its tables."""
-    folder = paths.registry / digest
-    version = json.loads((folder / "version.json").read_text())
-    tables = {name: _rows(folder / f"{name}.parquet") for name in TABLES}
-    return build(digest, int(version["partitions"]), str(version["timezone"]), tables)
-
-
-def _rows(path: Path) -> list[Any]:
-    return list(pq.read_table(path).to_pylist()) if path.is_file() else []
-
-
-@dataclass(slots=True)
-class Found:
-    """One partition's posted money. `amounts`: (slot, day, component) -> sum; `quantity`: (slot, day) -> Wh."""
-
-    amounts: dict[tuple[int, int, str], int] = field(default_factory=lambda: defaultdict(int))
-    by_entry: dict[int, int] = field(default_factory=lambda: defaultdict(int))
-    postings: list[tuple[int, str, int]] = field(default_factory=list)
-    single: list[tuple[str, str, int, int]] = field(default_factory=list)  # reference, kind, slot, amount
-
-
-def posted(paths: Paths, partition: int, entry_after: int, entry_last: int) -> Found:
-    """Entries (entry_after, entry_last] of a partition, unpacked."""
-    found = Found()
-    span = (partition, entry_after, entry_last)
-    with closing(connect(paths.ledger)) as db:
-        heads = {
-            row["id"]: row
-            for row in db.execute(
-                "SELECT id, kind, reference FROM entry WHERE partition = ? AND id > ? AND id <= ?", span
-            )
-        }
-        found.postings = [
-            (row["entry_id"], row["account_name"], row["amount_fen"])
-            for row in db.execute(
-                "SELECT p.entry_id, p.account_name, p.amount_fen FROM posting p JOIN entry e ON e.id = p.entry_id"
-                " WHERE e.partition = ? AND e.id > ? AND e.id <= ?",
-                span,
-            )
-        ]
-        pages = db.execute(
-            "SELECT entry_id, body FROM subledger WHERE partition = ? AND entry_id > ? AND entry_id <= ?", span
-        )
-        for page in pages:
-            head = heads[page["entry_id"]]
-            rows = np.frombuffer(page["body"], SUBLEDGER_ROW)
-            columns = (rows[name].tolist() for name in ("amount_fen", "quantity", "slot", "day", "component"))
-            for amount, quantity, slot, day, number in zip(*columns, strict=True):
-                component = COMPONENTS.get(number, f"component {number}")
-                dated = component in ("energy", "tier_adder", "rounding")
-                found.by_entry[page["entry_id"]] += amount
-                if amount:
-                    found.amounts[slot, day if dated else -1, component] += amount
-                if quantity:
-                    found.amounts[slot, day, "quantity_wh"] += quantity
-                if head["kind"] in ("credit", "reversal"):
-                    found.single.append((str(head["reference"]), head["kind"], slot, amount))
-    return found
-
-
-def gateway_book(path: Path) -> list[dict[str, Any]]:
-    """Rows of a gateway's book: table `charge` of an SQLite file, or a JSON list (or {"charges": [...]})."""
-    if path.suffix == ".json":
-        told = json.loads(path.read_text())
-        return list(told["charges"] if isinstance(told, dict) else told)
-    with closing(connect(path)) as db:
-        return [dict(row) for row in db.execute("SELECT * FROM charge")]

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
+from functools import lru_cache
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
@@ -21,6 +22,7 @@ from config.units import REGISTER_CODE, Quality, Register
 
 FOREVER: Final = 2**32 - 1
 Row = Mapping[str, Any]
+Tables = Mapping[str, Iterable[Row]]  # may be gone through more than once
 _STEPS: Final = {"1": 1000, "1.0": 1000, "0.1": 100, "0.01": 10, "0.001": 1}
 
 
@@ -60,7 +62,10 @@ class Account:
 
 @dataclass(slots=True)
 class World:
-    """One registry version. `chains`: per (concentrator, address, register code) the spans in order of time."""
+    """A registry version, or a partition of it.
+
+    `chains`: the spans of each register in order of time; `addresses`: (concentrator, address, code) -> its chain.
+    """
 
     digest: str
     partitions: int
@@ -77,6 +82,7 @@ def address(serial: str) -> int:
     return 2**63 + (int.from_bytes(hashlib.blake2b(serial.encode(), digest_size=8).digest(), "big") >> 1)
 
 
+@lru_cache(maxsize=1 << 16)  # a city has few dates
 def instant_s(text: str, zone: ZoneInfo) -> int:
     """A local date or an ISO instant; the empty text is open."""
     if text == "":
@@ -89,8 +95,8 @@ def fen(text: str) -> int:
     return int(Decimal(text or "0") * 100)
 
 
-def build(digest: str, partitions: int, default_zone: str, tables: Mapping[str, list[Row]]) -> World:
-    """Everything that is dated, cut and joined. `tables`: rows by file name, as text."""
+def build(digest: str, partitions: int, default_zone: str, tables: Tables) -> World:
+    """Everything that is dated, cut and joined. `tables`: rows by file name, as text, of the accounts to build."""
     world = World(digest, partitions)
     zones = {r["metering_point"]: ZoneInfo(r["timezone"] or default_zone) for r in tables["points"]}
     point_of = {r["account"]: r["metering_point"] for r in tables["accounts"]}
@@ -112,14 +118,14 @@ def build(digest: str, partitions: int, default_zone: str, tables: Mapping[str, 
     return world
 
 
-def _money(world: World, tables: Mapping[str, list[Row]]) -> None:
+def _money(world: World, tables: Tables) -> None:
     for r in tables["opening_accounts"]:
         account = world.accounts[r["account"]]
         account.balance_fen, account.arrears_fen = fen(r["balance"]), fen(r["arrears"])
         account.cycle_energy_wh = thousandths(r["cycle_energy"] or "0")
 
 
-def _attributes(world: World, tables: Mapping[str, list[Row]], zone_of: Mapping[str, ZoneInfo]) -> None:
+def _attributes(world: World, tables: Tables, zone_of: Mapping[str, ZoneInfo]) -> None:
     found: dict[str, list[tuple[str, int, int]]] = defaultdict(list)
     for r in tables["attributes"]:
         found[r["account"]].append((r["name"], instant_s(r["from"], zone_of[r["account"]]), int(r["value"])))
@@ -132,7 +138,7 @@ def _attributes(world: World, tables: Mapping[str, list[Row]], zone_of: Mapping[
 
 def _registers(
     world: World,
-    tables: Mapping[str, list[Row]],
+    tables: Tables,
     zones: Mapping[str, ZoneInfo],
     at_point: Mapping[str, list[tuple[int, int, str, str]]],
 ) -> None:

@@ -20,6 +20,7 @@ import numpy.typing as npt
 
 from config.tariff_files import tariff_texts
 from rating.book import TariffBook
+from rating.compiled import Batch, Homes
 from rating.kernel import CLOSE_ROWS_MIN, rate
 from rating.register_rules import PARAMS
 from rating.spread import CLOSE
@@ -124,7 +125,7 @@ class Round:
     value: Int64s
     read_at_s: npt.NDArray[np.uint32]
     quality: npt.NDArray[np.uint8]
-    not_after_s: npt.NDArray[np.uint32]
+    not_after_s: int
 
 
 def order_of(city: City, *, neighbours: bool) -> npt.NDArray[np.int32]:
@@ -146,7 +147,7 @@ def next_round(city: City, order: npt.NDArray[np.int32]) -> Round:
     city.charge_e11 += energy * PRICES_E8[city.tariff, int(at_s > PEAK_S)]
     n = len(order)
     times = np.full(n, at_s, dtype=np.uint32)
-    return Round(order, city.value[order], times, np.full(n, 4, dtype=np.uint8), times + np.uint32(300))
+    return Round(order, city.value[order], times, np.full(n, 4, dtype=np.uint8), at_s + 300)
 
 
 class Runner:
@@ -165,35 +166,19 @@ class Runner:
 
     def run(self, batch: Round) -> None:
         """Rate a round; counts what was accepted."""
-        city, book = self.city, self.city.book
+        city = self.city
+        homes = Homes(city.channel, city.cold, city.ladder, self.dirty_channel, self.dirty_ladder)
         for start in range(0, len(batch.slots), CHUNK):
             part = slice(start, start + CHUNK)
             n = len(batch.slots[part])
+            frames = np.arange(FRAME, n + FRAME, FRAME).clip(max=n)
+            readings = Batch(
+                *(batch.slots[part], batch.value[part], batch.read_at_s[part], batch.quality[part]),
+                *(frames, np.full(len(frames), batch.not_after_s)),
+            )
+            self.verdict[:] = 0
             done, closed = rate(
-                city.channel,
-                city.cold,
-                city.ladder,
-                self.dirty_channel,
-                self.dirty_ladder,
-                batch.slots[part],
-                batch.value[part],
-                batch.read_at_s[part],
-                batch.quality[part],
-                batch.not_after_s[part],
-                book.seg_start,
-                book.seg_day,
-                book.seg_cycle,
-                book.seg_price,
-                book.stage_start,
-                book.stage_end,
-                book.stage_cycle,
-                book.stage_bounds,
-                book.bounds,
-                self.params,
-                0,
-                self.verdict[:n],
-                self.warnings,
-                self.closes,
+                homes, readings, self.city.book.lines, self.params, 0, self.verdict[:n], self.warnings, self.closes
             )
             assert (done, closed) == (n, 0)
             self.accepted += int(np.count_nonzero(self.verdict[:n] == Verdict.ACCEPTED))

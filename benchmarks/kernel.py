@@ -96,7 +96,7 @@ with rated as (
     from read_parquet('{readings}') r
     join read_parquet('{state}') s on r.meter = s.meter
     join tariff t on t.tariff = s.tariff and r.at_s > t.from_s and r.at_s <= t.to_s
-    where r.at_s > s.at_s and r.at_s <= r.not_after_s and r.at_s <= s.until_s
+    where r.at_s > s.at_s and r.at_s <= {not_after_s} and r.at_s <= s.until_s
       and r.value >= s.value and r.value % s.resolution = 0
       and (r.value - s.value) * 3600 <= s.power_max_w::bigint * (r.at_s - s.at_s)
 )
@@ -118,7 +118,7 @@ def _write_batch(city: City, batch: Round, state: Path, readings: Path) -> None:
     }
     pq.write_table(pa.table(columns), state, compression="zstd")
     told = {"meter": batch.slots.astype(np.int64), "value": batch.value, "at_s": batch.read_at_s}
-    pq.write_table(pa.table(told | {"not_after_s": batch.not_after_s}), readings, compression="zstd")
+    pq.write_table(pa.table(told), readings, compression="zstd")
 
 
 def vs_batch() -> list[Result]:
@@ -148,7 +148,13 @@ def vs_batch() -> list[Result]:
             batch = next_round(city, order_of(city, neighbours=True))
             _write_batch(city, batch, state, readings)
             query = BATCH_JOB.format(
-                readings=readings, state=state, b1=260_000, a1=5_000_000, b2=600_000, a2=25_000_000
+                readings=readings,
+                state=state,
+                not_after_s=batch.not_after_s,
+                b1=260_000,
+                a1=5_000_000,
+                b2=600_000,
+                a2=25_000_000,
             )
             rows: list[Any] = []
             job.append(timed(lambda q=query, out=rows: out.extend(base.execute(q).fetchall())))  # type: ignore[misc]

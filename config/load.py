@@ -2,7 +2,8 @@
 
 The environment wins over the file, the file over the defaults. `METERD_SECTION__KEY` sets `section.key`
 (METERD_GATEWAYS__DEMO__URL sets gateways.demo.url): JSON for a list, plain text for anything else. A secret may
-be written as "file:PATH": it is then the contents of that file, relative to the settings file's folder.
+be written as "file:PATH": it is then the contents of that file, relative to the settings file's folder; so is
+`signing.keys_file`, whose lines are keys of the table `signing.keys`.
 Every fault of both places is reported at once; no fault, origin or rendering holds a secret.
 """
 
@@ -25,6 +26,7 @@ from config.toml_lines import Key, key_lines, line_of
 PREFIX: Final = "METERD_"
 NOT_SETTINGS: Final = frozenset({"METERD_CONFIG", "METERD_KILL_AT"})  # the file's own name; tests (config.steps)
 FILE_MAX_BYTES: Final = 1 << 20
+KEYS_FILE_MAX_BYTES: Final = 16 << 20  # a hundred thousand concentrators
 SECRET_MAX_BYTES: Final = 1 << 16
 _AT_LINE: Final = re.compile(r"\(at line (\d+), column \d+\)$")
 
@@ -83,6 +85,7 @@ def load(path: Path | None, environ: Mapping[str, str]) -> Loaded:
     _read_environment(draft, environ)
     if unread:  # what the file would have set is unknown: say nothing about keys that are missing
         raise ConfigFaults(draft.faults)
+    _read_keys_file(draft)
     _check_leaves(draft)
     settings = _validate(draft)
     if draft.faults or settings is None:
@@ -96,38 +99,61 @@ def render(loaded: Loaded) -> list[tuple[str, str, str]]:
     return [(dotted(key), hide(value), loaded.origins[dotted(key)]) for key, value in leaf_values(loaded.settings)]
 
 
-def _by_place(fault: Fault) -> tuple[bool, int]:
-    line = fault.where.rpartition(":")[2]
-    return fault.where.startswith("environment"), int(line) if line.isdigit() else 0
+def _by_place(fault: Fault) -> tuple[bool, str, int]:
+    if fault.where.startswith("environment"):
+        return True, "", 0
+    file, _, line = fault.where.rpartition(":")
+    return (False, file, int(line)) if file and line.isdigit() else (False, fault.where, 0)
 
 
 def _read_file(draft: _Draft, path: Path) -> None:
+    draft.values = _read_toml(draft, path, (), FILE_MAX_BYTES) or {}
+
+
+def _read_toml(draft: _Draft, path: Path, below: Key, size_max: int) -> dict[str, Any] | None:
+    """The file's values, and in `draft` the places of their keys `below` a table; None with a fault noted."""
+
+    def fault(where: str, what: str) -> dict[str, Any] | None:
+        draft.faults.append(Fault(where, dotted(below), what))
+        return None
+
     try:
         with path.open("rb") as file:
-            body = file.read(FILE_MAX_BYTES + 1)
-        if len(body) > FILE_MAX_BYTES:
-            draft.faults.append(Fault(str(path), "", f"longer than {FILE_MAX_BYTES} bytes"))
-            return
+            body = file.read(size_max + 1)
+        if len(body) > size_max:
+            return fault(str(path), f"longer than {size_max} bytes")
         text = body.decode()
-        draft.values = tomllib.loads(text)
+        values = tomllib.loads(text)
     except OSError as error:
-        draft.faults.append(Fault(str(path), "", f"cannot be read: {error.strerror}"))
-        return
+        return fault(str(path), f"cannot be read: {error.strerror}")
     except UnicodeDecodeError as error:
-        draft.faults.append(Fault(str(path), "", f"is not UTF-8 at byte {error.start}"))
-        return
+        return fault(str(path), f"is not UTF-8 at byte {error.start}")
     except RecursionError:
-        draft.faults.append(Fault(str(path), "", "is nested too deeply"))
-        return
-    except ValueError as error:  # TOMLDecodeError, and Python's own limit on digits
+        return fault(str(path), "is nested too deeply")
+    except ValueError as error:  # TOMLDecodeError, Python's own limit on digits, a NUL in the path
         found = _AT_LINE.search(str(error))
         where = f"{path}:{found.group(1)}" if found else str(path)
-        draft.faults.append(Fault(where, "", f"is not TOML: {_AT_LINE.sub('', str(error)).strip()}"))
-        return
+        return fault(where, f"is not TOML: {_AT_LINE.sub('', str(error)).strip()}")
     lines = key_lines(text)
-    for key in _keys(draft.values):
+    for key in _keys(values):
         line = line_of(lines, key)
-        draft.places[key] = f"{path}:{line}" if line else str(path)
+        draft.places[below + key] = f"{path}:{line}" if line else str(path)
+    return values
+
+
+def _read_keys_file(draft: _Draft) -> None:
+    """`signing.keys_file` into `signing.keys`; a concentrator that stands in both is a fault of the file."""
+    table: Key = ("signing", "keys")
+    name = _get(draft.values, ("signing", "keys_file"))
+    keys = _get(draft.values, ("signing",)).setdefault("keys", {}) if isinstance(name, str) else None
+    if not isinstance(name, str) or not isinstance(keys, dict):
+        return  # not given, or wrong: that is its own fault
+    there = {key: draft.places[(*table, key)] for key in keys}
+    path = draft.base / name
+    for key, value in (_read_toml(draft, path, table, KEYS_FILE_MAX_BYTES) or {}).items():
+        if key in there:
+            draft.fault((*table, key), f"stands in {there[key]} too: which one is right?")
+        keys[key] = value
 
 
 def _keys(values: dict[str, Any], above: Key = ()) -> list[Key]:

@@ -187,6 +187,25 @@ _PLACES: Final[dict[Reason, Place]] = {reason: bad.place for bad in BAD_INPUTS f
 }
 
 
+RELEASE_TEXT: Final = """\
+A row of the queue is *open* until a person releases or discards it. `exceptions release ID` has it judged again,
+now, by the same rules; a message is read again from its bytes, under today's limits, keys and registry.
+
+| What it is | Released when |
+|---|---|
+| one reading | its verdict is good now: the registry knows it, its time has come, the register was re-baselined |
+| a message that could not be read | it can be now: a newer version, a raised limit, or `--as FORMAT` |
+| spoof, replay | a person believes it: `--trust --why TEXT`; `--source C` when it is another concentrator's |
+| bad signature | its signature is right under the key that is known now; or `--trust --why TEXT` |
+| oversized, only a part kept | never: the rest is gone |
+| a gap declared lost | never: there are no bytes; if it comes after all, it is taken by itself |
+
+A reading stands when it moved the register, or when the register stood there already. If any is refused again, the
+row stays open and says how many and why; asked again, only those are judged again. Release the oldest first: once a
+register has gone on, an older reading is late. That loses detail, not energy, and such a row can be discarded.
+"""
+
+
 def place_of(reason: Reason) -> Place:
     """Where an event of `reason` ends."""
     return _PLACES[reason]
@@ -212,4 +231,5 @@ def table_markdown() -> str:
     lines += [f"| {place.value} | {text} |" for place, text in PLACE_TEXT.items()]
     lines += ["", "## Reasons outside the classes", "", "| Reason | Place |", "|---|---|"]
     lines += [f"| `{reason.value}` | {place_of(reason).value} |" for reason in Reason if reason not in classed]
+    lines += ["", "## Release", "", RELEASE_TEXT.rstrip()]
     return "\n".join(lines) + "\n"

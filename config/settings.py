@@ -7,15 +7,31 @@ in `_s` and are business seconds (they run with the clock that is passed in) unl
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, model_validator
 
 Positive = Annotated[int, Field(gt=0)]
 NonNegative = Annotated[int, Field(ge=0)]
 Seconds = Annotated[float, Field(gt=0)]
+SHARD: Final = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)  # a level of a topic
+GATEWAY: Final = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)  # a level of a webhook's path, part of a key here
 LocalTime = Annotated[str, Field(pattern=r"^([01]\d|2[0-3]):[0-5]\d$")]
+ConcentratorId = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")]  # as in topics (docs/wire.md)
+_HEX_KEY: Final = re.compile(r"(?:[0-9A-Fa-f]{2}){16,64}")
+
+
+def _hex_key(value: SecretStr) -> SecretStr:
+    """A key as both sides must have it: digits, not text that each side may turn into bytes of its own."""
+    if not _HEX_KEY.fullmatch(value.get_secret_value()):
+        raise ValueError("wants 32 to 128 hexadecimal digits (16 to 64 bytes)")
+    return value
+
+
+SigningKey = Annotated[SecretStr, AfterValidator(_hex_key)]
 
 
 class Section(BaseModel):
@@ -69,6 +85,18 @@ class IngestSettings(Section):
     held_interval_real_s: Seconds = 0.2
     resend_after_s: Positive = 60
     resend_times: Positive = 5  # then the gap is declared lost
+
+
+class SigningSettings(Section):
+    """HMAC keys agreed with concentrators: a message of one that has a key here must bear its signature."""
+
+    required: bool = False  # true: a concentrator without a key here is not believed either
+    keys_file: Path | None = None  # lines of `concentrator = "key"`, beside the settings file; joins `keys`
+    keys: dict[ConcentratorId, SigningKey] = {}
+
+    def key_bytes(self) -> dict[str, bytes]:
+        """The keys as HMAC takes them."""
+        return {name: bytes.fromhex(key.get_secret_value()) for name, key in self.keys.items()}
 
 
 class ArchiveSettings(Section):
@@ -171,6 +199,7 @@ class Settings(Section):
     mqtt: MqttSettings = MqttSettings()
     log: LogSettings = LogSettings()
     ingest: IngestSettings = IngestSettings()
+    signing: SigningSettings = SigningSettings()
     archive: ArchiveSettings = ArchiveSettings()
     rating: RatingSettings = RatingSettings()
     ledger: LedgerSettings = LedgerSettings()
@@ -186,9 +215,58 @@ class Settings(Section):
             faults.append("notices.webhook_secret is required with notices.webhook_url")
         if self.rating.horizon_from_year >= self.rating.horizon_to_year:
             faults.append("rating.horizon_from_year must be before rating.horizon_to_year")
+        if not _is_zone(self.timezone):
+            faults.append(f"timezone {self.timezone!r} is not known; an IANA name is wanted, such as Asia/Shanghai")
+        faults += _gateway_faults(self.gateways)
+        if self.notices.webhook_url is not None and not _is_http(self.notices.webhook_url):
+            faults.append("notices.webhook_url must begin with http:// or https:// and name a host")
+        if self.notices.webhook_secret is not None and not self.notices.webhook_secret.get_secret_value():
+            faults.append("notices.webhook_secret must not be empty")
+        faults += _port_faults(self.mqtt, self.http)
+        if self.signing.required and not self.signing.keys:
+            faults.append("signing.required refuses everybody while there are no signing.keys")
+        if self.signing.keys and self.mqtt.version != "5":
+            faults.append("mqtt.version must be 5 with signing.keys: MQTT 3.1.1 carries no signature")
         if faults:
             raise ValueError("\n".join(faults))
         return self
+
+
+def _is_zone(name: str) -> bool:
+    try:
+        ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):  # OSError: a folder of the database, such as "Asia"
+        return False
+    return True
+
+
+def _is_http(url: str) -> bool:
+    return re.match(r"https?://[^/\s]+", url) is not None
+
+
+def _gateway_faults(gateways: dict[str, GatewaySettings]) -> list[str]:
+    faults = []
+    for name, gateway in gateways.items():
+        if GATEWAY.fullmatch(name) is None:
+            faults.append(f"gateways has the name {name!r}; a name is 1 to 64 of A-Z a-z 0-9 _ -")
+            continue
+        if not _is_http(gateway.url):
+            faults.append(f"gateways.{name}.url must begin with http:// or https:// and name a host")
+        if not gateway.secret.get_secret_value():  # anybody could sign webhooks with it
+            faults.append(f"gateways.{name}.secret must not be empty")
+    return faults
+
+
+def _port_faults(mqtt: MqttSettings, http: HttpSettings) -> list[str]:
+    faults = []
+    if not all(SHARD.fullmatch(shard) for shard in mqtt.shards):
+        faults.append("mqtt.shards are 1 to 64 of A-Z a-z 0-9 . _ - each")
+    if mqtt.embedded and mqtt.port:
+        if mqtt.port == 65535:
+            faults.append("mqtt.port must leave room for the port after it, where the other MQTT version listens")
+        if http.port in (mqtt.port, mqtt.port + 1):
+            faults.append("http.port is one of the two that the embedded broker listens on: mqtt.port and the next")
+    return faults
 
 
 class Paths:

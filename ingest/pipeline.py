@@ -18,6 +18,7 @@ from config.reasons import Reason
 from ingest import bounds
 from ingest.codecs import arrow, envelope, senml
 from ingest.decoded import Decoded, Limits, Rejected
+from ingest.origin import with_origin
 from ingest.routing import Routes, reject_partition, route
 from ingest.sequences import Key, Lost, Mark, Sequences, delivered, taken
 from ingest.wire import CONTENT_TYPES, UNNUMBERED, Topic, is_id, parse_topic, sequence_of
@@ -50,6 +51,7 @@ class Context:
     partitions: int
     routes: Routes
     keys: Mapping[str, bytes] = field(default_factory=dict)  # concentrator -> HMAC key, where signing is agreed
+    signed_only: bool = False  # a concentrator without a key is not believed either
 
 
 @dataclass(slots=True)
@@ -87,11 +89,11 @@ def _one(batch: Batch, topic: Topic, message: Message, now_s: int, sequences: Se
     mark: Mark | None = None
     try:
         _authentic(topic, message, context)
-        decoded = _decode(topic, message, context.limits)
+        decoded = decode(topic, message, context.limits)
         if decoded.sequence is not None and topic.sequence == UNNUMBERED:
             topic = replace(topic, stream=decoded.stream or "", sequence=decoded.sequence)
         mark = _mark(batch, topic, sequences)
-        _agrees(topic, decoded)
+        agrees(topic, decoded)
         mark = _boot(mark, topic, decoded)
         parts = route(decoded.body, topic.concentrator, context.routes, context.partitions)
     except Rejected as fault:
@@ -139,7 +141,8 @@ def _numbered(topic: Topic, message: Message) -> Topic:
     return Topic(topic.shard, topic.concentrator, topic.kind, format_, stream, sequence)
 
 
-def _decode(topic: Topic, message: Message, limits: Limits) -> Decoded:
+def decode(topic: Topic, message: Message, limits: Limits) -> Decoded:
+    """The message as its topic's format; `Rejected` names what is wrong with it."""
     if len(message.payload) > limits.payload_max:
         raise Rejected(Reason.OVERSIZED, f"{len(message.payload)} bytes")
     codec = _CODECS.get(topic.format or "")
@@ -158,10 +161,10 @@ def signature(key: bytes, topic: str, payload: bytes) -> str:
 
 def _authentic(topic: Topic, message: Message, context: Context) -> None:
     key = context.keys.get(topic.concentrator)
-    if key is None and not message.properties:
+    if key is None and not message.properties and not context.signed_only:
         return
     given = next((value for name, value in message.properties if name == "signature"), None)
-    if key is None and given is None:
+    if key is None and given is None and not context.signed_only:
         return
     if key is None or given is None or message.topic is None:
         raise Rejected(Reason.AUTH, "a signature without a known key" if given else "not signed")
@@ -171,7 +174,7 @@ def _authentic(topic: Topic, message: Message, context: Context) -> None:
         raise Rejected(Reason.AUTH, "the signature is of another message or key")
 
 
-def _agrees(topic: Topic, decoded: Decoded) -> None:
+def agrees(topic: Topic, decoded: Decoded) -> None:
     """The payload must not tell another story than the topic."""
     if decoded.concentrator is not None and decoded.concentrator != topic.concentrator:
         raise Rejected(Reason.SPOOF, f"topic of {topic.concentrator}, payload of {decoded.concentrator}")
@@ -224,7 +227,7 @@ def _reject(batch: Batch, topic: Topic, message: Message, fault: Rejected, now_s
             topic.stream,
             topic.sequence,
             body,
-            f"{fault.reason.value}: {note}",
+            f"{fault.reason.value}: {with_origin(note, topic, message.topic, message.properties)}",
         )
     )
     batch.outcomes.append(fault.reason)

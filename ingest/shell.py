@@ -98,7 +98,7 @@ class MqttShell:
         self._log = log
         self._clock = clock
         self._handed_over = handed_over
-        self._keys = dict(keys or {})
+        self._keys = settings.signing.key_bytes() if keys is None else dict(keys)
         self._limits = Limits(settings.mqtt.payload_max, settings.ingest.readings_max, settings.ingest.nesting_max)
         self._sequences = Sequences(settings.ingest.resend_after_s, settings.ingest.resend_times)
         self._queue: Queue = queue.SimpleQueue()
@@ -198,7 +198,9 @@ class MqttShell:
         now_s = self._clock.now_s()
         if group:
             reach("ack.received")
-        context = Context(self._limits, self._settings.partitions, self.routes, self._keys)
+        context = Context(
+            self._limits, self._settings.partitions, self.routes, self._keys, self._settings.signing.required
+        )
         batch = process([received.message for received in group], now_s, self._sequences, context)
         if group:
             reach("ack.decoded")

@@ -39,7 +39,7 @@ from ingest.topics import (
     sequence_of,
     subscription,
 )
-from rating.readings import READING_COLUMNS, Readings
+from rating.readings import READING_COLUMNS, Frames, Readings
 
 __all__ = [
     "CONTENT_TYPES",
@@ -52,6 +52,7 @@ __all__ = [
     "Topic",
     "bare_topic",
     "check_body",
+    "decode_frames",
     "decode_meters",
     "decode_readings",
     "down_subscription",
@@ -203,6 +204,31 @@ def decode_readings(body: bytes) -> Readings:
         np.frombuffer(body, np.uint8, rows, d),
         np.frombuffer(body, np.uint8, rows, e),
     )
+
+
+def decode_frames(bodies: Sequence[bytes]) -> Frames:
+    """The bodies of many records of the log at once: one copy end to end, and a table of where their columns are.
+
+    As safe as `decode_readings`. A loop that took each body's columns apart would cost Python 8 us a record.
+    """
+    rows: list[int] = []
+    starts: list[int] = []
+    parts: list[bytes] = []
+    at = 0
+    for body in bodies:
+        layout = _found(body)
+        if len(body) < layout.size:
+            raise NotReadings("truncated")
+        a, b, c, d, e = layout.starts
+        rows.append(layout.rows)
+        starts += (at + a, at + b, at + c, at + d, at + e)
+        parts.append(body)
+        at += len(body)
+        if at % 8:
+            parts.append(_PADDING[-at % 8])
+            at += -at % 8
+    data = np.frombuffer(b"".join(parts), np.uint8)
+    return Frames(data, np.array(rows, np.int64), np.array(starts, np.int64).reshape(-1, len(_TYPES)))
 
 
 def decode_meters(body: bytes) -> npt.NDArray[np.uint64]:

@@ -6,12 +6,13 @@ Only the module of the command that was asked for is imported; the others are na
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
 from importlib import import_module
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import typer
 
@@ -20,6 +21,8 @@ from meterd.exits import Exit, Stop
 
 ABOUT = "Smart-meter readings into money, live."
 _INTERRUPTED = 130  # 128 + SIGINT, as shells count
+# What a disk says no with: the machine is to be put right, and no traceback of ours helps.
+_DISK: Final = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EIO})
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -44,6 +47,13 @@ def run(arguments: Sequence[str]) -> int:
     except BrokenPipeError:  # `meterd ... | head`: the reader has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return Exit.OK
+    except OSError as wrong:
+        if wrong.errno not in _DISK:
+            traceback.print_exc()
+            return Exit.DEFECT
+        place = wrong.filename or "the disk"
+        sys.stderr.write(f"meterd: {place}: {wrong.strerror}. Make it writable, or make room\n")
+        return Exit.REFUSED
     except Exception:  # noqa: BLE001 - the last frame: everything that is left is our defect
         traceback.print_exc()
         return Exit.DEFECT

@@ -29,6 +29,7 @@ from rating.book import TariffBook
 from rating.calendar import first_day_of
 from rating.readings import RecordKind
 from rating.refusals import READING_BYTES
+from rating.releases import refused
 from registry.image import FOREVER
 
 DAY_S: Final = 86_400
@@ -208,20 +209,23 @@ class Evidence:
     def _by_hand(self, sources: set[str], meter: int, code: int) -> list[tuple[int, int, Seen]]:
         """Releases and re-baselines of this register that took effect, after the record they came behind."""
         asked = (
-            select(inbox.c.kind, inbox.c.body, inbox.c.id, inbox_applied.c.offset)
+            select(inbox.c.kind, inbox.c.body, inbox.c.id, inbox_applied.c.offset, inbox_applied.c.outcome)
             .join(inbox_applied, inbox_applied.c.inbox_id == inbox.c.id)
-            .where(inbox_applied.c.partition == self._account.partition, inbox_applied.c.outcome == "")
+            .where(inbox_applied.c.partition == self._account.partition)
             .where(inbox.c.kind.in_(("release", "rebaseline")))
         )
         found: list[tuple[int, int, Seen]] = []
-        for kind, text, row_id, offset in self._view.connection.execute(asked):
+        for kind, text, row_id, offset, outcome in self._view.connection.execute(asked):
             body = json.loads(text)
             if body["concentrator"] not in sources:
                 continue
-            if kind == "release":
-                for number, register, at_s, value, quality in body["readings"]:
-                    if (number, register) == (meter, code):
+            if kind == "release":  # of many readings some may have been refused again
+                not_these = refused(outcome, len(body["readings"]))
+                for place, (number, register, at_s, value, quality) in enumerate(body["readings"]):
+                    if (number, register) == (meter, code) and place not in not_these:
                         found.append((offset, row_id, Seen(at_s, value, quality)))
+            elif outcome:
+                continue
             elif (int(body["meter"]), REGISTER_CODE[Register(body["register"])]) == (meter, code):
                 found.append((offset, row_id, Seen(int(body["at_s"]), int(body["value"]), 4, "rebaseline")))
         return found

@@ -20,11 +20,11 @@ class Exit(IntEnum):
 
 MEANING: Final[dict[Exit, str]] = {
     Exit.OK: "ok",
-    Exit.NO: "the answer is no: faults, differences, nothing found",
+    Exit.NO: "the answer is no: faults, differences, nothing found, a command that was refused",
     Exit.USAGE: "wrong usage or configuration",
     Exit.NOT_RUNNING: "the daemon is not running",
-    Exit.REFUSED: "refused to start: data damaged, of another log, or locked by another daemon",
-    Exit.TIMED_OUT: "timed out",
+    Exit.REFUSED: "refused: data damaged, of another log, locked by another daemon, or a disk that says no",
+    Exit.TIMED_OUT: "timed out; for writing commands: stored, will be applied",
     Exit.DEFECT: "a defect in meterd: please report the traceback",
 }
 

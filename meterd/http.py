@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal
 
 import structlog
 from fastapi import Depends, FastAPI, Request
@@ -24,8 +24,10 @@ from autopay.gateways.port import GatewayDown
 from ledger.inbox import AMOUNT_MAX_FEN
 from ledger.port import Fenced, KeyConflict, LedgerFailed
 from meterd.guard import Guard
-from meterd.operations import Done, Operations, Rejected
+from meterd.operations import Done, Operations
 from meterd.port import DaemonPort
+from meterd.rejected import Rejected
+from meterd.releases import Released, Word
 
 PROMETHEUS: Final = "text/plain; version=0.0.4; charset=utf-8"
 _log = structlog.get_logger("http")
@@ -72,7 +74,13 @@ class Rebaseline(Command):
 
 
 class Release(Command):
-    pass
+    """All of it for whole messages only; `trust` needs `why` and `by`, who says so."""
+
+    as_format: Literal["json", "senml-json", "senml-cbor", "arrow"] | None = Field(None, alias="as")
+    source: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")] | None = None
+    trust: bool = False
+    why: Why | None = None
+    by: Annotated[str, Field(min_length=1, max_length=80)] | None = None
 
 
 class Discard(Command):
@@ -209,7 +217,8 @@ def _commands(app: FastAPI, daemon: DaemonPort) -> None:
 
     @app.post("/v1/exceptions/{exception_id}/release", **guarded)
     def release(exception_id: int, asked: Release) -> Response:
-        return _told(run.release(exception_id, wait_s(asked)))
+        word = Word(asked.as_format or "", asked.source or "", asked.trust, asked.why or "", asked.by or "")
+        return _released(exception_id, run.release(exception_id, word, wait_s(asked)))
 
     @app.post("/v1/exceptions/{exception_id}/discard", **guarded)
     def discard(exception_id: int, asked: Discard) -> Response:
@@ -234,12 +243,27 @@ def _commands(app: FastAPI, daemon: DaemonPort) -> None:
             raise Rejected(404, f"no gateway {asked.gateway}", "Name one of the settings' [gateways]")
         try:
             return JSONResponse(jsonable_encoder(daemon.reconcile(asked.gateway)))
-        except GatewayDown as down:
-            raise Rejected(502, str(down), "Try again: what was compared so far stays compared") from None
+        except GatewayDown as down:  # not ours; what was compared before it stays compared
+            return _problem(502, f"gateway {asked.gateway}: {down}", "Send the same again when the gateway answers")
 
 
 def _told(done: Done) -> Response:
     applied = done.outcome is not None
     return JSONResponse(
         {"inbox_id": done.inbox_id, "applied": applied, "outcome": done.outcome}, 200 if applied else 202
+    )
+
+
+def _released(exception_id: int, told: Released) -> Response:
+    return JSONResponse(
+        {
+            "exception": exception_id,
+            "state": told.state,
+            "inbox_ids": told.inbox_ids,
+            "applied": told.applied,
+            "outcome": told.outcome,
+            "accepted": told.accepted,
+            "refused": told.refused,
+        },
+        200 if told.applied else 202,
     )

@@ -5,6 +5,7 @@ Works beside a running daemon and without one; nothing is locked, migrated or wr
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -125,5 +126,12 @@ def opened(config: Path | None) -> Iterator[View]:
         with reading(paths.ledger) as connection:
             yield View(settings, paths, connection)
     except (Damaged, DatabaseError) as error:
+        if not _writable(paths.root):  # SQLite needs a file beside a ledger in WAL mode, also to read it
+            told = f"{paths.root} cannot be written to, and reading needs that too: make it writable, or copy it"
+            raise Stop(Exit.REFUSED, told) from error
         what = error.orig if isinstance(error, DatabaseError) else error
         raise Stop(Exit.REFUSED, f"{paths.ledger} cannot be read: {what}. Restore a backup") from error
+
+
+def _writable(folder: Path) -> bool:
+    return os.access(folder, os.W_OK)

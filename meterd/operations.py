@@ -11,27 +11,20 @@ import threading
 from dataclasses import dataclass
 from typing import Any, Final
 
-import numpy as np
-from sqlalchemy import Connection, select, update
+from sqlalchemy import Connection, or_, select
 
 from autopay.by_hand import NotSettled
 from config.units import REGISTER_CODE, Register
-from ledger.schema import exception, inbox, inbox_applied
+from ledger.schema import inbox
 from meterd.port import DaemonPort
-from rating.refusals import READING_BYTES
+from meterd.rejected import Rejected
+from meterd.releases import Released, Releases, Word, active_registry, place_of
+from meterd.views.money import yuan
 from registry.address import BadSerial, address
-from registry.image import PartitionImage
 from registry.store import RegistryReader
 
+_TOPUP: Final = "topup:"  # and the reference: the key of a top-up
 WAITERS_MAX: Final = 16  # threads that may wait for an outcome at a time; others are told the id at once
-
-
-class Rejected(Exception):
-    """A command that cannot be carried out, with its HTTP status and what to do about it."""
-
-    def __init__(self, status: int, error: str, what_to_do: str) -> None:
-        super().__init__(error)
-        self.status, self.error, self.what_to_do = status, error, what_to_do
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,13 +42,14 @@ class Operations:
         self._daemon = daemon
         self._lock = threading.Lock()
         self._waiters = threading.BoundedSemaphore(WAITERS_MAX)
+        self._releases = Releases(daemon, self._wait_all)
 
     # -- money -----------------------------------------------------------------------------------------------
     def topup(self, account: str, amount_fen: int, reference: str, gateway: str, wait_s: float) -> Done:
         """Credit an account, once by reference."""
         body = {"account": account, "amount_fen": amount_fen, "gateway": gateway, "reference": reference}
         partition, _ = self._home(account)
-        return self._wait(self._daemon.submit("credit", f"topup:{reference}", body, partition), wait_s)
+        return self._wait(self._daemon.submit("credit", f"{_TOPUP}{reference}", body, partition), wait_s)
 
     def reverse(self, account: str, amount_fen: int, reference: str, of: str, wait_s: float) -> Done:
         """Take a credit back, all or part, once by reference; never more than the credit gave."""
@@ -63,14 +57,16 @@ class Operations:
         key = f"reversal:{reference}"
         with self._lock:
             with self._daemon.store.reader() as connection:
-                credit = _credit(connection, of)
-                gone_fen = _reversed(connection, of, but=key)
+                credit_key, credit = _credit(connection, of)
+                gone_fen = _reversed(connection, credit_key, but=key)
             if credit["account"] != account:
                 raise Rejected(409, f"credit {of} is of account {credit['account']}", "Name that account")
             if gone_fen + amount_fen > credit["amount_fen"]:
-                left = credit["amount_fen"] - gone_fen
+                left_fen = credit["amount_fen"] - gone_fen
+                if not left_fen:
+                    raise Rejected(409, f"credit {of} is taken back whole already", "Nothing is left to do")
                 raise Rejected(
-                    409, f"of credit {of} only {left} fen are left to reverse", "Reverse no more than that"
+                    409, f"of credit {of} only {yuan(left_fen)} yuan are left to reverse", "Reverse no more than that"
                 )
             body = {"account": account, "amount_fen": amount_fen, "gateway": credit.get("gateway", "counter")}
             row = self._daemon.submit("reversal", key, body | {"reference": reference, "of": of}, partition)
@@ -92,7 +88,7 @@ class Operations:
             number, code = address(meter), REGISTER_CODE[Register(register)]
         except (BadSerial, ValueError) as wrong:
             raise Rejected(422, str(wrong), "Name the meter's serial and a register like 1.8.0") from None
-        place = _place(self._registry(), number, code)
+        place = place_of(self._registry(), number, code)
         if place is None:
             raise Rejected(404, f"no meter {meter} with register {register}", "Look at `meterd account show`")
         partition, concentrator = place
@@ -100,31 +96,13 @@ class Operations:
         key = f"rebaseline:{meter}:{register}:{at_s}:{value}"
         return self._wait(self._daemon.submit("rebaseline", key, body | {"reason": why}, partition), wait_s)
 
-    def release(self, exception_id: int, wait_s: float) -> Done:
-        """Have a reading of the exceptions queue judged again, now; it stays open when it is refused again."""
-        with self._lock:
-            row = self._exception(exception_id)
-            if row["meter"] is None:
-                raise Rejected(
-                    422,
-                    f"exception {exception_id} is a whole message that could not be read",
-                    "Have the concentrator send it again, then discard this one",
-                )
-            reading = np.frombuffer(row["bytes"], READING_BYTES)[0]
-            fields = [int(reading[name]) for name in ("meter", "register", "read_at_s", "value", "quality")]
-            place = _place(self._registry(), fields[0], fields[1], source=row["source"])
-            body = {"concentrator": row["source"], "readings": [fields], "exception": exception_id}
-            partition = place[0] if place is not None else int(row["partition"])
-            inbox_id = self._daemon.submit("release", self._release_key(exception_id), body, partition)
-        done = self._wait(inbox_id, wait_s)
-        if done.outcome == "":
-            self._resolve(exception_id, "released", f"inbox {inbox_id}")
-        return done
+    def release(self, exception_id: int, word: Word, wait_s: float) -> Released:
+        """Have a reading, or a whole message, of the exceptions queue judged again, now."""
+        return self._releases.release(exception_id, word, wait_s)
 
     def discard(self, exception_id: int, why: str) -> None:
         """Close a row of the exceptions queue without effect, with the reason."""
-        self._exception(exception_id)
-        self._resolve(exception_id, "discarded", why)
+        self._releases.discard(exception_id, why)
 
     # -- the registry ----------------------------------------------------------------------------------------
     def activate(self, digest: str, wait_s: float) -> Done:
@@ -136,42 +114,13 @@ class Operations:
 
     # -- helpers ---------------------------------------------------------------------------------------------
     def _registry(self) -> RegistryReader:
-        reader = self._daemon.registry()
-        if reader is None:
-            raise Rejected(409, "no registry is active", "Import one: `meterd registry import DIR`")
-        return reader
+        return active_registry(self._daemon)
 
     def _home(self, account: str) -> tuple[int, int]:
         try:
             return self._registry().find_account(account)
         except KeyError:
             raise Rejected(404, f"no account {account}", "Look at `meterd balances`") from None
-
-    def _exception(self, exception_id: int) -> dict[str, Any]:
-        with self._daemon.store.reader() as connection:
-            row = connection.execute(select(exception).where(exception.c.id == exception_id)).mappings().first()
-        if row is None:
-            raise Rejected(404, f"no exception {exception_id}", "Look at `meterd exceptions list`")
-        if row["state"] != "open":
-            raise Rejected(409, f"exception {exception_id} is {row['state']} already", "Nothing is left to do")
-        return dict(row)
-
-    def _release_key(self, exception_id: int) -> str:
-        """A release that was refused may be tried again under a new key; one under way keeps its own."""
-        prefix = f"release:{exception_id}:"
-        with self._daemon.store.reader() as connection:
-            joined = select(inbox.c.key, inbox_applied.c.outcome).outerjoin(inbox_applied)
-            asked = joined.where(inbox.c.key.startswith(prefix, autoescape=True)).order_by(inbox.c.id)
-            rows = connection.execute(asked).all()
-        if rows and rows[-1].outcome in (None, ""):
-            return str(rows[-1].key)
-        return f"{prefix}{len(rows) + 1}"
-
-    def _resolve(self, exception_id: int, state: str, why: str) -> None:
-        now_s = self._daemon.clock.now_s()
-        change = update(exception).where(exception.c.id == exception_id, exception.c.state == "open")
-        values = {"state": state, "resolved_at_s": now_s, "resolved_why": why}
-        self._daemon.store.write(lambda connection: connection.execute(change.values(values)).rowcount)
 
     def _wait(self, inbox_id: int, wait_s: float) -> Done:
         if not self._waiters.acquire(blocking=False):
@@ -181,38 +130,28 @@ class Operations:
         finally:
             self._waiters.release()
 
-
-def _credit(connection: Connection, reference: str) -> dict[str, Any]:
-    """The credit that `reference` names: a top-up's own reference, or an inbox key such as order:7:1."""
-    keys = (f"topup:{reference}", reference)
-    row = connection.execute(select(inbox.c.body).where(inbox.c.key.in_(keys), inbox.c.kind == "credit")).first()
-    if row is None:
-        raise Rejected(404, f"no credit {reference}", "Look at the statement for its reference")
-    body: dict[str, Any] = json.loads(row.body)
-    return body
+    def _wait_all(self, inbox_ids: list[int], wait_s: float) -> None:
+        """Until all are applied, or the deadline of all of them together."""
+        until = self._daemon.clock.monotonic_s() + wait_s
+        for inbox_id in inbox_ids:
+            self._wait(inbox_id, max(0.0, until - self._daemon.clock.monotonic_s()))
 
 
-def _reversed(connection: Connection, of: str, *, but: str) -> int:
-    """What other reversals of this credit take back already; few enough to look at each."""
-    named = inbox.c.body.contains(f'"of":{json.dumps(of)}', autoescape=True)  # as `ledger.inbox.submit` writes it
+def _credit(connection: Connection, reference: str) -> tuple[str, dict[str, Any]]:
+    """Key and body of the credit that `reference` names: a key such as order:7:1, or a top-up's own reference."""
+    asked = select(inbox.c.key, inbox.c.body).where(inbox.c.kind == "credit")
+    for key in (reference, f"{_TOPUP}{reference}"):  # the key first: it is what the statement shows
+        row = connection.execute(asked.where(inbox.c.key == key)).first()
+        if row is not None:
+            body: dict[str, Any] = json.loads(row.body)
+            return str(row.key), body
+    raise Rejected(404, f"no credit {reference}", "Look at the statement for its reference")
+
+
+def _reversed(connection: Connection, credit_key: str, *, but: str) -> int:
+    """What other reversals of this credit take back already, by whichever of its names they called it."""
+    names = {credit_key, credit_key.removeprefix(_TOPUP)}
+    # as `ledger.inbox.submit` writes it; few enough to look at each
+    named = or_(*(inbox.c.body.contains(f'"of":{json.dumps(name)}', autoescape=True) for name in sorted(names)))
     asked = select(inbox.c.key, inbox.c.body).where(inbox.c.kind == "reversal", named)
     return sum(int(json.loads(row.body)["amount_fen"]) for row in connection.execute(asked) if row.key != but)
-
-
-def _place(reader: RegistryReader, meter: int, code: int, source: str | None = None) -> tuple[int, str] | None:
-    """(partition, concentrator) whose list has this register; the newest of several."""
-    found: tuple[int, tuple[int, str]] | None = None
-    for number, partition in enumerate(reader.image.partitions):
-        here = (partition.list_meter == np.uint64(meter)) & (partition.list_register == code)
-        for place in np.flatnonzero(here).tolist():
-            name = _list_of(partition, place)
-            if source is not None and name != source:
-                continue
-            opened = int(partition.channels["opening_at_s"][int(partition.list_channel[place])])
-            if found is None or opened > found[0]:
-                found = opened, (number, name)
-    return None if found is None else found[1]
-
-
-def _list_of(partition: PartitionImage, place: int) -> str:
-    return next(name for name, (start, end) in partition.lists.items() if start <= place < end)

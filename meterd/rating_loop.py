@@ -20,7 +20,7 @@ from sqlalchemy import Connection, select, update
 from config.clock import Clock
 from config.settings import Paths, Settings
 from config.steps import reach
-from ingest.wire import decode_readings
+from ingest.wire import decode_frames
 from ledger.effects import InboxRow
 from ledger.inbox import pending
 from ledger.port import LedgerPort, StartRefused
@@ -79,7 +79,7 @@ class RatingLoop:
                 rating=self._settings.rating,
                 autopay=self._settings.autopay,
                 currency=self._settings.currency,
-                decode=decode_readings,
+                decode=decode_frames,
                 recovered=recovered,
             )
             self.engines.append(engine)

@@ -17,7 +17,7 @@ from sqlalchemy import Connection, select
 from config.settings import Paths, Settings
 from ingest.archive import read_archive
 from ingest.log_sqlite import SqliteLog
-from ingest.wire import decode_readings
+from ingest.wire import decode_frames
 from ledger.database import reading
 from ledger.effects import InboxRow
 from ledger.recover import recover
@@ -69,7 +69,7 @@ def _partition(
         rating=settings.rating,
         autopay=settings.autopay,
         currency=settings.currency,
-        decode=decode_readings,
+        decode=decode_frames,
     )
     rows = _inbox(connection, partition)
     records = _Feed(_records(connection, paths, log, partition), engine, batch)

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from config.settings import AutopaySettings, RatingSettings
-from ingest.wire import decode_readings, encode_readings
+from ingest.wire import decode_frames, encode_readings
 from ledger.effects import InboxRow
 from meterd.city import City
 from rating.engine import PartitionEngine
@@ -45,7 +45,7 @@ def warm() -> dict[str, int]:
 
 
 def _rate(city: City, settings: RatingSettings) -> dict[str, int]:
-    engine = PartitionEngine(0, rating=settings, autopay=AutopaySettings(), currency="CNY", decode=decode_readings)
+    engine = PartitionEngine(0, rating=settings, autopay=AutopaySettings(), currency="CNY", decode=decode_frames)
     image = city.image.partitions[0]
     row = InboxRow(1, None, "registry", "warm", {"digest": city.digest})
     engine.activate(row, image, city.book, city.names(0))

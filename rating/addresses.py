@@ -1,43 +1,63 @@
-"""Pure: meter addresses to channel slots inside one concentrator's list, compiled.
-
-Called once a frame, for microseconds: it keeps Python's global lock, for which it would else queue each time.
-"""
+"""Pure: meter addresses to channel slots inside each concentrator's list, compiled."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
-import numba
+import numpy as np
 
-jit: Callable[[Any], Any] = numba.njit(cache=True)
+from rating.compiled import jit
 
 
 @jit
-def resolve(
-    list_meter: Any, list_register: Any, list_channel: Any, start: int, end: int, meter: Any, register: Any, out: Any
-) -> int:
-    """Guess "the next one of the list"; returns how many readings were not found so.
+def gather(
+    data: Any,
+    rows: Any,
+    starts: Any,
+    lists: Any,
+    list_meter: Any,
+    list_register: Any,
+    list_channel: Any,
+    slots: Any,
+    value: Any,
+    read_at_s: Any,
+    quality: Any,
+    missed: Any,
+) -> None:
+    """Columns of many records end to end, their addresses resolved by the guess "the next one of the list".
 
-    list_* are columns of the partition, [start, end) is the concentrator's part; meter uint64[n], register
-    uint8[n]; out int32[n] gets the slot, or -1 where the guess failed (`search` looks those up). The place moves
-    on with every hit, so a frame in list order costs one comparison a reading.
+    data, rows, starts as in rating.readings.Frames; lists int64[records, 2] is where each record's concentrator has
+    its part of the partition's list_* columns (an empty part where it is not known). slots, value, read_at_s and
+    quality, of all rows together, are written; slots gets -1 where the guess failed, and missed int64[records] how
+    often it did (`search` looks those up). The place in the list moves on with every hit, so a record in list order
+    costs one comparison a reading.
     """
-    place = start
-    missed = 0
-    for i in range(meter.shape[0]):
-        if place >= end:
-            place = start
-        if end > start and list_meter[place] == meter[i] and list_register[place] == register[i]:
-            out[i] = list_channel[place]
-            place += 1
-        elif place + 1 < end and list_meter[place + 1] == meter[i] and list_register[place + 1] == register[i]:
-            out[i] = list_channel[place + 1]  # one reading of the list is missing
-            place += 2
-        else:
-            out[i] = -1
-            missed += 1
-    return missed
+    at = 0
+    for record in range(rows.shape[0]):
+        n = rows[record]
+        start, end = lists[record, 0], lists[record, 1]
+        of = starts[record]
+        meters = data[of[0] : of[0] + 8 * n].view(np.uint64)
+        values = data[of[1] : of[1] + 8 * n].view(np.int64)
+        times = data[of[2] : of[2] + 4 * n].view(np.uint32)
+        registers, qualities = data[of[3] : of[3] + n], data[of[4] : of[4] + n]
+        place = start
+        misses = 0
+        for i in range(n):
+            value[at + i], read_at_s[at + i], quality[at + i] = values[i], times[i], qualities[i]
+            if place >= end:
+                place = start
+            if end > start and list_meter[place] == meters[i] and list_register[place] == registers[i]:
+                slots[at + i] = list_channel[place]
+                place += 1
+            elif place + 1 < end and list_meter[place + 1] == meters[i] and list_register[place + 1] == registers[i]:
+                slots[at + i] = list_channel[place + 1]  # one reading of the list is missing
+                place += 2
+            else:
+                slots[at + i] = -1
+                misses += 1
+        missed[record] = misses
+        at += n
 
 
 @jit

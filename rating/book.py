@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from config.units import CURRENCIES, ENERGY_SCALE, INT64_MAX
 from rating.calendar import Int64s, LocalCalendar, first_day_of, local_calendar
+from rating.compiled import Lines
 from rating.schedule import Bounds, Schedule, compile_schedule, relevant
 from rating.tariff import Tariff
 from rating.tariff_fields import TIERS_MAX
@@ -24,6 +25,13 @@ from rating.timeline import Timeline, compile_timeline
 from registry.image import AttributeChange
 
 INSTANT_BITS: Final = 34  # 2**34 s is the year 2514
+# What the plain reading asks of its segment and of its ladder's stage, each in one half of a cache line.
+SEGMENT_PLAIN: Final = np.dtype(
+    [("start_s", np.int64), ("end_s", np.int64), ("first_price_e8", np.int64), ("pad", np.int64)]
+)
+STAGE_PLAIN: Final = np.dtype(
+    [("start_s", np.int64), ("end_s", np.int64), ("first_bound", np.int64), ("pad", np.int64)]
+)
 Int32s = npt.NDArray[np.int32]
 
 
@@ -62,6 +70,7 @@ class TariffBook:
     digest: str
     seg_key: Int64s  # of `_find`
     stage_key: Int64s
+    lines: Lines  # the same arrays for compiled code
 
     @staticmethod
     def compile(
@@ -104,6 +113,7 @@ class TariffBook:
             digest=_digest(used, [*segments, *stages, schedule_of]),
             seg_key=_keys(segments[0], segments[-1]),
             stage_key=_keys(stages[0], stages[-2]),
+            lines=_lines(segments, stages),
         )
 
     def segment_at(self, tariff: npt.NDArray[np.integer], at_s: npt.NDArray[np.integer]) -> Int32s:
@@ -218,6 +228,21 @@ def _stages(schedules: Sequence[Schedule]) -> Stages:
         np.array(rule, dtype=np.int32),
         _firsts([len(s.start_s) + 1 for s in schedules]),
         np.array(list(places), dtype=np.int64).reshape(-1, TIERS_MAX),
+    )
+
+
+def _lines(segments: Segments, stages: Stages) -> Lines:
+    """For compiled code; the sentinels' rows have no end, and nothing plain is found in them."""
+    start, day, cycle, _, price, _ = segments
+    stage_start, stage_end, stage_cycle, stage_bounds, _, bounds = stages
+    seg_plain = np.zeros(len(start), SEGMENT_PLAIN)
+    seg_plain["start_s"], seg_plain["end_s"][:-1], seg_plain["end_s"][-1:] = start, start[1:], INT64_MAX
+    seg_plain["first_price_e8"] = price[:, 0]
+    stage_plain = np.zeros(len(stage_start), STAGE_PLAIN)
+    stage_plain["start_s"], stage_plain["end_s"] = stage_start, stage_end
+    stage_plain["first_bound"] = bounds[stage_bounds, 0]
+    return Lines(
+        start, day, cycle, price, stage_start, stage_end, stage_cycle, stage_bounds, bounds, seg_plain, stage_plain
     )
 
 

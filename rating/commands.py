@@ -13,6 +13,7 @@ from ledger.effects import Entry, InboxRow, Notice
 from ledger.postings import clearing, credit_entry, opening_entry, reversal_entry
 from rating.names import Names
 from rating.partition import Partition
+from rating.releases import told
 from rating.state import AccountFlag
 from rating.verdicts import FIRST_REFUSED, Verdict
 from registry.image import PartitionImage
@@ -170,8 +171,8 @@ class Commands:
         """Readings that a person let go of the exceptions queue are judged again, now."""
         engine, body = self._engine, row.body
         readings = [tuple(int(x) for x in r) for r in body["readings"]]  # meter, register, read_at_s, value, quality
-        found = [self._first_span(str(body["concentrator"]), m, g) for m, g, *_ in readings]
-        slots = np.array([-1 if f is None else f for f in found], np.int32)
+        source = str(body["concentrator"])
+        slots = np.array([self._listed(source, r[0], r[1]) for r in readings], np.int32)
         verdict = engine.rate(
             slots,
             np.array([r[3] for r in readings], np.int64),
@@ -179,27 +180,30 @@ class Commands:
             np.array([r[4] for r in readings], np.uint8),
             np.full(len(readings), min(engine.as_of_s + 300, _NEVER), np.uint32),
         )
-        said = ", ".join(Verdict(v).name.lower() for v in verdict)
         for code in verdict:
             engine.count(f"released.{Verdict(code).name.lower()}")
-        engine.applied(row, "" if (verdict < FIRST_REFUSED).all() else f"judged again: {said}")
+        engine.applied(row, told(verdict.tolist()))
 
     # -- look-ups --------------------------------------------------------------------------------------------
     def _slot(self, account: str) -> int | None:
         return self._engine.names.account_slot(account) if self._engine.names is not None else None
 
-    def _first_span(self, concentrator: str, meter: int, register_code: int) -> int | None:
+    def _listed(self, concentrator: str, meter: int, register_code: int) -> int:
+        """First span of a register in a concentrator's list; -1: no such meter there, -2: it has no such register."""
         image = self._engine.part.image
         if image is None or concentrator not in image.lists:
-            return None
+            return -1
         start, end = image.lists[concentrator]
-        here = (image.list_meter[start:end] == np.uint64(meter)) & (image.list_register[start:end] == register_code)
-        places = np.flatnonzero(here)
-        return int(image.list_channel[start + places[0]]) if len(places) else None
+        places = start + np.flatnonzero(image.list_meter[start:end] == np.uint64(meter))
+        here = places[image.list_register[places] == register_code]
+        if len(here):
+            return int(image.list_channel[here[0]])
+        return -2 if len(places) else -1
 
     def _channel(self, concentrator: str, meter: int, register: str) -> int | None:
         """The span of the register that is open now."""
-        slot = self._first_span(concentrator, meter, REGISTER_CODE[Register(register)])
+        first = self._listed(concentrator, meter, REGISTER_CODE[Register(register)])
+        slot = first if first >= 0 else None
         cold, channel = self._engine.part.cold, self._engine.part.channel
         while slot is not None and channel["at_s"][slot] >= channel["until_s"][slot] and cold["next"][slot] >= 0:
             slot = int(cold["next"][slot])

@@ -10,7 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
-from numba import njit
+from llvmlite import ir
+from numba import njit, types
+from numba.core import cgutils
+from numba.extending import intrinsic
 
 _options: Final[dict[str, Any]] = {"nogil": True, "cache": True, "error_model": "numpy", "_nrt": False}
 jit: Final[Callable[[Any], Any]] = njit(**_options)
@@ -27,6 +30,17 @@ class Homes(NamedTuple):
     dirty_ladder: Any
 
 
+class Batch(NamedTuple):
+    """Readings in columns, in the order of arrival; runs are the records that they came in."""
+
+    slots: Any  # int32[n]: first span of the register; -1 unknown meter, -2 unknown register
+    value: Any  # int64[n]
+    read_at_s: Any  # uint32[n]
+    quality: Any  # uint8[n]
+    run_end: Any  # int64[runs]: where each run ends; rising, the last one is n
+    run_limit_s: Any  # int64[runs]: what is read after it (received_at + tolerance) is of the future
+
+
 class Lines(NamedTuple):
     """A book inside compiled code (rating.book): segments with their prices, stages with their bounds."""
 
@@ -39,3 +53,25 @@ class Lines(NamedTuple):
     stage_cycle: Any
     stage_bounds: Any
     bounds: Any
+    seg_plain: Any  # book.SEGMENT_PLAIN and STAGE_PLAIN: what the plain reading asks, side by side
+    stage_plain: Any
+
+
+def _prefetch(_context: Any, rows: Any, _index: Any) -> Any:
+    """Ask the processor for rows[index] (to be written) and go on; `rows` is one array of records, index in range."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        array = context.make_array(signature.args[0])(context, builder, arguments[0])
+        stride = builder.extract_value(array.strides, 0)
+        base = builder.ptrtoint(array.data, stride.type)
+        pointer, number = ir.IntType(8).as_pointer(), ir.IntType(32)
+        place = builder.inttoptr(builder.add(base, builder.mul(arguments[1], stride)), pointer)
+        kind = ir.FunctionType(ir.VoidType(), [pointer, number, number, number])
+        call = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0i8")  # type: ignore[no-untyped-call]
+        builder.call(call, [place, number(1), number(3), number(1)])  # for writing, into every cache, data
+        return context.get_dummy_value()
+
+    return types.void(rows, types.intp), generate
+
+
+prefetch: Final[Any] = intrinsic(_prefetch)

@@ -30,22 +30,23 @@ from ledger.effects import (
     StateChange,
 )
 from rating import refusals
-from rating.addresses import resolve, search
+from rating.addresses import gather, search
 from rating.book import TariffBook
 from rating.booking import Bookings
 from rating.closing import ripe_accounts, round_carries
 from rating.commands import Commands
+from rating.compiled import Batch, Homes
 from rating.judging import ALERT, KIND_NAME, judge
 from rating.kernel import CLOSE_ROWS_MIN, rate
 from rating.names import Names
 from rating.partition import Partition, empty_arrays
-from rating.readings import Readings, RecordKind, StoredRecord
+from rating.readings import Frames, RecordKind, StoredRecord
 from rating.register_rules import P_ESTIMATES, P_FROZEN, P_MINOR, P_WINDOW, PARAMS
 from rating.spread import CLOSE
 from rating.verdicts import EXCEPTION_REASON, Verdict, Warn
-from registry.image import PartitionImage
+from registry.image import NOTHING, PartitionImage
 
-Decode = Callable[[bytes], Readings]
+Decode = Callable[[Sequence[bytes]], Frames]
 _EXCEPTIONAL: Final = np.isin(np.arange(len(Verdict)), [int(v) for v in EXCEPTION_REASON])
 _DAY_S: Final = 86_400
 
@@ -136,73 +137,55 @@ class PartitionEngine:
         self._changed = True
 
     def _rate_records(self, records: Sequence[StoredRecord]) -> None:
-        frames = [self._decode(stored.record.body) for stored in records]
-        slots = [self._slots(s.record.source, f) for s, f in zip(records, frames, strict=True)]
-        sizes = [len(f) for f in frames]
-        tolerance = self._rating.future_tolerance_s
-        limits = np.array([s.record.received_at_s + tolerance for s in records], np.int64)
-        not_after = np.repeat(np.minimum(limits, 2**32 - 1).astype(np.uint32), sizes)
-        all_slots = np.concatenate(slots)
-        verdict = self.rate(
-            all_slots,
-            np.concatenate([f.value for f in frames]),
-            np.concatenate([f.read_at_s for f in frames]),
-            np.concatenate([f.quality for f in frames]),
-            not_after,
-        )
+        frames = self._decode([stored.record.body for stored in records])
+        ends = np.cumsum(frames.rows)
+        tolerance_s = self._rating.future_tolerance_s
+        limits_s = np.array([s.record.received_at_s + tolerance_s for s in records], np.int64)
+        batch = self._gathered(frames, [s.record.source for s in records], ends, limits_s)
+        verdict = self._run(batch)
         self._count_verdicts(verdict)
-        self._set_aside(records, frames, sizes, verdict, all_slots)
+        self._set_aside(records, frames, batch, verdict)
         self.count("records.readings", len(records))
         self._at(records[-1])
         self.as_of_s = max(self.as_of_s, *(s.record.received_at_s for s in records))
 
-    def _slots(self, concentrator: str, frame: Readings) -> npt.NDArray[np.int32]:
-        out = np.full(len(frame), -1, np.int32)
+    def _gathered(self, frames: Frames, sources: list[str], ends: Any, limits_s: Any) -> Batch:
+        """The records' readings in columns, each with the first span of its register."""
+        total = int(ends[-1])
+        slots, value = np.empty(total, np.int32), np.empty(total, np.int64)
+        read_at_s, quality = np.empty(total, np.uint32), np.empty(total, np.uint8)
         image = self.part.image
-        if image is None or concentrator not in image.lists:
-            return out
-        start, end = image.lists[concentrator]
-        lists = (image.list_meter, image.list_register, image.list_channel)
-        if resolve(*lists, start, end, frame.meter, frame.register, out):
-            search(self.part.sorted_list(concentrator), *lists, frame.meter, frame.register, out)
-        return out
+        if image is None:
+            image = NOTHING
+        lists = np.array([image.lists.get(source, (0, 0)) for source in sources], np.int64)
+        missed = np.zeros(len(frames), np.int64)
+        columns = (image.list_meter, image.list_register, image.list_channel)
+        gather(frames.data, frames.rows, frames.starts, lists, *columns, slots, value, read_at_s, quality, missed)
+        for number in np.flatnonzero(missed).tolist():
+            if lists[number, 0] < lists[number, 1]:
+                frame = frames[number]
+                order = self.part.sorted_list(sources[number])
+                search(order, *columns, frame.meter, frame.register, slots[ends[number] - len(frame) : ends[number]])
+        return Batch(slots, value, read_at_s, quality, ends, limits_s)
 
     def rate(self, slots: Any, value: Any, read_at_s: Any, quality: Any, not_after_s: Any) -> npt.NDArray[np.uint8]:
-        """The kernel over columns, with the close rows booked; returns the verdicts."""
-        verdict = np.zeros(len(slots), np.uint8)
+        """The kernel over columns that came in no record: each reading has a limit of its own."""
+        ends = np.arange(1, len(slots) + 1)
+        return self._run(Batch(slots, value, read_at_s, quality, ends, not_after_s.astype(np.int64)))
+
+    def _run(self, batch: Batch) -> npt.NDArray[np.uint8]:
+        """The kernel over a batch, with the close rows booked; returns the verdicts."""
+        count = len(batch.slots)
+        verdict = np.zeros(count, np.uint8)
         part, book = self.part, self.part.book
         if book is None:
             verdict[:] = Verdict.UNKNOWN_METER
             return verdict
         done = 0
-        while done < len(slots):
-            done, count = rate(
-                part.channel,
-                part.cold,
-                part.ladder,
-                part.dirty_channel,
-                part.dirty_ladder,
-                slots,
-                value,
-                read_at_s,
-                quality,
-                not_after_s,
-                book.seg_start,
-                book.seg_day,
-                book.seg_cycle,
-                book.seg_price,
-                book.stage_start,
-                book.stage_end,
-                book.stage_cycle,
-                book.stage_bounds,
-                book.bounds,
-                self._params,
-                done,
-                verdict,
-                self._warnings,
-                self._closes,
-            )
-            self.bookings.close(part, self._closes[:count])
+        while done < count:
+            homes = Homes(part.channel, part.cold, part.ladder, part.dirty_channel, part.dirty_ladder)
+            done, closed = rate(homes, batch, book.lines, self._params, done, verdict, self._warnings, self._closes)
+            self.bookings.close(part, self._closes[:closed])
         return verdict
 
     def _count_verdicts(self, verdict: npt.NDArray[np.uint8]) -> None:
@@ -216,26 +199,20 @@ class PartitionEngine:
         self._warnings[:] = 0
 
     def _set_aside(
-        self,
-        records: Sequence[StoredRecord],
-        frames: Sequence[Readings],
-        sizes: Sequence[int],
-        verdict: npt.NDArray[np.uint8],
-        slots: npt.NDArray[np.int32],
+        self, records: Sequence[StoredRecord], frames: Frames, batch: Batch, verdict: npt.NDArray[np.uint8]
     ) -> None:
         """Exceptional readings become rows, late ones are listed by channel and UTC day."""
         if not (verdict >= Verdict.REPLACED).any():
             return
-        starts = np.concatenate([[0], np.cumsum(sizes)])
         for i in np.flatnonzero(_EXCEPTIONAL[verdict]):
-            which = int(np.searchsorted(starts, i, side="right")) - 1
-            row = refusals.refused(records[which], frames[which], int(i - starts[which]), Verdict(verdict[i]))
+            which = int(np.searchsorted(batch.run_end, i, side="right"))
+            place = int(i - batch.run_end[which] + frames.rows[which])
+            row = refusals.refused(records[which], frames[which], place, Verdict(verdict[i]))
             self._exceptions.append(row)
             self.count(f"exception.{row.reason}")
         late = np.flatnonzero(verdict == Verdict.LATE)
         if len(late):
-            at_s = np.concatenate([f.read_at_s for f in frames])[late]
-            pair = slots[late].astype(np.int64) << 32 | at_s // _DAY_S
+            pair = batch.slots[late].astype(np.int64) << 32 | batch.read_at_s[late] // _DAY_S
             distinct, counts = np.unique(pair, return_counts=True)
             rows = np.zeros(len(distinct), LATE)
             rows["channel"], rows["day"], rows["count"] = distinct >> 32, distinct & 0xFFFFFFFF, counts

@@ -1,9 +1,9 @@
 """Pure: the kernel: readings against registers, ladders and segments, in one compiled loop (nogil, cached).
 
-One call rates a batch of one partition, in order. The plain reading (forwards, plausible, inside one segment and
-one stage) is handled in the loop itself; everything else goes through `_one`, which judges it by the rules
-(rating.register_rules), splits it where a span ends, spreads it over segments (rating.spread) and writes a close
-row whenever a local day ends. Nothing is allocated; the caller owns every array.
+One call rates a batch of one partition, in order. Runs of plain readings go through rating.plain; every other
+one through `_one`, which judges it by the rules (rating.register_rules), splits it where a span ends, spreads it
+over segments (rating.spread) and writes a close row whenever a local day ends. Nothing is allocated; the caller
+owns every array.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from typing import Any, Final
 
 import numpy as np
 
-from rating.compiled import Homes, Lines, jit
+from rating.compiled import Batch, Homes, Lines, jit
+from rating.plain import rate_plain
 from rating.register_rules import (
     ACCEPTED,
     CONFIRMED,
-    ESTIMATE,
     P_MINOR,
     P_WINDOW,
     REPLACED,
@@ -25,17 +25,16 @@ from rating.register_rules import (
     misses_step,
     note_use,
 )
-from rating.spread import ENERGY_MAX, charge_difference, walk
+from rating.spread import charge_difference, walk
 from rating.state import ChannelFlag
 from rating.verdicts import Verdict, Warn
 
 CLOSE_ROWS_MIN: Final = 16_384  # one reading can end at most 20 years of days
-_BILL, _STALLED, _BILL_STALLED = ChannelFlag.BILL, ChannelFlag.STALLED, ChannelFlag.BILL | ChannelFlag.STALLED
+_BILL: Final = ChannelFlag.BILL
 _LATE, _FUTURE, _NEGATIVE = int(Verdict.LATE), int(Verdict.FUTURE), int(Verdict.NEGATIVE)
 _RESOLUTION, _NOT_INSTALLED = int(Verdict.RESOLUTION), int(Verdict.NOT_INSTALLED)
 _UNKNOWN_METER, _UNKNOWN_REGISTER = int(Verdict.UNKNOWN_METER), int(Verdict.UNKNOWN_REGISTER)
 _HIGH: Final = Warn.HIGH
-_ONE, _NIL = np.uintp(1), np.uintp(0)  # unsigned places spare the check for negative indexes
 
 
 @jit
@@ -178,121 +177,33 @@ def _one(
 
 @jit
 def rate(
-    channel: Any,
-    cold: Any,
-    ladder: Any,
-    dirty_channel: Any,
-    dirty_ladder: Any,
-    slots: Any,
-    value: Any,
-    read_at_s: Any,
-    quality: Any,
-    not_after_s: Any,
-    seg_start: Any,
-    seg_day: Any,
-    seg_cycle: Any,
-    seg_price: Any,
-    stage_start: Any,
-    stage_end: Any,
-    stage_cycle: Any,
-    stage_bounds: Any,
-    bounds: Any,
-    params: Any,
-    first: int,
-    verdict: Any,
-    warnings: Any,
-    closes: Any,
+    homes: Homes, batch: Batch, lines: Lines, params: Any, first: int, verdict: Any, warnings: Any, closes: Any
 ) -> Any:
-    """Rate readings first..n-1 in order; returns (readings done, close rows written).
+    """Rate readings first..n-1 of `batch` in order; returns (readings done, close rows written).
 
-    Shapes: channel[C], cold[C], ladder[L] as in rating.state; dirty_* uint8 per slot (cold shares the
-    channel's); slots int32[n] (first span of the register; -1 unknown meter, -2 unknown register), value
-    int64[n], read_at_s uint32[n], quality uint8[n], not_after_s uint32[n] (received_at + tolerance); the
-    book's arrays (rating.book); params int64[PARAMS]; verdict uint8[n] and warnings int64[4] are written;
-    closes is CLOSE[at least CLOSE_ROWS_MIN]. It stops early when the close rows could run out: drain them and
-    call again with `first` = readings done.
+    params int64[PARAMS]; verdict uint8[n] comes as zeros; it and warnings int64[len(Warn.NAMES)] are written; closes
+    is CLOSE[at least CLOSE_ROWS_MIN]. It stops early when the close rows could run out: drain them and call again
+    with `first` = readings done.
     """
-    homes = Homes(channel, cold, ladder, dirty_channel, dirty_ladder)
-    lines = Lines(seg_start, seg_day, seg_cycle, seg_price, stage_start, stage_end, stage_cycle, stage_bounds, bounds)
-    count = 0
-    window = params[P_WINDOW]
-    # What the book says of the segment and stage of the reading before: neighbours mostly share them.
-    held_segment, held_stage = np.int64(-1), np.int64(-1)
-    segment_end, stage_fits = np.int64(0), False
-    first_price, first_bound = np.int64(0), np.int64(0)
-    for j in range(first, slots.shape[0]):
-        i = np.uintp(j)
-        if slots[i] < 0:
-            verdict[i] = _UNKNOWN_METER if slots[i] == -1 else _UNKNOWN_REGISTER
+    slots = batch.slots
+    count, run, window_s = 0, 0, params[P_WINDOW]
+    i = np.int64(first)
+    while i < slots.shape[0]:
+        while batch.run_end[run] <= i:
+            run += 1
+        limit_s = batch.run_limit_s[run]
+        i = rate_plain(homes, batch, lines, window_s, i, batch.run_end[run], limit_s)
+        if i == batch.run_end[run]:
             continue
-        slot = np.uintp(slots[i])
-        at_s = np.int64(read_at_s[i])
-        new = value[i]
-        row = channel[slot]
-        # The plain reading of a charged register: forwards, plausible, one segment, one stage. Everything that
-        # is not plain falls through to the judge below; both ways must give the same result.
-        last_s = np.int64(row.at_s)
-        dt = at_s - last_s
-        diff = new - row.value
-        segment = np.uintp(row.segment)
-        place = np.uintp(row.ladder)
-        scaled = diff * row.multiplier
-        power = np.int64(row.power_max_w)
-        if (
-            diff >= 0
-            and diff <= ENERGY_MAX
-            and dt > 0
-            and dt <= window
-            and at_s <= not_after_s[i]
-            and at_s < row.until_s
-            and row.flags | _STALLED == _BILL_STALLED
-            and (diff > 0 or dt < 86_400)  # a frozen register is noticed where a day ends, in `_one`
-            and row.ladder >= 0
-            and row.segment >= 0
-            and quality[i] != ESTIMATE
-            and row.estimate_excess == 0
-            and scaled * 7200 <= power * dt
-            and not misses_step(new, row.resolution)
-        ):
-            step = ladder[place]
-            if row.segment != held_segment or step.stage != held_stage:
-                held_segment, held_stage = np.int64(row.segment), np.int64(step.stage)
-                start_s = seg_start[segment]
-                segment_end = seg_start[segment + _ONE]
-                stage_fits = start_s >= stage_start[held_stage] and start_s < stage_end[held_stage]
-                first_price = seg_price[segment, _NIL]
-                first_bound = bounds[stage_bounds[held_stage], _NIL]
-            if stage_fits and at_s < segment_end:
-                used = step.used
-                after_use = used + scaled
-                if after_use > first_bound:
-                    bound_row = np.uintp(stage_bounds[held_stage])
-                    adder = 0
-                    tier = np.uintp(0)
-                    while after_use > bounds[bound_row, tier]:
-                        bound = bounds[bound_row, tier]
-                        tier += _ONE
-                        above = after_use - max(used, bound)
-                        adder += above * (seg_price[segment, tier] - seg_price[segment, tier - _ONE])
-                    row.accrued_adder_e11 += adder
-                if diff > 0:
-                    row.flags = _BILL
-                elif row.flags == _BILL:
-                    row.flags = _BILL_STALLED
-                    cold[slot].stalled_since_s = last_s
-                row.accrued_energy_e11 += scaled * first_price
-                row.day_energy += scaled
-                step.used = after_use
-                row.value = new
-                row.at_s = at_s
-                row.quality = quality[i]
-                dirty_ladder[place] = 1
-                dirty_channel[slot] = 1
-                verdict[i] = ACCEPTED
-                continue
-        span, told, limit_s = np.int64(slots[i]), np.int64(quality[i]), np.int64(not_after_s[i])
-        said, count = _one(homes, span, new, at_s, told, limit_s, lines, params, warnings, closes, count)
+        slot = np.int64(slots[i])
+        if slot < 0:
+            verdict[i] = _UNKNOWN_METER if slot == -1 else _UNKNOWN_REGISTER
+            i += 1
+            continue
+        at_s, told = np.int64(batch.read_at_s[i]), np.int64(batch.quality[i])
+        said, count = _one(homes, slot, batch.value[i], at_s, told, limit_s, lines, params, warnings, closes, count)
         if said < 0:
-            return j, count
+            return i, count
         verdict[i] = said
-    return slots.shape[0], count
+        i += 1
+    return i, count

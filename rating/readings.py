@@ -39,6 +39,31 @@ class Readings:
         return len(self.meter)
 
 
+@dataclass(slots=True)
+class Frames:
+    """The bodies of several records, end to end, and where the columns of each lie: what `gather` reads.
+
+    `data` uint8; `rows` int64[records]; `starts` int64[records, 5], of the columns of `READING_COLUMNS` in `data`,
+    each a multiple of 8.
+    """
+
+    data: npt.NDArray[np.uint8]
+    rows: npt.NDArray[np.int64]
+    starts: npt.NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, number: int) -> Readings:
+        """One record's columns, as views."""
+        rows = int(self.rows[number])
+        columns = []
+        for start, kind in zip(self.starts[number], READING_COLUMNS.values(), strict=True):
+            size = rows * np.dtype(kind).itemsize
+            columns.append(self.data[start : start + size].view(kind))
+        return Readings(*columns)
+
+
 class RecordKind(IntEnum):
     """What a record of the log is; the numbers are stored."""
 

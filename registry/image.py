@@ -88,6 +88,19 @@ class PartitionImage:
     account_ids: npt.NDArray[np.object_] | None = None  # loaded on demand through RegistryImage.account_id
 
 
+NOTHING: Final = PartitionImage(  # before the first version
+    channels=np.zeros(0, CHANNEL_FACTS),
+    ladders=np.zeros(0, LADDER_FACTS),
+    accounts=np.zeros(0, ACCOUNT_FACTS),
+    list_meter=np.zeros(0, np.uint64),
+    list_register=np.zeros(0, np.uint8),
+    list_channel=np.zeros(0, np.int32),
+    lists={},
+    account_start=np.zeros(1, np.int64),
+    account_channels=np.zeros(0, np.int32),
+)
+
+
 @dataclass(frozen=True, slots=True)
 class RegistryImage:
     """One registry version. `digest` names it and its folder under <data>/registry/."""

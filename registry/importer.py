@@ -181,9 +181,18 @@ class _Source:
         return table
 
 
+def _strangers(directory: Path, faults: Faults) -> None:
+    """A misspelt file that may be absent would be passed over, and its opening balances or mandates with it."""
+    known = {file.file for file in layout.FILES}
+    for path in sorted(directory.glob("*.csv")):
+        if path.name not in known:
+            faults.add(path.name, 0, f"is no file of a registry; there are {', '.join(sorted(known))}")
+
+
 def _build(directory: Path, folder: Path, rules: _Rules, before: Active | None) -> dict[str, int]:
     """Read, judge, compile, write; the counts."""
     faults = Faults()
+    _strangers(directory, faults)
     source = _Source(directory, folder, faults)
     points = devices.points(source.read(layout.POINTS), rules.timezone, faults)
     street = _street(source, rules, points)

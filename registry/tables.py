@@ -99,7 +99,11 @@ def read(directory: Path, layout: FileLayout, faults: Faults, folder: Path) -> T
             try:
                 return Table(layout, _convert(source, target, layout, faults), target)
             except pa.ArrowInvalid as wrong:
-                faults.add(layout.file, 0, str(wrong).split("\n")[0][:200])
+                line = _not_utf8(source)
+                if line:
+                    faults.add(layout.file, line, "is not UTF-8")
+                else:
+                    faults.add(layout.file, 0, str(wrong).split("\n")[0][:200])
         faults.unread.add(layout.file)
     elif layout.required:
         faults.add(layout.file, 0, "missing")
@@ -135,11 +139,24 @@ def column(path: Path, name: str, groups: list[int] | None = None) -> Any:
         return _whole(file.read_row_groups(groups, [name], use_threads=False).column(0))
 
 
+def _not_utf8(path: Path) -> int:
+    """The first line that is no UTF-8; 0 when there is none. Only a file that could not be read is looked through."""
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            try:
+                line.decode()
+            except UnicodeDecodeError:
+                return number
+    return 0
+
+
 def _header_is_right(path: Path, layout: FileLayout, faults: Faults) -> bool:
     try:
         with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
             header = next(csv.reader(file), [])
     except csv.Error:
+        header = ["\0"]
+    if any("\0" in name or not name.isprintable() for name in header):  # UTF-16, for one: what it holds is no word
         faults.add(layout.file, 1, "the header is not plain UTF-8 text")
         return False
     count = faults.count

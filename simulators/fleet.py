@@ -23,6 +23,7 @@ from ingest.wire import FORMATS, down_subscription
 from simulators import fleet_shapes
 from simulators.concentrator import Link, Outbox
 from simulators.faults import BadFaults, Plan, draw, parse_rates
+from simulators.fleet_keys import read_keys
 from simulators.fleet_load import Load, build, rollover_openings
 from simulators.fleet_registry import BadFleet, Fleet, read_fleet, write_rollover
 from simulators.fleet_run import Limits, Run
@@ -113,6 +114,7 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--mqtt-version", choices=("3.1.1", "5"), default="3.1.1")
+    parser.add_argument("--keys", type=Path, help='TOML of concentrator = "hexadecimal key": these sign (MQTT 5)')
     parser.add_argument("--clients", type=int, default=2, help="MQTT sessions that share the concentrators")
     parser.add_argument("--truth", type=Path, required=True)
     parser.add_argument("--outbox", type=Path, required=True)
@@ -135,6 +137,8 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     for name in ("days", "interval", "clients", "window", "unheld_max"):
         if getattr(found, name) <= 0:
             parser.error(f"--{name.replace('_', '-')} must be above 0")
+    if found.keys is not None and found.mqtt_version != "5":
+        parser.error("--keys needs --mqtt-version 5: MQTT 3.1.1 carries no signature")
     if DAY_S % found.interval:
         parser.error("--interval must divide a day")
     return found
@@ -177,6 +181,7 @@ def _run(args: argparse.Namespace, clock: Clock, stopped: list[int], ended: list
         links,
         limits,
         paced=paced,
+        keys=read_keys(args.keys) if args.keys is not None else None,
     )
     changed, target = 0, args.changeouts or args.truth.parent / "changeouts"
     try:

@@ -2,6 +2,10 @@
 
 Each makes the payload of one message from its `Sender`; `BAD_MESSAGES` names them. What is wrong with a single
 reading of a good message is in `simulators.fleet_frames`.
+
+Who sends signs as it always does (with its key, if it has one), also when it lies or repeats itself: `spoofed`,
+`old_boot` and `old_number` come with a right signature where a key is agreed. What is wrong with a signature is
+said by `Signing`, and made under the topic that the message is sent to.
 """
 
 from __future__ import annotations
@@ -9,12 +13,14 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from enum import Enum, auto
 from typing import Final
 
 import numpy as np
 
 from config.reasons import Reason
 from config.units import REGISTER_CODE, Quality, Register, decimal_text
+from ingest.pipeline import signature
 from ingest.wire import encode_readings
 from rating.readings import Readings
 
@@ -38,6 +44,16 @@ class Sender:
     other: str = "somebody-else"  # another concentrator's id
 
 
+class Signing(Enum):
+    """How a message is signed."""
+
+    OWN = auto()  # with its concentrator's key; not at all where none is agreed
+    NONE = auto()  # not, although a key is agreed
+    WRONG = auto()  # with digits that are no signature of anything
+    FOREIGN = auto()  # with another's key
+    OLD = auto()  # with the right key, for the number before: a recorded message under a new one
+
+
 @dataclass(frozen=True, slots=True)
 class BadMessage:
     """`format` stands in the topic."""
@@ -45,7 +61,23 @@ class BadMessage:
     format: str
     payload: bytes
     reason: Reason
-    signature: str = ""  # of MQTT 5: with 3.1.1 the message cannot be sent
+    signing: Signing = Signing.OWN
+
+
+def sign(signing: Signing, key: bytes | None, topic: str, payload: bytes) -> str:
+    """The MQTT 5 property `signature`; "" for none.
+
+    Where no key is agreed, a signature of any kind cannot be checked and is refused as well: so is then what would
+    be refused for having none.
+    """
+    if signing is Signing.OWN:
+        return signature(key, topic, payload) if key else ""
+    if signing is Signing.WRONG or key is None:
+        return "00" * 32
+    if signing is Signing.FOREIGN:
+        return signature(bytes(reversed(key)), topic, payload)
+    head, _, number = topic.rpartition("/")
+    return signature(key, f"{head}/{int(number) - 1}", payload) if signing is Signing.OLD else ""
 
 
 def _read(sender: Sender, value: str = "", more: str = "", ts: str = "", meter: str = "") -> str:
@@ -202,7 +234,19 @@ def unknown_register(sender: Sender) -> BadMessage:
 
 
 def bad_signature(sender: Sender) -> BadMessage:
-    return BadMessage("json", _envelope(sender, _read(sender)), Reason.AUTH, "00" * 32)
+    return BadMessage("json", _envelope(sender, _read(sender)), Reason.AUTH, Signing.WRONG)
+
+
+def unsigned(sender: Sender) -> BadMessage:
+    return BadMessage("json", _envelope(sender, _read(sender)), Reason.AUTH, Signing.NONE)
+
+
+def foreign_signature(sender: Sender) -> BadMessage:
+    return BadMessage("json", _envelope(sender, _read(sender)), Reason.AUTH, Signing.FOREIGN)
+
+
+def old_signature(sender: Sender) -> BadMessage:
+    return BadMessage("json", _envelope(sender, _read(sender)), Reason.AUTH, Signing.OLD)
 
 
 def _rows(sender: Sender, rows: int) -> bytes:
@@ -254,5 +298,8 @@ BAD_MESSAGES: Final[dict[str, Callable[[Sender], BadMessage]]] = {
         finer_than_wire,
         unknown_register,
         bad_signature,
+        unsigned,
+        foreign_signature,
+        old_signature,
     )
 }

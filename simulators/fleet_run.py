@@ -10,7 +10,7 @@ import heapq
 import json
 import sys
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -21,7 +21,7 @@ from ingest.wire import reads_topic
 from registry.address import TEXT_BIT
 from simulators.concentrator import Link, Message, Outbox, Stream
 from simulators.faults import FrameFault, Plan
-from simulators.fleet_bad import BAD_MESSAGES, Sender
+from simulators.fleet_bad import BAD_MESSAGES, Sender, Signing, sign
 from simulators.fleet_formats import Envelope, encode
 from simulators.fleet_frames import FrameMaker
 from simulators.fleet_load import Load
@@ -70,11 +70,13 @@ class Run:
         limits: Limits,
         *,
         paced: bool,
+        keys: Mapping[str, bytes] | None = None,
         emit: Callable[[dict[str, Any]], None] | None = None,
     ) -> None:
         self._load, self._plan, self._shards, self._formats = load, plan, shards, formats
         self._clock, self._outbox, self._truth, self._links = clock, outbox, truth, links
         self._limits, self._paced, self._emit = limits, paced, emit or _print
+        self._keys = keys or {}
         self._maker = FrameMaker(load, plan)
         self._names = list(load.lists)
         by_concentrator = {s.concentrator: s for s in streams}
@@ -197,13 +199,13 @@ class Run:
             other if other != stream.concentrator else "somebody-else",
         )
         bad = BAD_MESSAGES[fault.detail](sender)
-        if bad.signature and not self._links[0].five:
+        if bad.signing is not Signing.OWN and not self._links[0].five:
             self.counts["unsendable"] += 1
             return
         kind = f"bad:{fault.detail}"
         message = MessageRow(stream.stream, stream.next_sequence, stream.concentrator, kind, interval)
         self._batch.expected.append((stream.stream, stream.next_sequence, 0, bad.reason.value, ""))
-        self._take(place, bad.format, bad.payload, message, release, signature=bad.signature)
+        self._take(place, bad.format, bad.payload, message, release, signing=bad.signing)
 
     def _take(
         self,
@@ -214,12 +216,13 @@ class Run:
         release: int,
         *,
         twice: bool = False,
-        signature: str = "",
+        signing: Signing = Signing.OWN,
     ) -> None:
         stream = self._streams[place]
         topic = reads_topic(
             self._shards[stream.concentrator], stream.concentrator, format_, stream.stream, row.sequence
         )
+        signature = sign(signing, self._keys.get(stream.concentrator), topic, body)
         message = Message(stream.stream, row.sequence, topic, body, signature)
         self._batch.truth.append(row)
         self._batch.messages.append((message, release))

@@ -25,6 +25,7 @@ from typing import Any, Final
 
 from config.clock import ScaledClock
 from simulators.fleet import instant_of, prepare
+from simulators.fleet_keys import write_keys
 
 DAY_S: Final = 86_400
 PORTS: Final = (20_000, 32_000)
@@ -48,6 +49,7 @@ class Story:
     interval_s: int = 900
     factor: float = 60_000.0  # business seconds in a real one
     partitions: int = 16
+    signed: bool = True  # with faults, every second concentrator signs what it sends
     lead_real_s: float = 8.0  # business time stands still for so long, while the parts come up
     settings: Mapping[str, Mapping[str, object]] = field(default_factory=dict)  # section -> key -> value, on top
 
@@ -82,6 +84,7 @@ class Rig:
         self.truth = folder / "truth.db"
         self.outbox = folder / "outbox.db"
         self.registry = folder / "registry"
+        self.keys = folder / "signing.toml" if story.signed and story.faults != "none" else None
         self.start_s = instant_of(story.start)
         self.origin_unix = 0.0
         self.daemon: subprocess.Popen[bytes] | None = None
@@ -112,6 +115,8 @@ class Rig:
             interval_s=story.interval_s,
             faults=story.faults,
         )
+        if self.keys is not None:
+            write_keys(self.registry, self.keys, story.seed)
         (self.folder / "gateway.secret").write_text(self._secret)
         self.origin_unix = ScaledClock.starting_in(story.lead_real_s, self.start_s, story.factor).origin_unix
         self.config.write_text(self._settings())
@@ -142,6 +147,8 @@ class Rig:
                 "key_lifetime_s": 90 * DAY_S, "settlement_horizon_s": real_s(1.0),
             },
         }  # fmt: skip
+        if self.keys is not None:
+            sections["signing"] = {"keys_file": self.keys.name}
         for name, values in story.settings.items():
             sections.setdefault(name, {}).update(values)
         lines = []
@@ -188,6 +195,7 @@ class Rig:
                 "--interval", str(story.interval_s), "--faults", story.faults, "--clock", self.clock,
                 "--changeouts", str(self.folder / "changed"), "--resend-after", "3", "--deadline", "180",
                 "--report", str(self.folder / "fleet.json"),
+                *(("--keys", str(self.keys)) if self.keys is not None else ()),
             ],
             pipe=True,
         )  # fmt: skip

@@ -90,7 +90,7 @@ COMMANDS: Final[dict[str, Command]] = {
     "exceptions release": Command(
         "meterd.commands.exceptions",
         "release",
-        "Have a reading of the exceptions queue judged again, through the daemon.",
+        "Have a reading or a whole message judged again, through the daemon.",
     ),
     "exceptions discard": Command(
         "meterd.commands.exceptions",

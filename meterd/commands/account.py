@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
@@ -103,13 +104,14 @@ def _registers(account: Account, channels: list[dict[str, Any]]) -> list[dict[st
         if row is None:
             continue
         quality = int(row["quality"])
+        value = int(row["value"])
         found.append(
             {
                 "meter": channel["meter"],
                 "register": channel["register"],
                 "role": channel["role"],
                 "tariff": channel["tariff"],
-                "last_value": kwh(int(row["value"])),
+                "last_value": kwh(value) if value >= 0 else "",  # -1: the span before has not handed over yet
                 "read_at": instant(int(row["at_s"]), zone),
                 "quality": Quality(quality).name if quality else "",
                 "from": instant(int(channel["from_s"]), zone),
@@ -117,6 +119,12 @@ def _registers(account: Account, channels: list[dict[str, Any]]) -> list[dict[st
             }
         )
     return found
+
+
+def _mandate_state(row: Any, gateways: Container[str]) -> str:
+    if row.cancelled_at_s:
+        return "cancelled"
+    return "valid" if row.gateway in gateways else "gateway is not in the settings"
 
 
 def _mandates(account: Account) -> list[dict[str, Any]]:
@@ -138,7 +146,7 @@ def _mandates(account: Account) -> list[dict[str, Any]]:
             "cap_day": yuan(row.cap_day_fen),
             "cap_month": yuan(row.cap_month_fen),
             "window": "always" if row.window_from == row.window_to else f"{row.window_from}-{row.window_to}",
-            "state": "cancelled" if row.cancelled_at_s else "valid",
+            "state": _mandate_state(row, account.view.settings.gateways),
         }
         for row in account.view.connection.execute(asked)
     ]

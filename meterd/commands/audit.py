@@ -32,9 +32,13 @@ def audit(
     from audit.compare import Report
     from audit.run import StateMissing
     from audit.run import audit as run
+    from config.settings import Paths
 
     settings = settings_or_stop(config)
     folder = data_dir or settings.data_dir
+    for name, file in (("ledger", Paths(folder).ledger), ("--gateway-book", gateway_book)):
+        if file is not None and not file.is_file():  # SQLite would only say that it cannot open a file
+            raise Stop(Exit.USAGE, f"cannot audit {folder}: {name}: there is no {file}")
     try:
         with output.progress("audit: partitions", settings.partitions) as advance:
             report: Report = run(
@@ -49,7 +53,7 @@ def audit(
         output.record(summary | {"differences": [dict(zip(columns, row, strict=True)) for row in rows]}, json=True)
     else:
         if rows:
-            output.table(columns, rows, title="Differences (fen; Wh for quantity_wh)")
+            output.table(columns, rows, title="Differences (fen, or the unit at the end of the component's name)")
         output.record({"difference_fen": report.difference_fen, **report.counts})
     if not report.ok:
         raise typer.Exit(Exit.NO)

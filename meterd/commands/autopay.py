@@ -22,9 +22,10 @@ def why(account: AccountArgument, config: ConfigOption = None, json: JsonOption 
     from ledger.schema import decision, event
     from meterd.lookup import opened
     from meterd.views.money import instant, yuan
+    from registry.image import NO_TRIGGER
 
     with opened(config) as view:
-        view.account(account)
+        nobody_pays = view.account(account).state().row["trigger_fen"] == NO_TRIGGER
         asked = (
             select(decision, event.c.arm, event.c.balance_fen, event.c.as_of_s)
             .join(event, event.c.id == decision.c.event_id)
@@ -51,7 +52,8 @@ def why(account: AccountArgument, config: ConfigOption = None, json: JsonOption 
     columns = ("at", "outcome", "reason", "balance", "arm", "mandate", "order", "again_at", "figures")
     output.table(columns, [tuple(row.values()) for row in rows], json=json)
     if not rows and not json:
-        output.warn(f"no decision was ever made on {account}: its balance has not triggered")
+        why_none = "nobody pays for it by mandate" if nobody_pays else "its balance has not triggered"
+        output.warn(f"no decision was ever made on {account}: {why_none}")
 
 
 def hold(why: WhyOption, config: ConfigOption = None, json: JsonOption = False) -> None:

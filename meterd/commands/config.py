@@ -39,6 +39,10 @@ def check_config(
     except ConfigFaults as error:
         output.table(("where", "key", "what"), error.faults, json=json)
         raise typer.Exit(Exit.NO) from None
+    faults = _tariff_faults(loaded)
+    if faults:
+        output.table(("where", "key", "what"), faults, json=json)
+        raise typer.Exit(Exit.NO)
     if json:
         output.table(("where", "key", "what"), (), json=True)
     else:
@@ -54,6 +58,23 @@ def show_config(
     from config.load import render
 
     output.table(("key", "value", "origin"), render(_loaded_or_stop(file, Exit.NO)), json=json)
+
+
+def _tariff_faults(loaded: Loaded) -> list[tuple[str, str, str]]:
+    """What is wrong with the tariff files: no other command reads them before the daemon needs them."""
+    from config.tariff_files import tariff_texts
+    from rating.tariff import TariffFaults, parse_tariffs
+
+    where, key = loaded.origins["rating.tariffs_dir"], "rating.tariffs_dir"
+    try:
+        parse_tariffs(tariff_texts(loaded.settings.rating.tariffs_dir))
+    except TariffFaults as faults:
+        return [(where, key, line) for line in str(faults).splitlines()]
+    except OSError as wrong:
+        return [(where, key, f"cannot be read: {wrong.strerror}")]
+    except ValueError as wrong:
+        return [(where, key, str(wrong))]
+    return []
 
 
 def _loaded_or_stop(file: Path | None, code: Exit) -> Loaded:

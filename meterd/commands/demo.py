@@ -12,7 +12,7 @@ from meterd.exits import Exit, Stop
 
 def demo(
     meters: Annotated[int, typer.Option(min=10, max=100_000, help="Households.")] = 2000,
-    days: Annotated[int, typer.Option(min=1, max=366, help="Days of quarter hours.")] = 30,
+    days: Annotated[int, typer.Option(min=1, max=366, help="Days of quarter hours; the story needs about 20.")] = 30,
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same city and faults.")] = 7,
     faults: Annotated[str, typer.Option(help="none, all, or name=rate,... (docs/simulators.md).")] = "none",
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where the files go.")] = Path("demo-out"),

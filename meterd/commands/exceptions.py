@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import pwd
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
@@ -64,6 +66,7 @@ def show(number: IdArgument, config: ConfigOption = None, json: JsonOption = Fal
     """Show one row of the exceptions queue with its bytes."""
     from sqlalchemy import select
 
+    from ingest.origin import split_note
     from ledger.schema import exception
     from meterd.lookup import opened
     from meterd.views.money import instant, kwh
@@ -78,6 +81,9 @@ def show(number: IdArgument, config: ConfigOption = None, json: JsonOption = Fal
             facts[name.removesuffix("_s")] = instant(facts.pop(name), view.zone)
     if facts["value"] is not None:
         facts["value"] = kwh(facts["value"])
+    facts["note"], origin = split_note(facts["note"])
+    if facts["meter"] is None:
+        facts |= {"topic": origin.topic, "format": origin.format, "signed": bool(origin.signature)}
     body = bytes(facts.pop("bytes"))
     facts["size"] = len(body)
     shown = body[:BYTES_SHOWN]
@@ -85,12 +91,47 @@ def show(number: IdArgument, config: ConfigOption = None, json: JsonOption = Fal
     output.record(facts, json=json)
 
 
-def release(number: IdArgument, config: ConfigOption = None, json: JsonOption = False) -> None:
-    """Have a reading of the exceptions queue judged again, through the daemon."""
+def release(
+    number: IdArgument,
+    as_format: Annotated[str, typer.Option("--as", help="Read the message as json, senml-json ...")] = "",
+    trust: Annotated[bool, typer.Option("--trust", help="Believe its sender, on your word (--why).")] = False,
+    source: Annotated[str, typer.Option(help="With --trust: it is this concentrator's.")] = "",
+    why: Annotated[str, typer.Option("--why", help="With --trust: the reason, which is kept.")] = "",
+    by: Annotated[str, typer.Option(help="With --trust: who says so; your login name if left out.")] = "",
+    config: ConfigOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Have a reading or a whole message judged again, through the daemon."""
+    from ingest.topics import FORMATS
     from meterd import client
 
-    told = client.command(settings_or_stop(config), f"/v1/exceptions/{number}/release")
-    output.record({"exception": number, "state": "released", "inbox_id": told["inbox_id"]}, json=json)
+    if as_format and as_format not in FORMATS:
+        raise Stop(Exit.USAGE, f"--as {as_format!r}: there are {', '.join(FORMATS)}")
+    if trust and not why:
+        raise Stop(Exit.USAGE, "--trust needs --why: the reason is kept with the message")
+    if not trust and (source or why or by):
+        raise Stop(Exit.USAGE, "--source, --why and --by go with --trust")
+    said: dict[str, Any] = {"as": as_format or None, "source": source or None, "why": why or None}
+    if trust:
+        said |= {"trust": True, "by": by or _login()}
+    told = client.call(settings_or_stop(config), "POST", f"/v1/exceptions/{number}/release", said)
+    if not told["applied"]:
+        ids = ", ".join(map(str, told["inbox_ids"]))
+        raise Stop(
+            Exit.TIMED_OUT, f"inbox {ids}: stored, and not applied yet. It will be; ask again to close the row"
+        )
+    output.record({name: value for name, value in told.items() if name != "applied"}, json=json)
+    if told["state"] != "released":
+        raise typer.Exit(Exit.NO)
+
+
+def _login() -> str:
+    """Who runs this command, as the system knows it; environment variables may say anything."""
+    uid = os.getuid()
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return f"uid {uid}"
 
 
 def discard(
@@ -107,6 +148,7 @@ def discard(
 
 
 def _short(view: View, row: dict[str, Any]) -> tuple[Any, ...]:
+    from ingest.origin import split_note
     from meterd.views.money import instant, kwh
 
     return (
@@ -120,5 +162,5 @@ def _short(view: View, row: dict[str, Any]) -> tuple[Any, ...]:
         "" if row["value"] is None else kwh(row["value"]),
         row["state"],
         row["repeats"],
-        row["note"],
+        split_note(row["note"])[0],
     )

@@ -30,6 +30,8 @@ def list_orders(
     if state and state not in {known.value for known in State}:
         raise Stop(Exit.USAGE, f"--state {state!r}: there are {', '.join(known.value for known in State)}")
     with opened(config) as view:
+        if account:
+            view.account(account)  # a misspelt one is told, not answered with nothing
         found = orders(view.connection, account=account or None, state=state or None, limit=limit)
         rows = [tuple(_short(view, row).values()) for row in found]
     columns = ("id", "created", "account", "payer", "amount", "state", "attempt", "gateway", "reason")

@@ -32,6 +32,8 @@ def generate(
     """Write the registry directory of a made-up city."""
     from registry.generate import generate as write
 
+    if directory.is_dir() and any(directory.iterdir()):  # it may be a real city's
+        raise Stop(Exit.REFUSED, f"{directory} is not empty: name a new folder")
     if re.fullmatch(r"\d{4}-\d\d-\d\d", start) is None:
         raise Stop(Exit.USAGE, f"--start {start!r} is no date like 2026-03-01")
     try:
@@ -47,6 +49,7 @@ def check(directory: DirArgument, config: ConfigOption = None, json: JsonOption 
     from registry.importer import check as judge
 
     settings = settings_or_stop(config) if config is not None else _defaults()
+    _must_be_folder(directory)
     try:
         counts = judge(
             directory,
@@ -56,7 +59,7 @@ def check(directory: DirArgument, config: ConfigOption = None, json: JsonOption 
             now_s=_clock(settings).now_s(),
         )
     except ImportFaults as faults:
-        _show_faults(faults, json=json)
+        _show_faults(faults, "", json=json)
         raise typer.Exit(Exit.NO) from None
     output.record(counts, json=json)
 
@@ -68,6 +71,7 @@ def import_directory(directory: DirArgument, config: ConfigOption = None, json: 
     from registry.staged import mark_staged
 
     settings = settings_or_stop(config)
+    _must_be_folder(directory)
     paths = Paths(settings.data_dir)
     try:
         staged = stage(
@@ -82,7 +86,7 @@ def import_directory(directory: DirArgument, config: ConfigOption = None, json: 
             trigger_fen_default=settings.autopay.trigger_fen,
         )
     except ImportFaults as faults:
-        _show_faults(faults, json=json)
+        _show_faults(faults, ": nothing was imported", json=json)
         raise typer.Exit(Exit.NO) from None
     mark_staged(paths.registry, staged.digest)
     activated = activate(settings, staged.digest)
@@ -138,7 +142,13 @@ def _defaults() -> Settings:
     return Settings(data_dir=Path())
 
 
-def _show_faults(faults: ImportFaults, *, json: bool) -> None:
-    output.table(("file", "line", "what"), [(f.file, f.line, f.what) for f in faults.faults], json=json)
+def _must_be_folder(directory: Path) -> None:
+    if not directory.is_dir():
+        raise Stop(Exit.USAGE, f"{directory} is no directory")
+
+
+def _show_faults(faults: ImportFaults, meaning: str, *, json: bool) -> None:
+    rows = [(f.file, f.line if json else f.line or "", f.what) for f in faults.faults]  # 0: the file as a whole
+    output.table(("file", "line", "what"), rows, json=json)
     more = f", the first {len(faults.faults)} are listed" if faults.unlisted else ""
-    output.warn(f"{faults.count} faults{more}: nothing was imported")
+    output.warn(f"{faults.count} fault{'' if faults.count == 1 else 's'}{more}{meaning}")

@@ -8,7 +8,7 @@ import typer
 
 from meterd import output
 from meterd.commands.config import ConfigOption, JsonOption, settings_or_stop
-from meterd.exits import Exit
+from meterd.exits import Exit, Stop
 
 
 def replay(
@@ -17,9 +17,15 @@ def replay(
     json: JsonOption = False,
 ) -> None:
     """Replay log, inbox and checkpoints from empty and compare the state, bit for bit; exit 1 when it differs."""
+    from config.settings import Paths
     from meterd.replay import replay as run
 
-    found = run(settings_or_stop(config), batch=batch)
+    settings = settings_or_stop(config)
+    paths = Paths(settings.data_dir)
+    for file in (paths.ledger, paths.log):  # the log would be made anew: a look writes nothing
+        if not file.is_file():
+            raise Stop(Exit.NO, f"there is no {file}: name the --config of a daemon that has run")
+    found = run(settings, batch=batch)
     rows = [(r.partition, r.records, r.checkpoints, "; ".join(r.differences) or "same") for r in found]
     output.table(("partition", "records", "checkpoints", "state"), rows, json=json)
     if any(r.differences for r in found):

@@ -30,16 +30,25 @@ def statement(
     last: Annotated[str, typer.Option("--to", metavar="MONTH", help="Last bill cycle: 2026-07.")] = "",
 ) -> None:
     """Print an account's statement: bill cycles with their lines, or write it as HTML."""
-    from ledger.statements import between
+    from ledger.statements import between, month_text
     from meterd.lookup import opened
     from meterd.views.statement import COLUMNS, page, plain, rows
 
+    start, end = month_or_stop("--from", first), month_or_stop("--to", last)
+    if start is not None and end is not None and start > end:
+        raise Stop(Exit.USAGE, f"--from {first} is after --to {last}")
     with opened(config) as view:
         head, whole = build(view.account(account))
-    shown = between(whole, month_or_stop("--from", first), month_or_stop("--to", last))
+    shown = between(whole, start, end)
+    if whole.cycles and not shown.cycles:
+        known = f"{month_text(whole.cycles[0].month)} to {month_text(whole.cycles[-1].month)}"
+        raise Stop(Exit.NO, f"no bill cycle of {account} is in that span; there are {known}")
     if html or out is not None:
         file = out if out is not None else Path(f"statement-{re.sub(r'[^A-Za-z0-9._-]', '_', account)}.html")
-        file.write_text(page(head, shown), encoding="utf-8")
+        try:
+            file.write_text(page(head, shown), encoding="utf-8")
+        except OSError as wrong:
+            raise Stop(Exit.USAGE, f"--out {file}: {wrong.strerror}") from None
         output.line(str(file))
     elif json:
         output.record(plain(head, shown), json=True)
@@ -75,6 +84,7 @@ def build(account: Account) -> tuple[Head, Statement]:
         as_of=instant(state.as_of_s, view.zone),
         live_fen=state.live_fen,
         accrued=exact_yuan(state.accrued_e11),
+        accrued_fen=state.balance_fen - state.live_fen,
     )
     return head, compute(posted, closed, state.balance_fen)
 

@@ -31,11 +31,14 @@ def topup(
     json: JsonOption = False,
 ) -> None:
     """Credit an account, through the daemon, once by reference."""
+    from config.units import decimal_text
     from meterd import client
 
-    body = {"account": account, "amount_fen": fen(amount), "reference": reference, "gateway": gateway}
+    amount_fen = fen(amount)
+    body = {"account": account, "amount_fen": amount_fen, "reference": reference, "gateway": gateway}
     told = client.command(settings_or_stop(config), "/v1/topups", **body)
-    output.record({"account": account, "amount": amount, "reference": reference} | told, json=json)
+    shown = {"account": account, "amount": decimal_text(amount_fen, 2), "reference": reference}
+    output.record(shown | told, json=json)
 
 
 def reverse(
@@ -47,11 +50,14 @@ def reverse(
     json: JsonOption = False,
 ) -> None:
     """Take a credit back, all or part of it, through the daemon, once by reference."""
+    from config.units import decimal_text
     from meterd import client
 
-    body = {"account": account, "amount_fen": fen(amount), "reference": reference, "of": of}
+    amount_fen = fen(amount)
+    body = {"account": account, "amount_fen": amount_fen, "reference": reference, "of": of}
     told = client.command(settings_or_stop(config), "/v1/reversals", **body)
-    output.record({"account": account, "amount": amount, "reference": reference, "of": of} | told, json=json)
+    shown = {"account": account, "amount": decimal_text(amount_fen, 2), "reference": reference, "of": of}
+    output.record(shown | told, json=json)
 
 
 def rebaseline(

@@ -20,9 +20,11 @@ from ledger.reads import (
     trial_balance,
 )
 from ledger.schema import order, registry_version
+from meterd.views.money import yuan
 from registry.store import RegistryReader
 
 STORY_ACCOUNT = "parents"
+STORY_TRIGGER_FEN = 2000  # of her mandate, as registry.generate writes it
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +72,10 @@ def story_faults(figures: Figures) -> list[str]:
     faults = []
     credited = [c for c in figures.charges if c["state"] == "credited"]
     if not credited:
-        faults.append("the daughter's mandate was never charged")
+        left_fen = sum(row.amount_fen for row in figures.statement)
+        never = "the daughter's mandate was never charged"
+        low = left_fen <= STORY_TRIGGER_FEN or bool(figures.charges)
+        faults.append(never if low else f"{never}: the parents still have {yuan(left_fen)} yuan; give it more --days")
     if len(credited) != len({c["arm"] for c in credited}):
         faults.append("one low balance was charged twice")
     if len([row for row in figures.statement if row.component == "credit"]) != len(credited):

@@ -39,6 +39,7 @@ class Head:
     as_of: str
     live_fen: int
     accrued: str  # not posted yet, every digit
+    accrued_fen: int  # posted less live: what `balances` shows, so that the page's figures add up
 
 
 def rows(shown: Statement) -> list[Row]:
@@ -129,6 +130,8 @@ td{padding:5px 8px;border-bottom:1px solid var(--line);vertical-align:top}
 figure{margin:12px 0 0}figcaption{color:var(--soft);font-size:12px}svg{width:100%;height:84px;display:block}
 footer{margin-top:34px;padding-top:12px;border-top:1px solid var(--line);color:var(--soft);font-size:12px}
 .ok{color:var(--green)}.bad{color:var(--red);font-weight:700}
+@media (max-width:640px){main{margin:0;padding:20px 16px}header,h2,.state{display:block}
+ dl{grid-template-columns:max-content 1fr}.sum{grid-template-columns:1fr}}
 @media print{body{background:#fff}main{margin:0;box-shadow:none;max-width:none;padding:0;border:0}
  section{break-inside:avoid}@page{size:A4;margin:16mm}}
 """
@@ -146,6 +149,9 @@ def page(head: Head, shown: Statement) -> str:
         _facts(head),
         _figures(head, shown),
         *(_section(cycle) for cycle in shown.cycles),
+        ""
+        if shown.cycles
+        else f"<table><tbody>{_line('opening', '', '', shown.opening_fen, edge=True)}</tbody></table>",
         _foot(head, shown),
         "</main></body></html>\n",
     ]
@@ -167,7 +173,7 @@ def _figures(head: Head, shown: Statement) -> str:
     low = ' class="low"' if head.live_fen < 0 else ""
     boxes = (
         ("账面余额", "Posted balance", f"<b>¥ {yuan(shown.posted_fen)}</b>"),
-        ("未入账用电", "Used, not posted yet", f"<b>¥ {escape(head.accrued)}</b>"),
+        ("未入账用电", "Used, not posted yet", f"<b>¥ {yuan(head.accrued_fen)}</b>"),
         ("实时余额", "Live balance", f"<b{low}>¥ {yuan(head.live_fen)}</b>"),
     )
     return '<div class="sum">' + "".join(f"<div><span>{zh} {en}</span>{b}</div>" for zh, en, b in boxes) + "</div>"
@@ -192,6 +198,11 @@ def _section(cycle: Cycle) -> str:
         "</section>",
     ]
     return "\n".join(lines)
+
+
+def _opening(shown: Statement) -> str:
+    """What there is before the first cycle: without it the foot would sum lines that nobody sees."""
+    return f"<table><tbody>{_line('opening', '', '', shown.opening_fen, edge=True)}</tbody></table>"
 
 
 def _line(name: str, more: str, quantity: str, amount_fen: int, *, edge: bool = False) -> str:

@@ -3,15 +3,21 @@
 import json
 import sqlite3
 import struct
+import zlib
 from collections.abc import Iterable
 from datetime import date, datetime
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+
+from ledger.pages import checksum, row_checksum
+from rating.state import ARRAYS
 
 ZONE = ZoneInfo("Asia/Shanghai")
 SCHEMA = pa.schema(
@@ -24,17 +30,46 @@ SCHEMA = pa.schema(
     ]
 )
 LEDGER = """
-CREATE TABLE checkpoint (id INTEGER PRIMARY KEY, partition INTEGER, "offset" INTEGER);
+CREATE TABLE checkpoint (
+    id INTEGER PRIMARY KEY, partition INTEGER, epoch INTEGER, log_id TEXT, "offset" INTEGER, as_of_s INTEGER,
+    engine_version INTEGER, registry_digest TEXT, timeline_digest TEXT, counters TEXT, slots TEXT, crc INTEGER
+);
+CREATE TABLE state_page (
+    partition INTEGER, array TEXT, page INTEGER, version INTEGER, format INTEGER, body BLOB, crc INTEGER,
+    PRIMARY KEY (partition, array, page)
+);
+CREATE TABLE state_delta (
+    id INTEGER PRIMARY KEY, partition INTEGER, array TEXT, version INTEGER, format INTEGER, count INTEGER, body BLOB,
+    crc INTEGER
+);
 CREATE TABLE inbox (id INTEGER PRIMARY KEY, partition INTEGER, kind TEXT, key TEXT, body TEXT);
 CREATE TABLE inbox_applied (inbox_id INTEGER, partition INTEGER, "offset" INTEGER, outcome TEXT);
-CREATE TABLE entry (id INTEGER PRIMARY KEY, partition INTEGER, kind TEXT, reference TEXT);
+CREATE TABLE entry (id INTEGER PRIMARY KEY, partition INTEGER, kind TEXT, "offset" INTEGER, reference TEXT);
 CREATE TABLE posting (entry_id INTEGER, line INTEGER, account_name TEXT, amount_fen INTEGER);
-CREATE TABLE subledger (partition INTEGER, page INTEGER, entry_id INTEGER, body BLOB);
-CREATE TABLE archive_file (partition INTEGER, first_offset INTEGER, last_offset INTEGER, path TEXT);
-CREATE TABLE registry_version (digest TEXT, number INTEGER);
-CREATE TABLE order_ (
-    id INTEGER, account TEXT, arm INTEGER, attempt INTEGER, key TEXT, amount_fen INTEGER, state TEXT
+CREATE TABLE subledger (partition INTEGER, page INTEGER, entry_id INTEGER, body BLOB, crc INTEGER);
+CREATE TABLE exception (
+    reason TEXT, partition INTEGER, "offset" INTEGER, source TEXT, stream TEXT, sequence INTEGER, meter TEXT,
+    register TEXT, read_at_s INTEGER, value INTEGER, quality TEXT, bytes BLOB, repeats INTEGER
 );
+CREATE TABLE bill_page (partition INTEGER, page INTEGER, entry_id INTEGER, body BLOB, crc INTEGER);
+CREATE TABLE late_page (id INTEGER PRIMARY KEY, partition INTEGER, "offset" INTEGER, body BLOB, crc INTEGER);
+CREATE TABLE archive_file (
+    partition INTEGER, first_offset INTEGER, last_offset INTEGER, path TEXT, digest TEXT
+);
+CREATE TABLE order_ (
+    id INTEGER, account TEXT, arm INTEGER, attempt INTEGER, key TEXT, amount_fen INTEGER, state TEXT,
+    created_at_s INTEGER DEFAULT 1000, mandate TEXT DEFAULT 'M', payer TEXT DEFAULT 'P'
+);
+CREATE TABLE order_step (
+    id INTEGER PRIMARY KEY, order_id INTEGER, at_s INTEGER, from_state TEXT, to_state TEXT
+);
+CREATE TABLE cap_use (scope TEXT, amount_fen INTEGER, count INTEGER);
+CREATE TABLE mandate (
+    id TEXT, cap_charge_fen INTEGER, cap_day_fen INTEGER, cap_month_fen INTEGER, cap_day_count INTEGER
+);
+CREATE TABLE registry_version (digest TEXT, activated_at_s INTEGER);
+CREATE TABLE event (id INTEGER PRIMARY KEY, kind TEXT, account TEXT, arm INTEGER, as_of_s INTEGER);
+CREATE TABLE notice (key TEXT, template TEXT);
 """
 LOG = """CREATE TABLE record (id INTEGER PRIMARY KEY, kind INTEGER, received_at_s INTEGER, source TEXT,
 stream TEXT, sequence INTEGER, detail TEXT, crc INTEGER, body BLOB)"""
@@ -81,7 +116,7 @@ def tables(**more: list[dict[str, str]]) -> dict[str, list[dict[str, Any]]]:
 
 
 class Disk:
-    """Writes a data directory piece by piece."""
+    """Writes a data directory piece by piece; `home` is the state of the one meter, ladder and account."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -90,16 +125,38 @@ class Disk:
         self.log = sqlite3.connect(root / "log.db", isolation_level=None)
         self.log.execute(LOG)
         self.records: list[tuple[int, int, str, bytes]] = []
-        self.inbox = self.entries = 0
+        self.inbox = self.entries = self.checkpoints = 0
+        self.digest = ""
+        self.detail: dict[int, str] = {}  # of records, by offset
+        self.counters: dict[str, int] = {}  # of the next checkpoint; else every reading was accepted
+        self.home: dict[str, dict[str, int]] = {
+            "channel": {"until_s": 2**32 - 1, "power_max_w": 13_200, "multiplier": 1, "resolution": 1, "digits": 5,
+                        "quality": 4, "flags": 1},
+            "cold": {"next": -1},
+            "ladder": {},
+            "account": {"flags": 7},
+        }  # fmt: skip
 
     def registry(self, digest: str, found: dict[str, list[dict[str, Any]]], at: int = 0) -> None:
         folder = self.root / "registry" / digest
         folder.mkdir(parents=True)
         (folder / "version.json").write_text(json.dumps({"partitions": 1, "timezone": "Asia/Shanghai"}))
-        for name, rows in found.items():
+        slots: dict[str, list[dict[str, Any]]] = {
+            "channels": [
+                {
+                    "meter": "000000000001",
+                    "register_code": 1,
+                    "from_s": local_s("2026-07-01"),
+                    "partition": 0,
+                    "slot": 0,
+                }
+            ],
+            "ladders": [{"account": "A", "tariff": "guangzhou-residential", "partition": 0, "slot": 0}],
+        }
+        for name, rows in (found | slots).items():
             if rows:
                 pq.write_table(pa.Table.from_pylist(rows), folder / f"{name}.parquet")
-        self.ledger.execute("INSERT INTO registry_version VALUES (?, ?)", (digest, self.inbox + 1))
+        self.digest = digest
         self.command("registry", f"registry:{digest}", {"digest": digest}, at)
 
     def command(self, kind: str, key: str, body: dict[str, Any], at: int) -> None:
@@ -128,8 +185,10 @@ class Disk:
             struct.pack("<qqiiiB3x", amount, wh, 0, -1, day_number(day), COMPONENT[name])
             for name, day, amount, wh in kept
         )
-        self.ledger.execute("INSERT INTO entry VALUES (?, 0, ?, ?)", (self.entries, kind, reference))
-        self.ledger.execute("INSERT INTO subledger VALUES (0, 0, ?, ?)", (self.entries, body))
+        head = (self.entries, kind, len(self.records), reference)
+        self.ledger.execute("INSERT INTO entry VALUES (?, 0, ?, ?, ?)", head)
+        crc = checksum(0, "subledger", 0, self.entries, body)
+        self.ledger.execute("INSERT INTO subledger VALUES (0, 0, ?, ?, ?)", (self.entries, body, crc))
         for line, (name, amount) in enumerate((("customer", total), (other, -total))):
             self.ledger.execute("INSERT INTO posting VALUES (?, ?, ?, ?)", (self.entries, line, name, amount))
 
@@ -138,16 +197,42 @@ class Disk:
         if archived:
             names = ("offset", "kind", "received_at_s", "source", "stream", "sequence", "detail", "body")
             rows = [(i + 1, k, t, s, "", 1, "", b) for i, (k, t, s, b) in enumerate(self.records[:archived])]
-            path = self.root / "archive" / "0"
-            path.mkdir(parents=True, exist_ok=True)
-            table = pa.table({n: [row[i] for row in rows] for i, n in enumerate(names)})
-            pq.write_table(table, path / f"1-{archived}.parquet")
-            self.ledger.execute("INSERT INTO archive_file VALUES (0, 1, ?, ?)", (archived, f"0/1-{archived}.parquet"))
+            path = self.root / "archive" / "0" / f"1-{archived}.parquet"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            pq.write_table(pa.table({n: [row[i] for row in rows] for i, n in enumerate(names)}), path)
+            digest = sha256(path.read_bytes()).hexdigest()
+            self.ledger.execute("DELETE FROM archive_file")
+            named = (archived, f"0/1-{archived}.parquet", digest)
+            self.ledger.execute("INSERT INTO archive_file VALUES (0, 1, ?, ?, ?)", named)
         for offset, (kind, at_s, source, body) in enumerate(self.records[archived:], archived + 1):
-            self.log.execute(
-                "INSERT OR IGNORE INTO record VALUES (?,?,?,?,'',1,'',0,?)", (offset, kind, at_s, source, body)
-            )
-        self.ledger.execute('INSERT INTO checkpoint (partition, "offset") VALUES (0, ?)', (len(self.records),))
+            detail = self.detail.get(offset, "")
+            crc = zlib.crc32(body, zlib.crc32(f"{kind} {at_s} {source}  1 {detail}".encode()))
+            row = (offset, kind, at_s, source, detail, crc, body)
+            self.log.execute("INSERT OR IGNORE INTO record VALUES (?,?,?,?,'',1,?,?,?)", row)
+        self.checkpoint()
+        self.state()
+
+    def checkpoint(self, partition: int = 0, slots: int = 1) -> None:
+        self.checkpoints += 1
+        lengths = json.dumps(dict.fromkeys(ARRAYS, slots))
+        digest, offset = (self.digest, len(self.records)) if slots else ("", 0)
+        readings = sum(kind == 1 for kind, *_ in self.records) if slots else 0
+        counters = json.dumps(self.counters or {"verdict.accepted": readings, "readings": readings, "ticks": 1})
+        row = (partition, 1, "log", offset, 0, 1, digest, "t", counters, lengths)
+        self.ledger.execute(
+            f"INSERT INTO checkpoint VALUES (?, {', '.join('?' * 11)})", (self.checkpoints, *row, row_checksum(*row))
+        )
+
+    def state(self, **arrays: dict[str, int]) -> None:
+        """Change fields of the home's arrays, and write them as pages of the newest checkpoint."""
+        for array, dtype in ARRAYS.items():
+            self.home[array] |= arrays.get(array, {})
+            rows = np.zeros(1, dtype)
+            for name, value in self.home[array].items():
+                rows[name] = value
+            page = (0, array, 0, self.checkpoints, 1, rows.tobytes())
+            crc = checksum(0, array, 0, self.checkpoints, rows.tobytes())
+            self.ledger.execute("INSERT OR REPLACE INTO state_page VALUES (?, ?, ?, ?, ?, ?, ?)", (*page, crc))
 
 
 @pytest.fixture
@@ -180,6 +265,9 @@ class Summer:
         disk.tick("2026-08-01T00:05")
         disk.entry("opening", [cls.opening], "opening")
         disk.entry("usage", cls.days() if rows is None else rows, "revenue:energy")
+        disk.home["channel"] |= {"value": 600_000, "at_s": local_s("2026-08-01")}
+        disk.home["ladder"] |= {"used": 600_000}
+        disk.home["account"] |= {"balance_fen": 50_000 - 37_032, "cycle": 56 * 12 + 7}
         disk.store(archived)
 
 

@@ -1,14 +1,21 @@
 """The auditor over hand-made directories: right ones are silent, each falsification is named."""
 
-import json
 import sqlite3
+from datetime import datetime
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 
 from audit.compare import Difference
 from audit.run import StateMissing, audit
+
+ZONE = ZoneInfo("Asia/Shanghai")
+
+
+def local_s(text: str) -> int:
+    return int(datetime.fromisoformat(text).replace(tzinfo=ZONE).timestamp())
 
 
 def found(report: Any) -> list[tuple[str, str, str, int, int]]:
@@ -74,17 +81,34 @@ def test_rows_must_sum_to_the_control_account(disk: Any, summer: Any) -> None:
     assert found(audit(disk.root)) == [("", "", "customer", -37_027, -37_032)]
 
 
+def order(disk: Any, number: int, attempt: int, key: str, state: str) -> None:
+    """An order of 100 yuan under arm 1, and the caps that it holds."""
+    columns = "id, account, arm, attempt, key, amount_fen, state"
+    row = (number, "A", 1, attempt, key, 10_000, state)
+    disk.ledger.execute(f"INSERT INTO order_ ({columns}) VALUES (?, ?, ?, ?, ?, ?, ?)", row)
+    for scope in (
+        "payer:P:day:1970-01-01",
+        "payer:P:month:1970-01",
+        "mandate:M:day:1970-01-01",
+        "mandate:M:month:1970-01",
+    ):
+        if state not in ("declined", "cancelled"):
+            disk.ledger.execute("DELETE FROM cap_use WHERE scope = ?", (scope,))
+            disk.ledger.execute("INSERT INTO cap_use VALUES (?, ?, ?)", (scope, 10_000 * number, number))
+
+
 class TestMoney:
     """Credits, orders and the gateway's book."""
 
     @staticmethod
     def charge(disk: Any, *, times: int = 1, state: str = "credited") -> None:
         body = {"account": "A", "amount_fen": 10_000, "gateway": "demo", "order_id": 1}
-        disk.ledger.execute("INSERT INTO order_ VALUES (1, 'A', 1, 1, 'k1', 10000, ?)", (state,))
+        order(disk, 1, 1, "k1", state)
         disk.command("credit", "order:1:1", body, len(disk.records))
         for n in range(times):
             reference = "order:1:1" if n == 0 else f"again:{n}"
             disk.entry("credit", [("credit", "2026-08-01", 10_000, 0)], "clearing:demo", reference)
+        disk.state(account={"balance_fen": 22_968})
 
     @staticmethod
     def book(tmp_path: Path, *charges: tuple[str, int]) -> Path:
@@ -129,9 +153,10 @@ class TestMoney:
     def test_two_charges_for_one_low_balance_are_named(self, disk: Any, summer: Any, tmp_path: Path) -> None:
         summer.write(disk)
         self.charge(disk)
-        disk.ledger.execute("INSERT INTO order_ VALUES (2, 'A', 1, 2, 'k2', 10000, 'credited')")
+        order(disk, 2, 2, "k2", "credited")
         disk.command("credit", "order:2:2", {"account": "A", "amount_fen": 10_000, "order_id": 2}, len(disk.records))
         disk.entry("credit", [("credit", "2026-08-01", 10_000, 0)], "clearing:demo", "order:2:2")
+        disk.state(account={"balance_fen": 32_968})
         report = audit(disk.root, gateway_book=self.book(tmp_path, ("k1", 10_000), ("k2", 10_000)))
         note = "charged twice for low balance 1: k1, k2"
         assert report.differences == [Difference("A", "", "gateway", 10_000, 20_000, note)]
@@ -140,14 +165,23 @@ class TestMoney:
 class TestSince:
     """An audit that goes on from an earlier one."""
 
+    @staticmethod
+    def august(disk: Any, credit: int = 0) -> None:
+        """10 kWh on the 1st: 5.8886875, of which 0.86875 fen stay with the meter."""
+        disk.read("2026-08-02T00:00", 610_000)
+        disk.entry("usage", [("energy", "2026-08-01", -588, 10_000)], "revenue:energy")
+        disk.home["channel"] |= {"value": 610_000, "at_s": local_s("2026-08-02"), "day_energy": 0}
+        disk.home["channel"] |= {"accrued_energy_e11": 868_750_000}
+        disk.home["ladder"] |= {"used": 10_000, "used_before": 600_000}
+        disk.home["account"]["balance_fen"] += credit - 588
+        disk.store(10)
+
     def test_it_reads_only_what_is_new_and_finds_what_is_wrong_there(self, disk: Any, summer: Any) -> None:
         summer.write(disk)
         assert audit(disk.root).ok
-        disk.read("2026-08-02T00:00", 610_000)  # 10 kWh: 5.8886875, with the 0.125 fen of July settled
-        disk.entry("usage", [("energy", "2026-08-01", -588, 10_000)], "revenue:energy")
         disk.command("credit", "cash", {"account": "A", "amount_fen": 1}, len(disk.records))
         disk.entry("credit", [("credit", "2026-08-02", 1, 0)], "clearing:counter", "cash")
-        disk.store(10)
+        self.august(disk, credit=1)
         report = audit(disk.root, since="last")
         assert report.differences == []
         assert report.counts["readings"] == 1
@@ -157,21 +191,34 @@ class TestSince:
     def test_an_open_day_is_gone_on_with(self, disk: Any, summer: Any) -> None:
         summer.write(disk)
         disk.read("2026-08-01T12:00", 605_000)
+        disk.home["channel"] |= {"value": 605_000, "at_s": local_s("2026-08-01T12:00"), "day_energy": 5_000}
+        disk.home["channel"] |= {"accrued_energy_e11": 294_434_375_000}
+        disk.home["ladder"] |= {"used": 5_000, "used_before": 600_000}
         disk.store(10)
         assert audit(disk.root).ok
-        disk.read("2026-08-02T00:00", 610_000)
-        disk.entry("usage", [("energy", "2026-08-01", -588, 10_000)], "revenue:energy")
-        disk.store(10)
+        self.august(disk)
         assert audit(disk.root, since="last").differences == []
 
-    def test_a_state_that_was_touched_is_refused(self, disk: Any, summer: Any) -> None:
+    @pytest.mark.parametrize("file", ["0.jsonl", "audit.json"])
+    def test_a_state_that_was_touched_is_refused(self, disk: Any, summer: Any, file: str) -> None:
         summer.write(disk)
         with pytest.raises(StateMissing):
             audit(disk.root, since="last")
         audit(disk.root)
-        file = disk.root / "audit" / "1.json"
-        told = json.loads(file.read_text())
-        told["state"]["partitions"][0]["offset"] -= 1
-        file.write_text(json.dumps(told))
+        path = disk.root / "audit" / "1" / file
+        path.write_bytes(path.read_bytes().replace(b"1", b"2"))
         with pytest.raises(StateMissing, match="damaged"):
             audit(disk.root, since=1)
+
+    def test_a_ledger_that_was_put_back_is_refused(self, disk: Any, summer: Any) -> None:
+        summer.write(disk)
+        audit(disk.root)
+        disk.ledger.execute("UPDATE checkpoint SET id = id - 1")
+        with pytest.raises(StateMissing, match="no checkpoint 1 any more"):
+            audit(disk.root, since="last")
+
+    def test_an_audit_that_found_something_leaves_nothing_to_go_on_from(self, disk: Any, summer: Any) -> None:
+        summer.write(disk)
+        disk.state(account={"balance_fen": 0})
+        assert not audit(disk.root).ok
+        assert list((disk.root / "audit").iterdir()) == []

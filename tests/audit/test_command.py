@@ -44,9 +44,18 @@ def test_a_missing_directory_and_an_unknown_checkpoint_exit_2(
 def test_processes_give_the_same_answer(disk: Any, summer: Any) -> None:
     """A second partition without accounts makes two tasks; the workers are processes of their own."""
     summer.write(disk)
-    disk.ledger.execute('INSERT INTO checkpoint (partition, "offset") VALUES (1, 0)')
+    disk.checkpoint(partition=1, slots=0)
     done: list[int] = []
     report = audit(disk.root, jobs=2, progress=done.append)
     assert report.differences == []
     assert report.counts["readings"] == 31
     assert done == [1, 1]
+
+
+def test_a_registry_that_cannot_be_read_exits_2(
+    disk: Any, summer: Any, settings: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    summer.write(disk)
+    (disk.root / "registry" / "v1" / "meters.parquet").write_bytes(b"PAR1")
+    assert run(["audit", "--config", settings, "--jobs", "1"]) == 2
+    assert "meters.parquet" in capsys.readouterr().err

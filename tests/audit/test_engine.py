@@ -2,6 +2,8 @@
 
 import csv
 import random
+import sqlite3
+from contextlib import closing
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -15,9 +17,10 @@ from config.clock import ManualClock
 from config.settings import AutopaySettings, LedgerSettings, Paths, RatingSettings
 from config.tariff_files import tariff_texts
 from ingest.log_sqlite import SqliteLog
-from ingest.wire import decode_readings, encode_readings
+from ingest.wire import decode_frames, encode_readings
 from ledger.effects import InboxRow
 from ledger.inbox import pending, submit
+from ledger.pages import checksum
 from ledger.store import LedgerStore
 from rating.book import TariffBook
 from rating.engine import PartitionEngine
@@ -91,7 +94,7 @@ class House:
             arrays=ARRAYS,
         )
         self.engine = PartitionEngine(
-            0, rating=RatingSettings(), autopay=AutopaySettings(), currency="CNY", decode=decode_readings
+            0, rating=RatingSettings(), autopay=AutopaySettings(), currency="CNY", decode=decode_frames
         )
         self.epoch = self.store.take_over("partition:0", "test")
         self.digest: str | None = None
@@ -206,3 +209,114 @@ def test_the_engine_agrees_with_the_auditor_over_faults_and_changes(tmp_path: Pa
         }
     finally:
         house.close()
+
+
+def test_a_bit_that_turned_in_the_engines_own_pages_is_named(tmp_path: Path) -> None:
+    """Real pages and deltas in the middle of a day; each array's bytes changed, with and without its checksum."""
+    for name in ("v1", "data"):
+        (tmp_path / name).mkdir()
+    house = House(tmp_path / "data")
+    try:
+        house.register(write_csv(tmp_path / "v1", changed=False))
+        month(house, 7, START, "2026-07-05T13:00", {i: (99_700_000 if i == 0 else 10_000 * i) for i in range(6)})
+    finally:
+        house.close()
+    assert audit(house.root).differences == []
+    with closing(sqlite3.connect(house.paths.ledger, isolation_level=None)) as ledger:
+        for table, array, page, crc_right in (
+            ("state_page", "account", 0, True),
+            ("state_page", "channel", 0, False),
+            ("state_delta", "channel", -1, True),
+            ("state_delta", "ladder", -1, False),
+        ):
+            last = f"SELECT rowid, version, body, crc FROM {table} WHERE array = ? ORDER BY version DESC LIMIT 1"
+            found = ledger.execute(last, (array,)).fetchone()
+            if found is None:
+                continue
+            row, version, body, crc = found
+            slots = 4 * (len(body) // (4 + ARRAYS[array].itemsize)) if page < 0 else 0
+            wrong = bytearray(body)
+            wrong[slots] ^= 1  # the first field of the first row: a register, a use, a balance
+            new = checksum(0, array, page, version, bytes(wrong)) if crc_right else crc
+            change = f"UPDATE {table} SET body = ?, crc = ? WHERE rowid = ?"
+            ledger.execute(change, (bytes(wrong), new, row))
+            report = audit(house.root)
+            assert not report.ok, (table, array)
+            assert any(d.component == "state" for d in report.differences) == (not crc_right), (table, array)
+            ledger.execute(change, (body, crc, row))
+    assert audit(house.root).differences == []
+
+
+def one_meter(folder: Path, power_w: str, registers: list[str]) -> Path:
+    """Account A0 at one meter, from 20 June on, with registers that start at 0."""
+    write_csv(folder, changed=False)
+    rows: dict[str, list[list[Any]]] = {
+        "points": [["P0", "electricity", ""]],
+        "meters": [["000000000000", "P0", "c1", 0, START, "", "6", "1", power_w]],
+        "registers": [["000000000000", name, "bill", "0.001", "kWh"] for name in registers],
+        "opening_registers": [["000000000000", name, "0", START, "A"] for name in registers],
+        "accounts": [["A0", "x", "P0", START, ""]],
+        "tariffs": [["A0", "guangzhou-residential", START, ""]],
+        "opening_accounts": [["A0", "1000.00", "0", "0"]],
+        "attributes": [],
+    }
+    for layout in FILES:
+        if layout.name in rows:
+            with (folder / layout.file).open("w", newline="") as file:
+                out = csv.writer(file)
+                out.writerow(layout.columns)
+                out.writerows(rows[layout.name])
+    return folder
+
+
+def after(root: Path, registers: list[str], power_w: str, readings: list[tuple[int, str, int]]) -> Any:
+    """The audit's report after these readings (register code, time, value), each received when it is the latest."""
+    for name in ("v1", "data"):
+        (root / name).mkdir()
+    house = House(root / "data")
+    try:
+        house.register(one_meter(root / "v1", power_w, registers))
+        for code, when, value in readings:
+            one = Readings(
+                np.zeros(1, np.uint64), np.array([value], np.int64), np.array([at(when)], np.uint32),
+                np.array([code], np.uint8), np.array([4], np.uint8),
+            )  # fmt: skip
+            received_s = max(at(when), house.engine.as_of_s if house.log.bounds(0)[1] else 0)
+            house.engine.apply(
+                house.log.append([Record(RecordKind.READINGS, 0, received_s, "c1", "s", 1, encode_readings(one))])
+            )
+        house.checkpoint()
+    finally:
+        house.close()
+    return audit(house.root)
+
+
+_FORGETS = "the engine forgets a jump that waits when an accepted reading crosses midnight (rule 3)"
+
+
+@pytest.mark.parametrize(
+    "backfill", ["2026-07-01T12:00", pytest.param("2026-07-02T12:00", marks=pytest.mark.xfail(reason=_FORGETS))]
+)
+def test_a_backfill_does_not_take_a_waiting_jump_away(tmp_path: Path, backfill: str) -> None:
+    """1 kW, a week's gap: 99.9 kWh wait, a backfilled reading is accepted, the next one must confirm the jump."""
+    readings = [
+        (1, "2026-07-01T00:00", 10_000),
+        (1, "2026-07-01T01:00", 10_100),
+        (1, "2026-07-08T00:15", 110_000),
+        (1, backfill, 11_000),
+        (1, "2026-07-08T00:30", 110_100),
+    ]
+    assert after(tmp_path, ["1.8.0"], "1000", readings).differences == []
+
+
+@pytest.mark.xfail(
+    reason="the engine keeps the use of two tier cycles; a sibling that lags further is priced in another"
+)
+def test_a_sibling_that_lags_is_priced_in_its_own_cycle(tmp_path: Path) -> None:
+    """July and August by one register, then the other one's reading of 20 July, whose energy begins in June."""
+    readings = [
+        (2, "2026-07-15T00:00", 100_000),
+        (2, "2026-08-20T00:00", 350_000),
+        (3, "2026-07-20T00:00", 200_000),
+    ]
+    assert after(tmp_path, ["1.8.1", "1.8.2"], "13200", readings).differences == []

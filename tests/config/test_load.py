@@ -126,6 +126,18 @@ url = "http://g"
         ("gateways.demo = 1", "gateways.demo"),
         ("gateways = 1", "gateways"),
         ("'mqtt.port' = 1", "mqtt.port"),
+        ("timezone = 'Asia/Shangai'", "timezone"),
+        ("timezone = 'Asia'", "timezone"),
+        ("timezone = '../etc/passwd'", "timezone"),
+        ("mqtt.shards = ['a b']", "mqtt.shards"),
+        ("mqtt.port = 65535", "mqtt.port"),
+        ("mqtt.port = 9000\nhttp.port = 9001", "http.port"),
+        ("gateways.g = {url = 'ftp://h', secret = 's'}", "gateways.g.url"),
+        ("gateways.g = {url = 'http://', secret = 's'}", "gateways.g.url"),
+        ("gateways.g = {url = 'http://h', secret = ''}", "gateways.g.secret"),
+        ("gateways.'a b' = {url = 'http://h', secret = 's'}", "gateways"),
+        ("notices = {webhook_url = 'h', webhook_secret = 's'}", "notices.webhook_url"),
+        ("notices = {webhook_url = 'http://h', webhook_secret = ''}", "notices.webhook_secret"),
         ("Partitions = 1", "Partitions"),
     ],
 )
@@ -133,6 +145,11 @@ def test_a_wrong_value_is_one_fault_on_its_line(text: str, key: str, tmp_path: P
     found = faults_of(tmp_path, f"data_dir = 'd'\n{text}\n")
     assert len(found) == 1, found
     assert (found[0][0][: len("meterd.toml:")], found[0][1]) == ("meterd.toml:", key)
+
+
+def test_another_broker_s_port_is_its_own(tmp_path: Path) -> None:
+    path = write(tmp_path, "data_dir = 'd'\nmqtt = {embedded = false, port = 65535}\nhttp.port = 65535\n")
+    assert load(path, {}).settings.mqtt.port == 65535
 
 
 @pytest.mark.parametrize("text", ["inf", "NaN", "-Infinity", "true", "", "0"])
@@ -311,3 +328,78 @@ def test_any_environment_is_settings_or_faults(environ: dict[str, str]) -> None:
         shown = {origin for origin in loaded.origins.values() if origin != "default"}
     assert shown
     assert shown <= wheres | {"environment METERD_DATA_DIR", "environment"}
+
+
+# -- signing keys --------------------------------------------------------------------------------------------------
+
+KEY, OTHER_KEY = "0123456789abcdef" * 4, "FEDCBA98" * 4
+
+
+def signing_faults(folder: Path, text: str, keys: str) -> list[tuple[str, str, str]]:
+    (folder / "keys.toml").write_text(keys, encoding="utf-8")
+    return faults_of(folder, f"data_dir = 'd'\n{text}\n")
+
+
+def test_signing_keys_come_from_a_file_and_from_the_table_and_are_never_shown(tmp_path: Path) -> None:
+    (tmp_path / "keys.toml").write_text(f'C1 = "{KEY}"\n\n"C.2" = "{OTHER_KEY}"\n')
+    (tmp_path / "C3").write_text(f"{KEY}\n")
+    text = 'data_dir = "d"\n[signing]\nrequired = true\nkeys_file = "keys.toml"\nkeys.C3 = "file:C3"\n'
+    loaded = load(write(tmp_path, text), {"METERD_SIGNING__KEYS__C4": OTHER_KEY})
+    signing = loaded.settings.signing
+    one, two = bytes.fromhex(KEY), bytes.fromhex(OTHER_KEY)
+    assert signing.key_bytes() == {"C1": one, "C.2": two, "C3": one, "c4": two}
+    assert signing.required
+    assert loaded.origins["signing.keys.C1"] == f"{tmp_path}/keys.toml:1"
+    assert loaded.origins["signing.keys.C.2"] == f"{tmp_path}/keys.toml:3"
+    assert loaded.origins["signing.keys.C3"] == f"{tmp_path}/meterd.toml:5"
+    shown = f"{render(loaded)} {loaded!r} {signing!r} {loaded.settings.model_dump_json()}".lower()
+    assert KEY[:8] not in shown
+    assert OTHER_KEY[:8].lower() not in shown
+    assert Settings(data_dir=Path("d")).signing.key_bytes() == {}
+
+
+def test_every_fault_of_the_keys_file_comes_at_once_with_the_others_and_without_the_key(tmp_path: Path) -> None:
+    keys = f"""\
+C1 = "{KEY}"
+C2 = "{KEY[:-1]}"
+C3 = "{KEY} "
+C4 = "{KEY[:30]}"
+C5 = "{KEY * 3}"
+"C 6" = "{KEY}"
+C7 = true
+C8 = ["{KEY}"]
+C.9 = "{KEY}"
+"""
+    text = f"bogus = 1\n[signing]\nkeys_file = 'keys.toml'\nsecret = '{KEY}'\nkeys.C1 = '{KEY}'"
+    found = signing_faults(tmp_path, text, keys)
+    assert [fault[:2] for fault in found] == [
+        ("keys.toml:1", "signing.keys.C1"),
+        ("keys.toml:2", "signing.keys.C2"),
+        ("keys.toml:3", "signing.keys.C3"),
+        ("keys.toml:4", "signing.keys.C4"),
+        ("keys.toml:5", "signing.keys.C5"),
+        ("keys.toml:6", "signing.keys.C 6"),
+        ("keys.toml:7", "signing.keys.C7"),
+        ("keys.toml:8", "signing.keys.C8"),
+        ("keys.toml:9", "signing.keys.C"),
+        ("meterd.toml:2", "bogus"),
+        ("meterd.toml:5", "signing.secret"),
+    ]
+    assert KEY[:8] not in str(found)
+    assert f"{tmp_path}/meterd.toml:6" in found[0][2]
+
+
+@pytest.mark.parametrize(
+    ("text", "keys", "where", "key"),
+    [
+        ("signing.keys_file = 'none.toml'", "", "none.toml", "signing.keys"),
+        ("signing.keys_file = 'keys.toml'", "C1 = ", "keys.toml", "signing.keys"),
+        ("signing.keys_file = 7", "", "meterd.toml:2", "signing.keys_file"),
+        ("signing.keys = 'S'", "", "meterd.toml:2", "signing.keys"),
+        ("signing = 'S'", "", "meterd.toml:2", "signing"),
+        ("signing.required = true", "", "meterd.toml:2", "signing.required"),
+        (f"signing.keys.C1 = '{KEY}'\nmqtt.version = '3.1.1'", "", "meterd.toml:3", "mqtt.version"),
+    ],
+)
+def test_signing_that_cannot_be(text: str, keys: str, where: str, key: str, tmp_path: Path) -> None:
+    assert [fault[:2] for fault in signing_faults(tmp_path, text, keys)] == [(where, key)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import replace
 
 import cbor2
 import numpy as np
@@ -150,6 +151,18 @@ def test_a_signed_message_is_taken(context, sequences):
         message.topic, message.payload, None, (("signature", signature(b"key", message.topic, message.payload)),)
     )
     assert process([signed], NOON_S, sequences, context).outcomes == [None]
+
+
+def test_where_signing_is_required_nobody_is_believed_without_a_key(sequences):
+    context = Context(Limits(), 4, HashRoutes(), {"Signed": b"key"}, signed_only=True)
+    payload = envelope(concentrator="Signed")
+    good = at(payload, concentrator="Signed")
+    good = replace(good, properties=(("signature", signature(b"key", good.topic, payload)),))
+    unknown = at(envelope(), properties=(("signature", signature(b"key", "t", b"")),))
+    batch = process(
+        [good, at(envelope()), at(envelope(), properties=(("stream", "s"),)), unknown], 1, sequences, context
+    )
+    assert batch.outcomes == [None, R.AUTH, R.AUTH, R.AUTH]
 
 
 @pytest.mark.parametrize(

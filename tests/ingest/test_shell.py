@@ -22,6 +22,7 @@ from config.settings import MqttSettings
 from ingest.broker import BrokerFailed, EmbeddedBroker
 from ingest.log_memory import MemoryLog
 from ingest.log_sqlite import SqliteLog
+from ingest.pipeline import signature
 from ingest.routing import HashRoutes
 from ingest.shell import MqttShell
 from ingest.wire import bare_topic, down_subscription, encode_readings, reads_topic
@@ -104,6 +105,26 @@ def world(broker, settings, clock, tmp_path):
     yield build
     for one in made:
         one.close()
+
+
+def test_signing_is_switched_on_by_the_settings(world, readings, until):
+    """Keys of `[signing]` reach the messages through a real broker: signed, signed wrongly, not signed at all."""
+    key = "0123456789abcdef" * 4
+    home = world(signing={"keys": {"C1": key}, "required": True})
+    shell = home.shell()
+    until(lambda: shell.connected)
+    body = encode_readings(readings(1))
+    for name, sequence, signing_key in (("C1", 1, key), ("C1", 2, key[::-1]), ("C1", 3, ""), ("C2", 1, "")):
+        topic = reads_topic(home.shard, name, "arrow", "a", sequence)
+        properties = Properties(PacketTypes.PUBLISH)
+        if signing_key:
+            properties.UserProperty = ("signature", signature(bytes.fromhex(signing_key), topic, body))
+        home.peer(name).say(topic, body, properties)
+    until(lambda: shell.stats.messages == 4)
+    assert [(r.source, r.sequence) for r in home.records()] == [("C1", 1)]
+    refused = home.records(RecordKind.REJECT)
+    assert sorted((r.source, r.sequence) for r in refused) == [("C1", 2), ("C1", 3), ("C2", 1)]
+    assert {r.detail.partition(":")[0] for r in refused} == {"auth"}
 
 
 @pytest.mark.parametrize("version", ["3.1.1", "5"])

@@ -18,7 +18,7 @@ from config.clock import ManualClock
 from config.settings import LedgerSettings, Paths, Settings
 from ingest.archive import write_archive
 from ingest.log_sqlite import SqliteLog
-from ingest.wire import decode_readings, encode_readings
+from ingest.wire import decode_frames, encode_readings
 from ledger.effects import InboxRow
 from ledger.inbox import pending, submit
 from ledger.schema import archive_file, decision, event, inbox_applied, order, order_step
@@ -88,7 +88,7 @@ class Village:
         self.epochs = [self.store.take_over(f"partition:{p}", "test") for p in range(PARTITIONS)]
         self.engines = [
             PartitionEngine(
-                p, rating=self.settings.rating, autopay=self.settings.autopay, currency="CNY", decode=decode_readings
+                p, rating=self.settings.rating, autopay=self.settings.autopay, currency="CNY", decode=decode_frames
             )
             for p in range(PARTITIONS)
         ]

@@ -3,6 +3,7 @@
 import inspect
 import json
 import os
+import re
 import subprocess
 import sys
 from importlib import import_module
@@ -12,8 +13,9 @@ import pytest
 
 from meterd import cli
 from meterd.commands import COMMANDS, GROUPS, Command
-from meterd.exits import Exit, Stop
+from meterd.exits import MEANING, Exit, Stop
 
+OPERATING = (Path(__file__).parents[2] / "docs" / "operating.md").read_text(encoding="utf-8")
 HEAVY = {"numba", "numpy", "sqlalchemy", "pydantic", "pyarrow", "fastapi", "pandas", "matplotlib", "httpx", "paho"}
 
 
@@ -55,6 +57,18 @@ def test_every_command_is_where_the_table_says_with_that_help(name: str) -> None
 
 
 @pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_is_in_the_operator_s_table(name: str) -> None:
+    rows = [line.split("|")[1:] for line in OPERATING.splitlines() if line.startswith("| `")]
+    told = [re.findall(r"[a-z-]+", "|".join(row)) for row in rows]
+    assert any(all(word in words for word in name.split(" ")) for words in told), f"docs/operating.md lacks {name}"
+
+
+def test_the_operator_s_exit_codes_are_those_of_the_code() -> None:
+    for code, meaning in MEANING.items():
+        assert f"| {code.value} | {meaning} |" in OPERATING
+
+
+@pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_has_help_of_its_own(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.run([*name.split(" "), "--help"]) == Exit.OK
     shown = " ".join(capsys.readouterr().out.split())
@@ -92,6 +106,9 @@ def test_exit_codes(arguments: list[str], code: Exit, capsys: pytest.CaptureFixt
         (Stop(Exit.REFUSED, "page 3 is damaged: restore a backup"), Exit.REFUSED, "meterd: page 3 is damaged"),
         (Stop(Exit.NOT_RUNNING, "no daemon"), Exit.NOT_RUNNING, "meterd: no daemon"),
         (ZeroDivisionError("ours"), Exit.DEFECT, "ZeroDivisionError: ours"),
+        (OSError(30, "Read-only file system", "d/x"), Exit.REFUSED, "meterd: d/x: Read-only file system"),
+        (OSError(28, "No space left on device"), Exit.REFUSED, "meterd: the disk: No space left on device"),
+        (FileNotFoundError(2, "No such file", "x"), Exit.DEFECT, "FileNotFoundError"),
         (KeyboardInterrupt(), 130, ""),
         (SystemExit(5), Exit.TIMED_OUT, ""),
         (None, Exit.OK, ""),
@@ -144,6 +161,25 @@ def test_check_config_prints_every_fault(
         "mqtt.password",
         "mqtt.port",
     }
+
+
+def test_check_config_reads_the_tariff_files(
+    settings_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """docs/tariffs.md promises it; nothing else says so before the daemon needs them."""
+    with settings_file.open("a") as file:
+        file.write(f'[rating]\ntariffs_dir = "{tmp_path / "tariffs"}"\n')
+    assert cli.run(["check-config", str(settings_file)]) == Exit.NO
+    assert "rating.tariffs_dir\tcannot be read: No such file" in capsys.readouterr().out
+    (tmp_path / "tariffs").mkdir()
+    assert cli.run(["check-config", str(settings_file)]) == Exit.NO
+    assert "no tariff files" in capsys.readouterr().out
+    (tmp_path / "tariffs" / "plain.toml").write_text("id = 'plain'\n")
+    (tmp_path / "tariffs" / "tou.toml").write_text("id =\n")
+    assert cli.run(["check-config", str(settings_file), "--json"]) == Exit.NO
+    faults = json.loads(capsys.readouterr().out)
+    assert {fault["where"] for fault in faults} == {f"{settings_file}:5"}
+    assert {fault["what"].split(": ")[0] for fault in faults} == {"plain.toml", "tou.toml"}
 
 
 def test_config_prints_values_and_origins_and_no_secret(

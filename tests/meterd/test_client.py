@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pwd
 import socket
 import threading
 from collections.abc import Iterator
@@ -12,12 +13,15 @@ from typing import Any
 
 import pytest
 import uvicorn
+from sqlalchemy import select
 
 from ledger import reads
+from ledger.schema import inbox
 from meterd import client
 from meterd.endpoint import remove_endpoint, write_endpoint
 from meterd.exits import Exit, Stop
 from meterd.http import create_app
+from rating.readings import RecordKind
 from rating.state import ARRAYS
 
 
@@ -46,8 +50,8 @@ def _posted(village: Any, account: str) -> int:
 
 def test_top_up_and_reversal_from_the_command_line(served: Any, told: Any) -> None:
     before = _posted(served, "a2")
-    code, shown, _ = told("topup", "a2", "12.30", "--reference", "C-1")
-    assert (code, shown["applied"]) == (Exit.OK, True)
+    code, shown, _ = told("topup", "a2", "12.3", "--reference", "C-1")
+    assert (code, shown["applied"], shown["amount"]) == (Exit.OK, True, "12.30")
     assert told("topup", "a2", "12.30", "--reference", "C-1")[1]["inbox_id"] == shown["inbox_id"]
     assert _posted(served, "a2") == before + 1230
     code, _, error = told("topup", "a2", "12.31", "--reference", "C-1", json_=False)
@@ -89,6 +93,27 @@ def test_exceptions_autopay_and_rebaseline_from_the_command_line(served: Any, to
     assert (
         told("rebaseline", "440100000001", "1.8.0", "1", "--at", "noon", "--why", "w", json_=False)[0] == Exit.USAGE
     )
+
+
+def test_a_whole_message_is_released_from_the_command_line(served: Any, told: Any) -> None:
+    read = {"meter": "440100000002", "register": "1.8.0", "ts": 1_786_500_000, "value": "99999"}
+    body = json.dumps({"concentrator": "c2", "reads": [read]}).encode()
+    served.record(RecordKind.REJECT, served.clock.now_s(), body, "unknown_format: no format xml")
+    served.checkpoint()
+    _, rows, _ = told("exceptions", "list", "--reason", "unknown_format")
+    release = ["exceptions", "release", str(rows[-1]["id"])]
+    code, _, error = told(*release, json_=False)
+    assert (code, "--as" in error) == (Exit.NO, True)
+    code, _, error = told(*release, "--as", "json", json_=False)  # the topic says c1
+    assert (code, "spoof" in error, "--trust" in error) == (Exit.NO, True, True)
+    usage = (["--as", "xml"], ["--trust"], ["--why", "w"], ["--source", "c1"], ["--by", "li"])
+    assert [told(*release, *wrong, json_=False)[0] for wrong in usage] == [Exit.USAGE] * len(usage)
+    code, facts, _ = told(*release, "--as", "json", "--trust", "--why", "renamed")
+    assert code == Exit.NO  # judged, and implausible
+    assert (facts["state"], facts["accepted"], facts["refused"]) == ("open", 0, {"implausible": 1})
+    with served.store.reader() as connection:
+        written = connection.execute(select(inbox.c.body).where(inbox.c.id == facts["inbox_ids"][0])).scalar_one()
+    assert json.loads(written)["trusted"] == {"by": pwd.getpwuid(os.getuid()).pw_name, "why": "renamed"}
 
 
 def test_a_stored_command_that_is_not_applied_yet_times_out(served: Any, told: Any) -> None:

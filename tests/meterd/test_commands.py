@@ -71,6 +71,7 @@ def test_account_show_tells_who_where_what_and_who_pays(told: Any, village: Any,
     assert register["meter"] == "440100000001"
     assert register["read_at"] == "2026-08-11 23:45:00+08:00"
     assert [m["payer"] for m in facts["mandates"]] == ["ann"]
+    assert facts["mandates"][0]["state"] == "gateway is not in the settings"  # nobody would be charged
     assert facts["orders"][0]["state"] == "credited"
     assert facts["trigger"].startswith("out") or facts["trigger"] == "armed"
     _, facts, _ = told("account", "show", "a3")
@@ -107,6 +108,10 @@ def test_a_statement_of_some_months_begins_where_the_ones_before_ended(told: Any
     assert [cycle["cycle"] for cycle in part["cycles"]] == ["2026-07"]
     assert part["posted"] == whole["cycles"][0]["closing"]
     assert told("statement", "a1", "--from", "July", json_=False)[0] == Exit.USAGE
+    assert told("statement", "a1", "--from", "2026-08", "--to", "2026-07", json_=False)[0] == Exit.USAGE
+    code, shown, error = told("statement", "a1", "--from", "2027-01", json_=False)
+    assert (code, shown) == (Exit.NO, "")  # not an opening balance that fits no line
+    assert "there are 2026-07 to 2026-08" in error
 
 
 def test_the_page_is_whole_and_tells_the_same(told: Any, tmp_path: Path) -> None:
@@ -150,11 +155,24 @@ def test_names_are_escaped_on_the_page() -> None:
     from ledger.statements import Statement
     from meterd.views.statement import Head, page
 
-    head = Head("<a>", "h", "<script>x</script>", "p&q", "t", "now", -1, "0")
+    head = Head("<a>", "h", "<script>x</script>", "p&q", "t", "now", -1, "0", 0)
     text = page(head, Statement(0))
     assert "<script" not in text
     assert "&lt;script&gt;" in text
     assert "p&amp;q" in text
+
+
+def test_the_page_s_figures_add_up_and_nothing_is_left_out() -> None:
+    """Posted less what is used is live, to the fen; and an account before its first bill shows its opening."""
+    from ledger.statements import Statement
+    from meterd.views.statement import Head, page
+
+    head = Head("a", "h", "n", "p", "t", "now", 49_997, "0.02933360000", 3)
+    text = page(head, Statement(50_000, lines_fen=50_000, posted_fen=50_000))
+    for figure in ("<b>¥ 500.00</b>", "<b>¥ 0.03</b>", "<b>¥ 499.97</b>"):
+        assert figure in text
+    assert "0.0293336" not in text
+    assert "期初余额" in text
 
 
 DAYS = [
@@ -274,10 +292,18 @@ def test_an_order_is_settled_by_one_word_and_through_the_daemon(told: Any) -> No
     assert (decisions[0]["outcome"], decisions[0]["figures"]) == ("order", {"balance_fen": 1990})
     code, decisions, _ = told("autopay", "why", "a3")
     assert (code, decisions) == (Exit.OK, [])
+    _, _, error = told("autopay", "why", "a3", json_=False)
+    assert "nobody pays for it by mandate" in error
 
 
 @pytest.mark.parametrize(
-    "arguments", [("account", "show", "nobody"), ("statement", "nobody"), ("explain", "nobody", "2026-07-01")]
+    "arguments",
+    [
+        ("account", "show", "nobody"),
+        ("statement", "nobody"),
+        ("explain", "nobody", "2026-07-01"),
+        ("orders", "list", "--account", "nobody"),
+    ],
 )
 def test_an_unknown_account_is_a_no(told: Any, arguments: tuple[str, ...]) -> None:
     code, shown, error = told(*arguments, json_=False)
@@ -291,9 +317,41 @@ def test_without_data_or_registry_the_answer_says_what_to_do(told: Any, empty_vi
     code, _, error = told("balances", json_=False, config=nothing)
     assert code == Exit.NO
     assert "meterd run" in error
+    code, _, error = told("replay", json_=False, config=nothing)
+    assert code == Exit.NO
+    assert "ledger.db" in error
+    assert not (tmp_path / "none").exists()  # a look made nothing
+    code, _, error = told("audit", json_=False, config=nothing)
+    assert code == Exit.USAGE
+    assert "there is no" in error
+    assert "ledger.db" in error
     code, _, error = told("statement", "a1", json_=False, config=empty_village.config)
     assert code == Exit.NO
     assert "registry import" in error
+
+
+def test_a_disk_that_says_no_is_not_called_damage(
+    told: Any, village: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SQLite's words for a read-only disk are those for a broken file; restoring a backup would not help."""
+    data = tmp_path / "read-only"
+    data.mkdir()
+    (data / "ledger.db").write_bytes(b"no database" * 100)
+    config = tmp_path / "read-only.toml"
+    config.write_text(f'data_dir = "{data}"\npartitions = 2\n')
+    _, _, error = told("balances", json_=False, config=config)
+    assert "Restore a backup" in error
+    monkeypatch.setattr("meterd.lookup._writable", lambda _: False)
+    code, _, error = told("balances", json_=False, config=config)
+    assert code == Exit.REFUSED
+    assert "make it writable" in error
+    assert "Restore" not in error
+
+
+def test_a_page_that_cannot_be_written_is_wrong_usage(told: Any, tmp_path: Path) -> None:
+    code, _, error = told("statement", "a1", "--out", str(tmp_path / "none" / "a1.html"), json_=False)
+    assert code == Exit.USAGE
+    assert "No such file or directory" in error
 
 
 def test_backup_and_restore_bring_the_same_balances(told: Any, village: Any, tmp_path: Path) -> None:

@@ -6,9 +6,12 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from pydantic import SecretStr
 from sqlalchemy import func, insert, select
 from starlette.testclient import TestClient
 
+from autopay.gateways.port import GatewayDown
+from config.settings import GatewaySettings
 from ledger import reads
 from ledger.schema import entry, exception, inbox, order
 from meterd.http import create_app
@@ -165,13 +168,30 @@ def test_a_reversal_takes_back_at_most_what_the_credit_gave(village: Any, http: 
     assert http.post("/v1/reversals", json=body).status_code == 200
     assert http.post("/v1/reversals", json=body).status_code == 200  # the same one again
     assert _posted(village, "a3") == before + 200
-    assert _is_problem(http.post("/v1/reversals", json=body | {"reference": "R-2", "amount_fen": 201}), 409)
+    too_much = http.post("/v1/reversals", json=body | {"reference": "R-2", "amount_fen": 201})
+    assert _is_problem(too_much, 409)
+    assert "only 2.00 yuan are left" in too_much.json()["error"]
     assert _is_problem(http.post("/v1/reversals", json=body | {"reference": "R-3", "account": "a2"}), 409)
     assert _is_problem(http.post("/v1/reversals", json=body | {"reference": "R-4", "of": "T-404"}), 404)
     assert http.post("/v1/reversals", json=body | {"reference": "R-5", "amount_fen": 200}).status_code == 200
     assert _posted(village, "a3") == before
     with village.store.reader() as connection:
         assert reads.trial_balance(connection).get("clearing:bank", 0) == 0
+
+
+def test_a_credit_is_taken_back_once_whatever_it_is_called(village: Any, http: TestClient) -> None:
+    """A top-up has two names: its own reference, and the key by which the statement shows it."""
+    http.post("/v1/topups", json={"account": "a3", "amount_fen": 500, "reference": "T-7", "gateway": "bank"})
+    before = _posted(village, "a3")
+    body = {"account": "a3", "amount_fen": 300}
+    assert http.post("/v1/reversals", json=body | {"reference": "N-1", "of": "T-7"}).status_code == 200
+    assert _is_problem(http.post("/v1/reversals", json=body | {"reference": "N-2", "of": "topup:T-7"}), 409)
+    rest = {"amount_fen": 200, "reference": "N-3", "of": "topup:T-7"}
+    assert http.post("/v1/reversals", json=body | rest).status_code == 200
+    answer = http.post("/v1/reversals", json=body | {"amount_fen": 1, "reference": "N-4", "of": "T-7"})
+    assert _is_problem(answer, 409)
+    assert "taken back whole" in answer.json()["error"]
+    assert _posted(village, "a3") == before - 500
 
 
 def test_a_command_that_is_not_applied_in_time_is_told_as_stored(village: Any, http: TestClient) -> None:
@@ -279,6 +299,20 @@ def test_a_person_settles_an_order_once_and_under_its_own_transaction(village: A
     assert _is_problem(http.post("/v1/orders/999/settle", json=body), 404)
     assert _is_problem(http.post(f"/v1/orders/{number}/settle", json={"why": "x", "who": "op"}), 422)
     village.apply()
+
+
+def test_a_gateway_that_is_down_is_no_defect_of_ours(
+    village: Any, http: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def down(_gateway: str) -> None:
+        raise GatewayDown("book of http://127.0.0.1:1: connection refused")
+
+    gateways = {"simulated": GatewaySettings(url="http://127.0.0.1:1", secret=SecretStr("s"))}
+    monkeypatch.setattr(village, "settings", village.settings.model_copy(update={"gateways": gateways}))
+    monkeypatch.setattr(village, "reconcile", down)
+    answer = http.post("/v1/autopay/reconcile", json={"gateway": "simulated"})
+    assert _is_problem(answer, 502)
+    assert "connection refused" in answer.json()["error"]
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ import pytest
 
 from config.settings import AutopaySettings, RatingSettings
 from config.tariff_files import tariff_texts
+from ingest.wire import decode_frames, encode_readings
 from ledger.effects import InboxRow, Recovered
 from rating.book import TariffBook
 from rating.engine import PartitionEngine
@@ -137,7 +138,6 @@ class Home:
         self.book = TariffBook.compile(list(tariffs.values()), order, histories, pairs, 2020, 2040)
         self.names = names
         self.settings = options["settings"] or RatingSettings()
-        self.frames: dict[bytes, Readings] = {}
         self.engine = self.fresh()
         self.offset = 0
 
@@ -145,7 +145,7 @@ class Home:
         """An engine on this image: opened by its registry row, or going on from a recovered state."""
         engine = PartitionEngine(
             0, rating=self.settings, autopay=AutopaySettings(), currency="CNY",
-            decode=self.frames.__getitem__, recovered=recovered,
+            decode=decode_frames, recovered=recovered,
         )  # fmt: skip
         names = Names(lambda slot: self.names[slot], {n: i for i, n in enumerate(self.names)}.get)
         if recovered is None:
@@ -154,18 +154,20 @@ class Home:
             engine.attach(self.image, self.book, names)
         return engine
 
-    def record(self, rows: list[tuple[int, int, str, int]], received: str | None = None) -> StoredRecord:
+    def record(
+        self, rows: list[tuple[int, int, str, int]], received: str | None = None, register: int = 1
+    ) -> StoredRecord:
         """A frame of (home, value, ISO time or seconds, quality) as the next record of the log."""
         at = [self.seconds(row[2]) for row in rows]
         frame = Readings(
             np.array([r[0] + 100 for r in rows], np.uint64), np.array([r[1] for r in rows], np.int64),
-            np.array(at, np.uint32), np.ones(len(rows), np.uint8), np.array([r[3] for r in rows], np.uint8),
+            np.array(at, np.uint32), np.full(len(rows), register, np.uint8), np.array([r[3] for r in rows], np.uint8),
         )  # fmt: skip
         self.offset += 1
-        body = f"{id(self)}:{self.offset}".encode()
-        self.frames[body] = frame
         received_s = self.seconds(received) if received else max(at)
-        return StoredRecord(self.offset, Record(RecordKind.READINGS, 0, received_s, "c1", "s", self.offset, body))
+        return StoredRecord(
+            self.offset, Record(RecordKind.READINGS, 0, received_s, "c1", "s", self.offset, encode_readings(frame))
+        )
 
     def tick(self, at: str | int) -> StoredRecord:
         self.offset += 1

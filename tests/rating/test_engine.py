@@ -144,11 +144,8 @@ def test_frozen_is_said_once(home: MakeHome) -> None:
 def test_unknown_meter_and_register_do_not_stop_the_others(home: MakeHome) -> None:
     h = home(["a", "b"])
     frame = h.record([(7, 5, "2026-07-01T01:00", 4), (1, 1_000, "2026-07-01T01:00", 4)])
-    h.frames[frame.record.body].register[:] = [1, 1]
     h.engine.apply([frame])
-    other = h.record([(0, 5, "2026-07-01T01:00", 4)])
-    h.frames[other.record.body].register[:] = 2
-    h.engine.apply([other])
+    h.engine.apply([h.record([(0, 5, "2026-07-01T01:00", 4)], register=2)])
     out = h.engine.checkpoint(epoch=1, log_id="x")
     assert [e.reason for e in out.exceptions] == ["unknown_meter", "unknown_register"]
     assert h.charge_e11(1) == 1_000 * 58_886_875

@@ -9,6 +9,7 @@ import typer
 from typer.testing import CliRunner, Result
 
 from meterd.commands import registry as commands
+from meterd.exits import Exit, Stop
 from registry.staged import staged_digest
 
 
@@ -53,7 +54,26 @@ def test_faults_are_listed_and_nothing_is_staged(call: Any, config: Path, town: 
     assert [(fault["file"], fault["line"]) for fault in told] == [("accounts.csv", 2), ("tariffs.csv", 0)]
     assert staged_digest(tmp_path / "data" / "registry") is None
     assert "2 faults: nothing was imported" in done.stderr
-    assert call("check", folder).exit_code == 1
+    alone = call("check", folder)
+    assert alone.exit_code == 1
+    assert "2 faults" in alone.stderr
+    assert "imported" not in alone.stderr  # nothing was to be
+
+
+def test_a_folder_that_is_not_there_is_not_a_registry_without_files(call: Any, config: Path, tmp_path: Path) -> None:
+    for words in (["check", tmp_path / "none"], ["import", tmp_path / "none", "--config", config]):
+        done = call(*words)
+        assert isinstance(done.exception, Stop)
+        assert (done.exception.code, "is no directory" in done.exception.message) == (Exit.USAGE, True)
+
+
+def test_a_made_up_city_never_replaces_a_real_one(call: Any, town: Any) -> None:
+    folder = town()
+    before = (folder / "accounts.csv").read_bytes()
+    done = call("generate", "--meters", 5, folder)
+    assert isinstance(done.exception, Stop)
+    assert done.exception.code == Exit.REFUSED
+    assert (folder / "accounts.csv").read_bytes() == before
 
 
 def test_tariffs_that_nobody_ships_are_faults(call: Any, town: Any) -> None:

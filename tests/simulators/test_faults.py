@@ -9,13 +9,13 @@ from hypothesis import strategies as st
 
 from config.reasons import Reason
 from ingest.decoded import Limits
-from ingest.pipeline import Context, Message, process
+from ingest.pipeline import Context, Message, process, signature
 from ingest.routing import HashRoutes
 from ingest.sequences import Sequences
 from ingest.wire import reads_topic
 from rating.readings import RecordKind
 from simulators import faults
-from simulators.fleet_bad import BAD_MESSAGES, Sender
+from simulators.fleet_bad import BAD_MESSAGES, BadMessage, Sender, Signing, sign
 from simulators.fleet_registry import FleetChannel
 
 BILLED = True
@@ -31,24 +31,40 @@ def _channel(number: int) -> FleetChannel:
 CHANNELS = tuple(_channel(n) for n in range(1, 201))
 
 
-def _judged(format_: str, payload: bytes, signature: str, earlier_boot: bool) -> list[tuple[RecordKind, str]]:
+def _judged(bad: BadMessage, key: bytes | None, earlier_boot: bool) -> list[tuple[RecordKind, str]]:
     messages = []
+
+    def say(sequence: int, format_: str, payload: bytes, signing: Signing) -> None:
+        topic = reads_topic("0", "C1", format_, "s1", sequence)
+        signature = sign(signing, key, topic, payload)
+        messages.append(Message(topic, payload, properties=(("signature", signature),) if signature else ()))
+
     if earlier_boot:
         good = BAD_MESSAGES["old_boot"](SENDER).payload.replace(b'"boot": 0', b'"boot": 3')
-        good = good.replace(b'"sequence": 12', b'"sequence": 11')
-        messages.append(Message(reads_topic("0", "C1", "json", "s1", 11), good))
-    properties = (("signature", signature),) if signature else ()
-    messages.append(Message(reads_topic("0", "C1", format_, "s1", 12), payload, properties=properties))
-    context = Context(Limits(), 4, HashRoutes())
+        say(11, "json", good.replace(b'"sequence": 12', b'"sequence": 11'), Signing.OWN)
+    say(12, bad.format, bad.payload, bad.signing)
+    context = Context(Limits(), 4, HashRoutes(), {"C1": key} if key else {})
     batch = process(messages, 1_782_864_900, Sequences(60, 5), context)
     return [(record.kind, record.detail.partition(":")[0]) for record in batch.records]
 
 
+@pytest.mark.parametrize("key", [None, bytes(range(32))])
 @pytest.mark.parametrize("name", BAD_MESSAGES)
-def test_a_bad_message_is_rejected_for_the_reason_it_names(name: str) -> None:
+def test_a_bad_message_is_rejected_for_the_reason_it_names(name: str, key: bytes | None) -> None:
+    """Also where a key is agreed: who lies or repeats itself signs it well, and its signature tells nothing."""
     bad = BAD_MESSAGES[name](SENDER)
-    judged = _judged(bad.format, bad.payload, bad.signature, name == "old_boot")
-    assert judged[-1] == (RecordKind.REJECT, bad.reason.value)
+    assert _judged(bad, key, name == "old_boot")[-1] == (RecordKind.REJECT, bad.reason.value)
+
+
+def test_signatures_are_wrong_in_four_ways_and_right_in_one() -> None:
+    key, topic, payload = bytes(range(32)), reads_topic("0", "C1", "json", "s1", 12), b"{}"
+    made = {signing: sign(signing, key, topic, payload) for signing in Signing}
+    assert made[Signing.OWN] == signature(key, topic, payload)
+    assert made[Signing.OLD] == signature(key, reads_topic("0", "C1", "json", "s1", 11), payload)
+    assert made[Signing.NONE] == ""
+    assert len(set(made.values())) == 5
+    assert sign(Signing.OWN, None, topic, payload) == ""
+    assert all(sign(signing, None, topic, payload) for signing in Signing if signing is not Signing.OWN)
 
 
 def test_bad_messages_cover_the_classes_that_are_judged_whole() -> None:

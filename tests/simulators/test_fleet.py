@@ -125,6 +125,12 @@ def test_wrong_words_end_with_2(city: Any, fleet_command: Any) -> None:
     command = fleet_command(city.make(4))
     assert command.run("--faults", "gremlins", *FAST)[0] == 2
     assert command.run("--formats", "morse", *FAST)[0] == 2
+    keys = city.root / "keys.toml"
+    assert command.run("--mqtt-version", "5", "--keys", str(keys), *FAST)[0] == 2  # there is none
+    keys.write_text("C000 = 'no digits'")
+    assert command.run("--mqtt-version", "5", "--keys", str(keys), *FAST)[0] == 2
+    keys.write_text("")
+    assert command.run("--mqtt-version", "3.1.1", "--keys", str(keys), *FAST)[0] == 2  # carries no signature
 
 
 def test_prepare_puts_rollovers_near_the_end_of_their_digits(city: Any) -> None:

@@ -1,0 +1,110 @@
+"""Pure: what an audit must know of a partition to go on later, as lines of plain values, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass
+from decimal import Decimal
+from typing import Any
+
+from audit.accounts import PartitionAudit
+from audit.world import World
+
+Line = list[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """How far a partition was audited; `applied`: inbox rows that were applied after the last record."""
+
+    offset: int = 0
+    checkpoint: int = 0
+    entry_last: int = 0
+    as_of_s: int = 0
+    digest: str = ""
+    applied: tuple[int, ...] = ()
+
+
+def dump(book: PartitionAudit, position: Position) -> Iterator[Line]:
+    """The position, then a line a ladder, channel and account."""
+    yield ["position", asdict(position)]
+    for (account, tariff), ladder in book.ladders.items():
+        used = [[cycle, wh[0]] for cycle, wh in ladder.used.items() if wh[0]]
+        yield ["ladder", account, tariff, ladder.opened_s, ladder.reached, used]
+    for key, c in book.channels.items():
+        now = [c.value, c.at_s, c.quality, c.excess, c.pending, c.day_wh, list(c.open.items())]
+        yield ["channel", *key, *now, str(c.rest_energy), str(c.rest_adder)]
+    for name, b in book.bills.items():
+        money = [str(b.carry_energy), str(b.carry_adder), b.balance_fen, b.arrears_fen]
+        yield ["account", name, b.cycle, b.end_s, b.open, *money]
+
+
+def restore(book: PartitionAudit, lines: Iterable[Line], world_of: Callable[[str], World]) -> Position:
+    """Go on from a `dump`; where there is none, from the beginning."""
+    position = Position()
+    for kind, *told in lines:
+        match kind:
+            case "position":
+                position = Position(**{**told[0], "applied": tuple(told[0]["applied"])})
+                book.offset, book.as_of_s = position.offset, position.as_of_s
+                if position.digest:
+                    book.activate(world_of(position.digest), opening=False)
+            case "ladder":
+                _ladder(book, *told)
+            case "channel":
+                _channel(book, *told)
+            case "account":
+                _account(book, *told)
+            case _:
+                raise AssertionError(f"a line of an unknown kind {kind!r}")
+    book.restored()
+    return position
+
+
+def _ladder(
+    book: PartitionAudit, account: str, tariff: str, opened_s: int, reached: int | None, used: list[list[int]]
+) -> None:
+    ladder = book.ladders[account, tariff]
+    ladder.opened_s, ladder.reached = opened_s, reached
+    ladder.used.clear()
+    for cycle, wh in used:
+        ladder.used[cycle][0] = wh
+
+
+def _channel(
+    book: PartitionAudit,
+    serial: str,
+    code: int,
+    from_s: int,
+    value: int,
+    at_s: int,
+    quality: int,
+    excess: int,
+    pending: list[int] | None,
+    day_wh: int,
+    opened: list[list[int]],
+    energy: str,
+    adder: str,
+) -> None:
+    c = book.channels[serial, code, from_s]
+    c.value, c.at_s, c.quality, c.excess, c.day_wh = value, at_s, quality, excess, day_wh
+    c.pending = (pending[0], pending[1]) if pending else None
+    c.open = {key: wh for key, wh in opened}  # noqa: C416 - pairs of a list
+    c.rest_energy, c.rest_adder = Decimal(energy), Decimal(adder)
+
+
+def _account(
+    book: PartitionAudit,
+    name: str,
+    cycle: int,
+    end_s: int,
+    is_open: bool,
+    energy: str,
+    adder: str,
+    balance: int,
+    arrears: int,
+) -> None:
+    bill = book.bills[name]
+    bill.cycle, bill.end_s, bill.open = cycle, end_s, is_open
+    bill.carry_energy, bill.carry_adder = Decimal(energy), Decimal(adder)
+    bill.balance_fen, bill.arrears_fen = balance, arrears

@@ -1,0 +1,63 @@
+"""I/O: orders, the credits that were applied for them, and the gateway's book, read at one moment and compared."""
+
+from __future__ import annotations
+
+import json
+from contextlib import closing
+from pathlib import Path
+from typing import Any, Final
+from zoneinfo import ZoneInfo
+
+from audit import orders
+from audit.compare import Difference
+from audit.sources import connect
+from config.settings import Paths
+
+_CREDITS: Final = (
+    "SELECT i.body FROM inbox i JOIN inbox_applied a ON a.inbox_id = i.id"
+    " WHERE i.kind = 'credit' AND a.outcome = '' AND i.body LIKE '%\"order_id\"%'"
+)
+
+
+_ORDERS: Final = "SELECT id, account, arm, key, amount_fen, state, created_at_s, mandate, payer FROM order_"
+_MANDATES: Final = "SELECT id, cap_charge_fen, cap_day_fen, cap_month_fen, cap_day_count FROM mandate"
+_UNTOLD: Final = (
+    "WITH alert AS (SELECT 'low_balance:' || account || ':' || arm || ':' || as_of_s AS key FROM event"
+    " WHERE kind = 'alert') SELECT key FROM alert WHERE key NOT IN (SELECT key FROM notice)"
+)
+_STEPS: Final = "SELECT order_id, at_s, from_state, to_state FROM order_step ORDER BY id"
+
+
+def compared(paths: Paths, gateway_book: Path | None, zone: ZoneInfo, counts: dict[str, int]) -> list[Difference]:
+    """Orders against applied credits, their steps and the caps; the gateway's book against both; alerts told."""
+    with closing(connect(paths.ledger)) as db:
+        db.execute("BEGIN")
+        rows = [dict(row) for row in db.execute(_ORDERS)]
+        moves = [dict(row) for row in db.execute(_STEPS)]
+        mandates = {row["id"]: dict(row) for row in db.execute(_MANDATES)}
+        used = {row[0]: (row[1], row[2]) for row in db.execute("SELECT scope, amount_fen, count FROM cap_use")}
+        (ruling_s,) = db.execute("SELECT COALESCE(MAX(activated_at_s), 0) FROM registry_version").fetchone()
+        untold = [row[0] for row in db.execute(_UNTOLD)]
+        (alerts,) = db.execute("SELECT COUNT(*) FROM event WHERE kind = 'alert'").fetchone()
+        (notices,) = db.execute("SELECT COUNT(*) FROM notice WHERE template = 'low_balance'").fetchone()
+        bodies = (json.loads(row["body"]) for row in db.execute(_CREDITS))
+        keep = ("order_id", "amount_fen")
+        applied = [{name: body[name] for name in keep} for body in bodies if body.get("order_id") is not None]
+    counts["orders"], counts["credits"] = len(rows), len(applied)
+    counts["alerts"] = alerts
+    out = orders.orders(rows, applied) + orders.steps(rows, moves) + orders.in_flight(rows, moves)
+    out += orders.caps(rows, moves, used, mandates, ruling_s, zone) + orders.alerts(untold, alerts, notices)
+    if gateway_book is not None:
+        charges = charges_of(gateway_book)
+        counts["charges"] = sum(orders.took_money(charge) for charge in charges)
+        out += orders.gateway(charges, rows, applied)
+    return out
+
+
+def charges_of(path: Path) -> list[dict[str, Any]]:
+    """Rows of a gateway's book: table `charge` of an SQLite file, or a JSON list (or {"charges": [...]})."""
+    if path.suffix == ".json":
+        told = json.loads(path.read_text())
+        return list(told["charges"] if isinstance(told, dict) else told)
+    with closing(connect(path)) as db:
+        return [dict(row) for row in db.execute("SELECT * FROM charge")]

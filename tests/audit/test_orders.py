@@ -1,0 +1,144 @@
+"""Orders by themselves: their steps, one under way at a time, the caps that they hold, alerts told once."""
+
+from itertools import pairwise
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from audit import orders
+from audit.run import audit
+
+ZONE = ZoneInfo("Asia/Shanghai")
+DAY_S = 86_400
+
+
+def order(number: int, created_at_s: int, state: str = "credited", **more: Any) -> dict[str, Any]:
+    return {
+        "id": number, "account": "A", "key": f"k{number}", "amount_fen": 10_000, "state": state, "mandate": "M",
+        "payer": "P", "created_at_s": created_at_s,
+    } | more  # fmt: skip
+
+
+def path(number: int, at_s: int, *states: str) -> list[dict[str, Any]]:
+    """Steps a second apart."""
+    moves = pairwise(states)
+    return [{"order_id": number, "at_s": at_s + n, "from_state": a, "to_state": b} for n, (a, b) in enumerate(moves)]
+
+
+PAID = ("created", "submitted", "succeeded", "credited")
+
+
+def test_steps_lead_to_where_the_order_is() -> None:
+    assert orders.steps([order(1, 0)], path(1, 0, *PAID)) == []
+    assert len(orders.steps([order(1, 0, "declined")], path(1, 0, *PAID))) == 1
+    gone = path(1, 0, *PAID)
+    del gone[1]
+    assert len(orders.steps([order(1, 0)], gone)) == 1
+
+
+@pytest.mark.parametrize(
+    ("second_s", "first", "differences"),
+    [
+        (103, PAID, 0),  # credited at 102
+        (102, PAID, 0),
+        (101, PAID, 1),  # charged, and not credited yet
+        (101, ("created", "submitted", "unknown"), 1),
+        (101, ("created", "submitted"), 1),
+        (102, ("created", "submitted", "declined"), 0),
+        (102, ("created", "submitted", "declined", "succeeded_late", "credited"), 0),  # the late one is beside it
+    ],
+)
+def test_one_order_of_an_account_is_under_way(second_s: int, first: tuple[str, ...], differences: int) -> None:
+    rows = [order(1, 100, first[-1]), order(2, second_s, "created")]
+    found = orders.in_flight(rows, path(1, 100, *first))
+    assert len(found) == differences
+    assert all("k2 began while k1 was under way" in d.note for d in found)
+
+
+def test_other_accounts_are_free() -> None:
+    assert orders.in_flight([order(1, 100, "created"), order(2, 100, "created", account="B")], []) == []
+
+
+MANDATE = {"cap_charge_fen": 10_000, "cap_day_fen": 20_000, "cap_month_fen": 50_000, "cap_day_count": 2}
+
+
+def used(rows: list[dict[str, Any]], day: str = "1970-01-01") -> dict[str, tuple[int, int]]:
+    told = sum(r["amount_fen"] for r in rows), len(rows)
+    return {f"{who}:{period}": told for who in ("payer:P", "mandate:M") for period in (f"day:{day}", "month:1970-01")}
+
+
+def judged(rows: list[dict[str, Any]], counters: Any = None, moves: Any = (), since_s: int = 0, **caps: int) -> Any:
+    found = orders.caps(
+        rows, moves, used(rows) if counters is None else counters, {"M": MANDATE | caps}, since_s, ZONE
+    )
+    return [(d.component, d.expected, d.found) for d in found]
+
+
+def test_caps_that_are_held_are_those_that_are_counted() -> None:
+    two = [order(1, 100), order(2, 200)]
+    assert judged(two) == []
+    assert judged([*two, order(3, 300, "declined"), order(4, 400, "cancelled")], used(two)) == []
+    assert judged(two, used(two[:1])) == [("cap_use", 20_000, 10_000)] * 4
+    assert judged([], used(two)) == [("cap_use", 0, 20_000)] * 4
+
+
+def test_a_day_is_the_payers_own() -> None:
+    """15:59:59 UTC is the last second of the day in Guangzhou."""
+    late = [order(1, 16 * 3600 - 1)]
+    assert judged(late) == []
+    next_day = [order(1, 16 * 3600)]
+    assert judged(next_day, used(next_day, "1970-01-02")) == []
+
+
+@pytest.mark.parametrize(
+    ("caps", "found"),
+    [
+        ({"cap_charge_fen": 9_999}, [("cap", 9_999, 10_000)] * 2),
+        ({"cap_day_fen": 19_999}, [("cap", 19_999, 20_000)]),
+        ({"cap_month_fen": 19_999}, [("cap", 19_999, 20_000)]),
+        ({"cap_day_count": 1}, [("cap_count", 1, 2)]),
+        ({"cap_charge_fen": 0, "cap_day_fen": 0, "cap_month_fen": 0, "cap_day_count": 0}, []),
+    ],
+)
+def test_caps_of_mandates(caps: dict[str, int], found: list[tuple[str, int, int]]) -> None:
+    two = [order(1, 100), order(2, 200)]
+    assert judged(two, **caps) == found
+    assert judged(two, since_s=200, **caps) == []  # other caps may have ruled then
+
+
+def test_a_late_success_is_counted_and_beyond_the_caps() -> None:
+    two = [order(1, 100), order(2, 200)]
+    late = path(1, 100, "created", "submitted", "declined", "succeeded_late", "credited")
+    assert judged(two, moves=late, cap_day_fen=10_000) == []
+    assert judged(two, used(two[1:]), moves=late, cap_day_fen=10_000) == [("cap_use", 20_000, 10_000)] * 4
+
+
+def test_each_alert_is_told_once(disk: Any, summer: Any) -> None:
+    summer.write(disk)
+    disk.ledger.execute("INSERT INTO event VALUES (1, 'alert', 'A', 0, 5)")
+    assert [d.note for d in audit(disk.root).differences] == ["low_balance:A:0:5"]
+    disk.ledger.execute("INSERT INTO notice VALUES ('low_balance:A:0:5', 'low_balance')")
+    assert audit(disk.root).differences == []
+    disk.ledger.execute("INSERT INTO notice VALUES ('low_balance:A:0:6', 'low_balance')")
+    assert [(d.component, d.expected, d.found) for d in audit(disk.root).differences] == [("notice", 1, 2)]
+
+
+@pytest.mark.parametrize(
+    ("change", "component"),
+    [
+        ("UPDATE order_step SET to_state = 'declined'", "order"),
+        ("UPDATE cap_use SET count = 2 WHERE scope LIKE 'payer:%'", "cap_use"),
+        ("UPDATE mandate SET cap_day_fen = 9999", "cap"),
+    ],
+)
+def test_the_ledgers_rows_are_what_is_judged(disk: Any, summer: Any, change: str, component: str) -> None:
+    summer.write(disk)
+    columns = "id, account, arm, attempt, key, amount_fen, state"
+    disk.ledger.execute(f"INSERT INTO order_ ({columns}) VALUES (1, 'A', 1, 1, 'k1', 10000, 'submitted')")
+    disk.ledger.execute("INSERT INTO order_step VALUES (1, 1, 1000, 'created', 'submitted')")
+    disk.ledger.execute("INSERT INTO mandate VALUES ('M', 10000, 20000, 50000, 2)")
+    disk.ledger.executemany("INSERT INTO cap_use VALUES (?, ?, ?)", [(s, *n) for s, n in used([order(1, 0)]).items()])
+    assert audit(disk.root).differences == []
+    disk.ledger.execute(change)
+    assert {d.component for d in audit(disk.root).differences} == {component}
