@@ -19,7 +19,9 @@ _CREDITS: Final = (
 )
 
 
-_ORDERS: Final = "SELECT id, account, arm, key, amount_fen, state, created_at_s, mandate, payer FROM order_"
+_ORDERS: Final = (
+    "SELECT id, account, arm, key, amount_fen, state, created_at_s, caps_at_s, mandate, payer FROM order_"
+)
 _MANDATES: Final = "SELECT id, cap_charge_fen, cap_day_fen, cap_month_fen, cap_day_count FROM mandate"
 _UNTOLD: Final = (
     "WITH alert AS (SELECT 'low_balance:' || account || ':' || arm || ':' || as_of_s AS key FROM event"

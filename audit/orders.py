@@ -136,8 +136,9 @@ def caps(
 ) -> list[Difference]:
     """What orders hold of each cap is what the counters say, and within the mandates.
 
-    An order holds its amount from its creation on, unless it was declined or cancelled. A mandate's caps may have
-    been others before `since_s`, when the registry version that rules now came; a late success is beyond them.
+    An order holds its amount from its creation on, unless it was declined or cancelled, on the local day and in the
+    month of `caps_at_s`, when it was last submitted (of its creation before that). A mandate's caps may have been
+    others before `since_s`, when the registry version that rules now came; a late success is beyond them.
     """
     held: dict[str, list[int]] = defaultdict(lambda: [0, 0])
     bound: dict[str, list[int]] = defaultdict(lambda: [0, 0, 0])  # fen and count within the caps, newest order
@@ -147,7 +148,7 @@ def caps(
         if order["state"] in ("declined", "cancelled"):
             continue
         amount, began_s = int(order["amount_fen"]), int(order["created_at_s"])
-        at = datetime.fromtimestamp(began_s, UTC).astimezone(zone)
+        at = datetime.fromtimestamp(int(order.get("caps_at_s") or began_s), UTC).astimezone(zone)
         for who in (f"payer:{order['payer']}", f"mandate:{order['mandate']}"):
             for period in (f"day:{at:%Y-%m-%d}", f"month:{at:%Y-%m}"):
                 scope = f"{who}:{period}"

@@ -89,6 +89,9 @@ def test_a_day_is_the_payers_own() -> None:
     assert judged(late) == []
     next_day = [order(1, 16 * 3600)]
     assert judged(next_day, used(next_day, "1970-01-02")) == []
+    submitted_later = [order(1, 16 * 3600 - 1) | {"caps_at_s": 16 * 3600}]  # it counts where it was charged
+    assert judged(submitted_later, used(submitted_later, "1970-01-02")) == []
+    assert judged(submitted_later, used(submitted_later)) != []
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from ingest.log_sqlite import SqliteLog
 from ingest.wire import decode_frames, encode_readings
 from ledger.effects import InboxRow
 from ledger.inbox import pending, submit
-from ledger.schema import archive_file, decision, event, inbox_applied, order, order_step
+from ledger.schema import archive_file, cap_use, decision, event, inbox_applied, order, order_step
 from ledger.store import LedgerStore
 from ledger.versions import register_version
 from meterd.city import City
@@ -185,6 +185,11 @@ class Village:
                 "state": "succeeded", "created_at_s": now_s, "epoch": 1, "gateway_txn": "tx-1",
             }  # fmt: skip
             order_id = int(connection.execute(insert(order).values(values).returning(order.c.id)).scalar_one())
+            day = f"{datetime.fromtimestamp(now_s, ZoneInfo('Asia/Shanghai')):%Y-%m-%d}"
+            held = [
+                f"{who}:{per}" for who in ("payer:ann", "mandate:m1") for per in (f"day:{day}", f"month:{day[:7]}")
+            ]
+            connection.execute(insert(cap_use), [{"scope": s, "amount_fen": 10_000, "count": 1} for s in held])
             step = {"order_id": order_id, "at_s": now_s, "from_state": "submitted", "to_state": "succeeded"}
             connection.execute(insert(order_step).values(**step, evidence='{"kind": "answer"}'))
             told = {"event_id": event_id, "account": "a1", "at_s": now_s, "outcome": "order", "mandate": "m1"}
