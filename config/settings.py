@@ -69,6 +69,10 @@ class IngestSettings(Section):
     held_interval_real_s: Seconds = 0.2
     resend_after_s: Positive = 60
     resend_times: Positive = 5  # then the gap is declared lost
+    leap_max: Annotated[int, Field(gt=0, lt=2**53)] = 100_000  # numbers ahead of the highest that came; then refused
+    streams_per_concentrator_max: Positive = 16  # beyond these three a message is taken and its number is not noted
+    streams_max: Positive = 65_536  # in all; concentrators of the registry may begin more. 0.5 kB of memory each
+    gaps_max: Positive = 65_536  # in all, 256 for one stream. 0.3 kB of memory each
 
 
 class ArchiveSettings(Section):
