@@ -23,7 +23,7 @@ MEANING: Final[dict[Exit, str]] = {
     Exit.NO: "the answer is no: faults, differences, nothing found",
     Exit.USAGE: "wrong usage or configuration",
     Exit.NOT_RUNNING: "the daemon is not running",
-    Exit.REFUSED: "refused to start: data damaged, of another log, or locked by another daemon",
+    Exit.REFUSED: "refused: data damaged, of another log, or locked by another daemon; a clock that leapt",
     Exit.TIMED_OUT: "timed out",
     Exit.DEFECT: "a defect in meterd: please report the traceback",
 }
