@@ -345,6 +345,12 @@ class AutopayService:
         charges = self._gateways[gateway].book()
         return reconcile(self._write, self._book, gateway, charges, self._clock, self._partition_of)
 
+    @property
+    def oldest_wait_s(self) -> int | None:
+        """When the wait that is due first is due; None: nothing waits."""
+        with self._waits_lock:
+            return self._waits[0][0] if self._waits else None
+
     # -- helpers ---------------------------------------------------------------------------------------------
 
     def _write(self, work: Callable[[Connection], T]) -> T:

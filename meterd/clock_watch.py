@@ -43,7 +43,7 @@ class WatchedClock:
     def __init__(self, clock: Clock, leap_max_real_s: float, on_leap: Callable[[int, int], None]) -> None:
         self._clock, self._leap_max_real_s, self._on_leap = clock, leap_max_real_s, on_leap
         self._from_s, self._from_real_s = clock.now_s(), clock.monotonic_s()
-        self._last_s = self._from_s
+        self.last_s = self._from_s  # the newest time that was told
         self.offset_real_s = 0.0
         self.leapt: str | None = None
 
@@ -54,14 +54,14 @@ class WatchedClock:
         self.offset_real_s = offset_real_s
         if abs(offset_real_s) > self._leap_max_real_s:
             self._refuse(now_s)
-        self._last_s = now_s
+        self.last_s = now_s
         return now_s
 
     def _refuse(self, now_s: int) -> None:
         if self.leapt is None:
-            self.leapt = f"The clock leapt from {_iso(self._last_s)} to {_iso(now_s)}. {WHAT_TO_DO}"
-            _log.critical("the clock leapt", before=_iso(self._last_s), after=_iso(now_s))
-            self._on_leap(self._last_s, now_s)
+            self.leapt = f"The clock leapt from {_iso(self.last_s)} to {_iso(now_s)}. {WHAT_TO_DO}"
+            _log.critical("the clock leapt", before=_iso(self.last_s), after=_iso(now_s))
+            self._on_leap(self.last_s, now_s)
         raise ClockLeapt(self.leapt)
 
     def monotonic_s(self) -> float:
