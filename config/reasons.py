@@ -4,7 +4,8 @@ One table for the code, the docs (docs/bad-input.md is printed from it) and the 
 25 of the domain's list of bad input; a *place* is where an event of it ends:
 
 - `reject`    the whole message becomes a REJECT record in the log (bytes verbatim), rating makes it one
-              exceptions-queue row; the sequence number counts as held
+              exceptions-queue row; the sequence number counts as held, unless nobody knows who sent it
+              (spoof, auth) or the number itself is no good (sequence_leap)
 - `exception` one reading of a good message becomes an exceptions-queue row; the others go on
 - `counted`   a counter and nothing else: it is normal and changes nothing
 - `listed`    counted, and listed by channel and day for the later re-rating from the archive
@@ -44,6 +45,7 @@ class Reason(StrEnum):
     REPLAY = "replay"
     SEQUENCE_GAP = "sequence_gap"
     SEQUENCE_LOST = "sequence_lost"
+    SEQUENCE_LEAP = "sequence_leap"
     # judged by rating, on the reading
     NEGATIVE = "negative"
     RESET = "reset"
@@ -159,9 +161,15 @@ BAD_INPUTS: Final[tuple[BadInput, ...]] = (
         "topic, payload and certificate disagree",
         (R.SPOOF,),
         Place.REJECT,
-        "nothing of the message is believed",
+        "nothing of the message is believed, its number neither",
     ),
-    BadInput(24, "bad signature", (R.AUTH,), Place.REJECT, "nothing of the message is believed"),
+    BadInput(
+        24,
+        "bad signature",
+        (R.AUTH,),
+        Place.REJECT,
+        "nothing of the message is believed, its number neither",
+    ),
     BadInput(
         25,
         "replayed counter",
@@ -183,6 +191,7 @@ _PLACES: Final[dict[Reason, Place]] = {reason: bad.place for bad in BAD_INPUTS f
     R.UNIT: Place.REJECT,  # a record has no column for units: only the decoder sees one
     R.KIND: Place.REJECT,
     R.UNKNOWN_FORMAT: Place.REJECT,
+    R.SEQUENCE_LEAP: Place.REJECT,  # nothing is missing in between, and its number is not noted
     R.FROZEN: Place.EXCEPTION,
 }
 

@@ -85,6 +85,13 @@ class IngestSettings(Section):
     held_interval_real_s: Seconds = 0.2
     resend_after_s: Positive = 60
     resend_times: Positive = 5  # then the gap is declared lost
+    leap_max: Annotated[int, Field(gt=0, lt=2**53)] = 100_000  # numbers ahead of the highest that came; then refused
+    streams_per_concentrator_max: Positive = 16  # beyond these three a message is taken and its number is not noted
+    streams_max: Positive = 65_536  # in all; concentrators of the registry may begin more. 0.5 kB of memory each
+    clock_leap_max_real_s: Seconds = 6 * 3600.0  # business time against the monotonic clock, while running
+    clock_behind_max_real_s: Seconds = 3600.0  # at a start, against the log's newest record
+    clock_ahead_max_real_s: Seconds = 35 * 86_400.0  # the same: a daemon may have been off for a month
+    gaps_max: Positive = 65_536  # in all, 256 for one stream. 0.3 kB of memory each
 
 
 class SigningSettings(Section):
@@ -279,4 +286,5 @@ class Paths:
         self.archive = data_dir / "archive"  # {partition}/{first}-{last}.parquet
         self.registry = data_dir / "registry"  # {digest}/*.parquet and image/*.npy
         self.lock = data_dir / "meterd.lock"  # held by the running daemon
+        self.clock_leap = data_dir / "clock-leap.json"  # left by a daemon that ended because its clock leapt
         self.endpoint = data_dir / "endpoint.json"  # http port, mqtt port, token, pid; mode 0600

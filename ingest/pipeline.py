@@ -16,6 +16,7 @@ from typing import Final
 
 from config.reasons import Reason
 from ingest import bounds
+from ingest.admission import UNMARKED, admit
 from ingest.codecs import arrow, envelope, senml
 from ingest.decoded import Decoded, Limits, Rejected
 from ingest.origin import with_origin
@@ -64,6 +65,8 @@ class Batch:
     readings: int = 0
     ignored: int = 0
     best_effort: int = 0
+    unmarked: int = 0  # numbered and taken, but a limit kept its number from being noted
+    given_up: list[Lost] = field(default_factory=list)  # gaps, because their stream had too many
     repeated: int = 0  # a sequence that was held already
     misplaced: int = 0  # came over another shard than the registry says
     rejected: Counter[Reason] = field(default_factory=Counter)
@@ -81,6 +84,7 @@ def process(messages: Sequence[Message], now_s: int, sequences: Sequences, conte
             batch.outcomes.append(None)
         else:
             _one(batch, _numbered(topic, message), message, now_s, sequences, context)
+    batch.records.extend(lost_record(gap, now_s, context.partitions) for gap in batch.given_up)
     return batch
 
 
@@ -92,12 +96,12 @@ def _one(batch: Batch, topic: Topic, message: Message, now_s: int, sequences: Se
         decoded = decode(topic, message, context.limits)
         if decoded.sequence is not None and topic.sequence == UNNUMBERED:
             topic = replace(topic, stream=decoded.stream or "", sequence=decoded.sequence)
-        mark = _mark(batch, topic, sequences)
+        mark = _mark(batch, topic, sequences, context)
         agrees(topic, decoded)
         mark = _boot(mark, topic, decoded)
         parts = route(decoded.body, topic.concentrator, context.routes, context.partitions)
-    except Rejected as fault:
-        mark = mark or _mark(batch, topic, sequences)
+    except Rejected as refused:
+        mark, fault = _refused(batch, topic, mark, refused, sequences, context)
         _reject(batch, topic, message, fault, now_s, context)
     else:
         for partition, body in parts:
@@ -108,18 +112,38 @@ def _one(batch: Batch, topic: Topic, message: Message, now_s: int, sequences: Se
         batch.outcomes.append(None)
     shard = context.routes.shard_of(topic.concentrator)
     batch.misplaced += shard is not None and shard != topic.shard
-    if mark is None:
+    if mark is not None:
+        batch.repeated += taken(mark, topic.sequence)
+        batch.marks[(mark.source, mark.stream)] = delivered(mark, topic.sequence, topic.sequence, batch.given_up)
+    elif topic.sequence == UNNUMBERED:
         batch.best_effort += 1
     else:
-        batch.repeated += taken(mark, topic.sequence)
-        batch.marks[(mark.source, mark.stream)] = delivered(mark, topic.sequence, topic.sequence)
+        batch.unmarked += batch.outcomes[-1] is None
 
 
-def _mark(batch: Batch, topic: Topic, sequences: Sequences) -> Mark | None:
+def _mark(batch: Batch, topic: Topic, sequences: Sequences, context: Context) -> Mark | None:
+    """The mark that the message moves; None: it has no number, or a limit is reached."""
     if topic.sequence == UNNUMBERED:
         return None
-    found = batch.marks.get((topic.concentrator, topic.stream))
-    return found or sequences.of(topic.concentrator, topic.stream, topic.shard)
+    key = (topic.concentrator, topic.stream)
+    found = batch.marks.get(key) or sequences.marks.get(key)
+    if found is None or topic.sequence > found.contiguous + 1:
+        found = admit(found, topic, sequences, batch.marks, context.routes)
+    if found is not None and found.shard != topic.shard:
+        return replace(found, shard=topic.shard)  # it speaks over another shard now: there it listens
+    return found
+
+
+def _refused(
+    batch: Batch, topic: Topic, mark: Mark | None, fault: Rejected, sequences: Sequences, context: Context
+) -> tuple[Mark | None, Rejected]:
+    """A refused message counts as delivered, unless nobody knows whose it is, or its number leaps."""
+    if fault.reason in UNMARKED:
+        return None, fault
+    try:
+        return mark or _mark(batch, topic, sequences, context), fault
+    except Rejected as leap:
+        return None, Rejected(leap.reason, f"{leap.note}; also {fault.reason}: {fault.note}")
 
 
 # -- who says it, and how -----------------------------------------------------------------------------------------
@@ -234,20 +258,23 @@ def _reject(batch: Batch, topic: Topic, message: Message, fault: Rejected, now_s
     batch.rejected[fault.reason] += 1
 
 
-def lost(gap: Lost, now_s: int, partitions: int) -> tuple[Record, Mark]:
-    """The record that says so, and the mark past the gap."""
-    body = json.dumps({"from": gap.first, "to": gap.last}).encode()
-    record = Record(
+def lost_record(gap: Lost, now_s: int, partitions: int) -> Record:
+    """The record that says that a gap was declared lost."""
+    return Record(
         RecordKind.REJECT,
         reject_partition(gap.mark.source, partitions),
         now_s,
         gap.mark.source,
         gap.mark.stream,
         gap.first,
-        body,
+        json.dumps({"from": gap.first, "to": gap.last}).encode(),
         f"{Reason.SEQUENCE_LOST.value}: {gap.first} to {gap.last} never came",
     )
-    return record, delivered(gap.mark, gap.first, gap.last)
+
+
+def lost(gap: Lost, now_s: int, partitions: int) -> tuple[Record, Mark]:
+    """The record that says so, and the mark past the gap."""
+    return lost_record(gap, now_s, partitions), delivered(gap.mark, gap.first, gap.last, [])
 
 
 def ticks(as_of_s: int, partitions: int) -> list[Record]:

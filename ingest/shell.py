@@ -26,14 +26,14 @@ import structlog
 
 from config.clock import Clock
 from config.reasons import Reason
-from config.settings import Settings
+from config.settings import IngestSettings, Settings
 from config.steps import reach
 from ingest.decoded import Limits
 from ingest.link import Link, Queue, Received
 from ingest.pipeline import Batch, Context, lost, process, ticks
 from ingest.port import IngestLog
 from ingest.routing import Routes
-from ingest.sequences import Key, Lost, Mark, Resend, Sequences
+from ingest.sequences import Bounds, Key, Lost, Mark, Resend, Sequences, missing
 from ingest.wire import held_payload, held_topic, resend_payload, resend_topic
 from rating.readings import LogFailed, Record, StoredRecord
 
@@ -54,6 +54,7 @@ class Stats:
     rejected: Counter[Reason] = field(default_factory=Counter)
     ignored: int = 0
     best_effort: int = 0
+    unmarked: int = 0  # numbered, and taken without noting the number: a limit is reached
     repeated: int = 0
     misplaced: int = 0
     groups: int = 0
@@ -72,6 +73,8 @@ class Stats:
         self.rejected.update(batch.rejected)
         self.ignored += batch.ignored
         self.best_effort += batch.best_effort
+        self.unmarked += batch.unmarked
+        self.lost += sum(gap.last - gap.first + 1 for gap in batch.given_up)
         self.repeated += batch.repeated
         self.misplaced += batch.misplaced
 
@@ -100,7 +103,7 @@ class MqttShell:
         self._handed_over = handed_over
         self._keys = settings.signing.key_bytes() if keys is None else dict(keys)
         self._limits = Limits(settings.mqtt.payload_max, settings.ingest.readings_max, settings.ingest.nesting_max)
-        self._sequences = Sequences(settings.ingest.resend_after_s, settings.ingest.resend_times)
+        self._sequences = _sequences(settings.ingest)
         self._queue: Queue = queue.SimpleQueue()
         self._stopping = threading.Event()
         self._dirty: dict[Key, Mark] = {}  # streams whose held is to be said
@@ -161,6 +164,11 @@ class MqttShell:
     @property
     def open_gaps(self) -> int:
         return self._sequences.open_gaps()
+
+    @property
+    def streams(self) -> int:
+        """How many streams have a mark."""
+        return len(self._sequences.marks)
 
     def mark(self, concentrator: str, stream: str) -> int:
         """The highest contiguous sequence of a stream that is durable."""
@@ -304,9 +312,10 @@ class MqttShell:
                     self.stats.resends += 1
                 continue
             key = (mark.source, mark.stream)
-            record, after = lost(
-                Lost(batch.marks.get(key, mark), due.first, due.last), now_s, self._settings.partitions
-            )
+            mark = batch.marks.get(key, mark)
+            if not missing(mark, due.first, due.last):
+                continue  # some of it came just now: the next look sees what is left
+            record, after = lost(Lost(mark, due.first, due.last), now_s, self._settings.partitions)
             batch.records.append(record)
             batch.marks[key] = after
             self.stats.lost += due.last - due.first + 1
@@ -324,3 +333,8 @@ class MqttShell:
         self._tick_at_real_s = real_s
         batch.records.extend(ticks(now_s, self._settings.partitions))
         return True
+
+
+def _sequences(settings: IngestSettings) -> Sequences:
+    bounds = Bounds(settings.leap_max, settings.streams_per_concentrator_max, settings.streams_max, settings.gaps_max)
+    return Sequences(settings.resend_after_s, settings.resend_times, bounds)

@@ -9,10 +9,12 @@ A thread that ends with an error takes the daemon down: `failed()` says which, a
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 import threading
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
@@ -32,10 +34,12 @@ from ingest.shell import MqttShell
 from ingest.tail import TailedLog
 from ledger.inbox import submit
 from ledger.port import StartRefused
+from ledger.reads import cursors
 from ledger.recover import RESTORE
 from ledger.store import LedgerStore, take_lock
 from ledger.versions import register_version
 from meterd.city import City
+from meterd.clock_watch import ClockLeapt, WatchedClock, check_clock, newest_s, note_leap
 from meterd.endpoint import remove_endpoint, write_endpoint
 from meterd.live import LiveBalances
 from meterd.loops import ArchivePass, Loop
@@ -58,8 +62,10 @@ class Daemon:
     """`start`, then wait on `failed()` or a signal, then `stop`. Implements meterd.port.DaemonPort for HTTP."""
 
     def __init__(self, settings: Settings, clock: Clock) -> None:
-        self.settings, self.clock = settings, clock
         self.paths = Paths(settings.data_dir)
+        note = partial(note_leap, self.paths.clock_leap)
+        self.watch = clock = WatchedClock(clock, settings.ingest.clock_leap_max_real_s, note)
+        self.settings, self.clock = settings, clock
         settings.data_dir.mkdir(parents=True, exist_ok=True)
         self.metrics_set = Metrics(CollectorRegistry(), partitions=settings.partitions)
         self.token = secrets.token_urlsafe(24)
@@ -111,8 +117,9 @@ class Daemon:
         self._ready = False
 
     # -- life ------------------------------------------------------------------------------------------------
-    def start(self) -> None:
+    def start(self, *, accept_clock: bool = False) -> None:
         """Returns when readings are taken in and commands are answered; raises StartRefused."""
+        self._check_clock(accept=accept_clock)
         self.rating.recover()
         staged = self._activate_staged()
         if self.settings.autopay.enabled:
@@ -140,6 +147,15 @@ class Daemon:
         )
         self._ready = True
         _log.info("ready", http=self.web.url, mqtt_port=port, partitions=self.settings.partitions)
+
+    def _check_clock(self, *, accept: bool) -> None:
+        with self.store.reader() as connection:
+            rated = [as_of_s for _, as_of_s in cursors(connection).values()]
+        try:
+            newest = newest_s(self.log, rated, self.settings.partitions)
+        except LogFailed as error:
+            raise StartRefused(f"The reading log cannot be read: {error}", RESTORE) from error
+        check_clock(self.clock, newest, self.settings.ingest, self.paths.clock_leap, accept=accept)
 
     def _started_broker(self) -> EmbeddedBroker:
         """The former daemon's broker may need a moment to give its ports back after a kill."""
@@ -184,7 +200,8 @@ class Daemon:
         for loop in self.loops.values():
             done &= loop.stop(left())
         if self.settings.autopay.enabled:
-            self.autopay.stop()
+            with contextlib.suppress(ClockLeapt):  # an answer of this moment: the next start asks for it
+                self.autopay.stop()
         self.dispatcher.stop(min(5.0, left()))
         for gateway in self.gateways.values():
             gateway.close()

@@ -23,7 +23,8 @@ MEANING: Final[dict[Exit, str]] = {
     Exit.NO: "the answer is no: faults, differences, nothing found, a command that was refused",
     Exit.USAGE: "wrong usage or configuration",
     Exit.NOT_RUNNING: "the daemon is not running",
-    Exit.REFUSED: "refused: data damaged, of another log, locked by another daemon, or a disk that says no",
+    Exit.REFUSED: "refused: data damaged, of another log, locked by another daemon, or a disk that says no;"
+    " a clock that leapt. Let no supervisor restart on it",
     Exit.TIMED_OUT: "timed out; for writing commands: stored, will be applied",
     Exit.DEFECT: "a defect in meterd: please report the traceback",
 }

@@ -59,7 +59,71 @@ class Metrics:
             "meterd_inbox_open", "Inbox rows that some partition has not applied yet.", registry=registry
         )
         self.notices = Gauge("meterd_notices", "Messages to people, by state.", ["state"], registry=registry)
+        self._of_ingest(registry)
+        self._of_money(registry)
+        self._of_machine(registry)
         self._zeros(partitions)
+
+    def _of_ingest(self, registry: CollectorRegistry) -> None:
+        self.streams = Gauge("meterd_streams", "Streams that have a mark.", registry=registry)
+        self.open_gaps = Gauge("meterd_open_gaps", "Gaps that streams have at the moment.", registry=registry)
+        self.resends = Counter("meterd_resends", "Gaps that were asked for, again counted.", registry=registry)
+        self.lost = Counter("meterd_sequences_lost", "Numbers declared lost.", registry=registry)
+        self.repeated = Counter(
+            "meterd_messages_repeated", "Messages whose number had come before.", registry=registry
+        )
+        self.best_effort = Counter(
+            "meterd_messages_best_effort", "Messages without a number: taken, never held.", registry=registry
+        )
+        self.unmarked = Counter(
+            "meterd_messages_unmarked",
+            "Numbered messages taken without noting the number, because a limit is reached.",
+            registry=registry,
+        )
+        self.misplaced = Counter(
+            "meterd_messages_misplaced", "Messages over another shard than the registry says.", registry=registry
+        )
+        self.acks_dropped = Counter(
+            "meterd_acks_dropped", "Acknowledgements earned under an older connection.", registry=registry
+        )
+        self.connections = Counter(
+            "meterd_broker_connections", "Connections to the broker, each shard's first included.", registry=registry
+        )
+        self.watchdog_restarts = Counter(
+            "meterd_watchdog_restarts", "Network threads that hung or died and were replaced.", registry=registry
+        )
+        self.log_failures = Counter(
+            "meterd_log_failures", "Appends that the reading log refused, tried again.", registry=registry
+        )
+
+    def _of_money(self, registry: CollectorRegistry) -> None:
+        self.autopay_hold = Gauge("meterd_autopay_hold", "1 while autopay is on HOLD.", registry=registry)
+        self.orders_for_a_person = Gauge(
+            "meterd_orders_for_a_person", "Orders in flight that only a person can settle.", registry=registry
+        )
+        self.autopay_overdue = Gauge(
+            "meterd_autopay_overdue_seconds",
+            "Business seconds for which the oldest decision that is due has not been made.",
+            registry=registry,
+        )
+        self.notice_age = Gauge(
+            "meterd_notice_oldest_pending_seconds",
+            "Business seconds since the oldest message to people that is not out was written.",
+            registry=registry,
+        )
+
+    def _of_machine(self, registry: CollectorRegistry) -> None:
+        self.clock_offset = Gauge(
+            "meterd_clock_offset_seconds",
+            "The machine's seconds by which business time left the monotonic clock since the start.",
+            registry=registry,
+        )
+        self.stored_bytes = Gauge(
+            "meterd_stored_bytes", "Bytes on disk, write-ahead files included.", ["what"], registry=registry
+        )
+        self.disk_free_bytes = Gauge(
+            "meterd_disk_free_bytes", "Bytes left on the data directory's file system.", registry=registry
+        )
 
     def _zeros(self, partitions: int) -> None:
         """Series exist from the start: a rate over a series that appears with its first event misses it."""

@@ -8,12 +8,15 @@ from typing import Any, Protocol
 from prometheus_client import generate_latest
 from sqlalchemy import func, select
 
+from config.settings import Paths
 from ingest.shell import MqttShell
 from ingest.tail import TailedLog
 from ledger.reads import counters, exceptions_by_reason, orders_by_state
 from ledger.schema import inbox, notice
 from ledger.store import LedgerStore
+from meterd.clock_watch import WatchedClock
 from meterd.metrics import Metrics
+from meterd.observe_store import Disk, Money
 from meterd.rating_loop import RatingLoop
 
 
@@ -24,6 +27,8 @@ class Observed(Protocol):
     log: TailedLog
     rating: RatingLoop
     shell: MqttShell
+    watch: WatchedClock
+    paths: Paths
     metrics_set: Metrics
 
 
@@ -33,6 +38,8 @@ class Observer:
     def __init__(self, daemon: Observed) -> None:
         self._daemon = daemon
         self._seen: Counter[tuple[str, str]] = Counter()
+        self._money = Money(daemon.metrics_set)
+        self._disk = Disk(daemon.metrics_set, daemon.paths, daemon.watch.monotonic_s)
 
     def text(self) -> bytes:
         """The exposition format, after a refresh."""
@@ -43,6 +50,7 @@ class Observer:
             reasons = exceptions_by_reason(connection)
             orders = orders_by_state(connection)
             notices = connection.execute(select(notice.c.state, func.count()).group_by(notice.c.state)).all()
+            self._money.set(connection, daemon.watch.last_s)
             waiting = connection.scalar(select(func.count()).select_from(inbox).where(inbox.c.settled == 0))
         metrics = daemon.metrics_set
         for name, count in by_name.items():
@@ -56,6 +64,8 @@ class Observer:
         for state, count in notices:
             metrics.notices.labels(state).set(count)
         metrics.inbox_open.set(waiting or 0)
+        metrics.clock_offset.set(daemon.watch.offset_real_s)
+        self._disk.set()
         for engine in daemon.rating.engines:
             _, last = daemon.log.bounds(engine.partition)
             metrics.log_lag.labels(str(engine.partition)).set(last - engine.offset)
@@ -70,6 +80,21 @@ class Observer:
         self._grow(metrics.messages.labels("accepted"), ("messages", "accepted"), stats.messages - rejected)
         self._grow(metrics.acks, ("acks", ""), stats.acks)
         self._grow(metrics.held, ("held", ""), stats.held)
+        metrics.streams.set(shell.streams)
+        metrics.open_gaps.set(shell.open_gaps)
+        for counter, name, now in (
+            (metrics.resends, "resends", stats.resends),
+            (metrics.lost, "lost", stats.lost),
+            (metrics.repeated, "repeated", stats.repeated),
+            (metrics.best_effort, "best_effort", stats.best_effort),
+            (metrics.unmarked, "unmarked", stats.unmarked),
+            (metrics.misplaced, "misplaced", stats.misplaced),
+            (metrics.acks_dropped, "acks_dropped", stats.acks_dropped),
+            (metrics.connections, "connections", shell.reconnects),
+            (metrics.watchdog_restarts, "watchdog_restarts", shell.watchdog_restarts),
+            (metrics.log_failures, "log_failures", stats.log_failures),
+        ):
+            self._grow(counter, (name, ""), now)
 
     def _grow(self, counter: Any, key: tuple[str, str], now: int) -> None:
         if now > self._seen[key]:

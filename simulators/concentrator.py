@@ -51,6 +51,17 @@ class Stream:
     held: int
     boot: int
 
+    def confirm(self, held: int) -> bool:
+        """Take over what the receiver says is held; True when that moved the stream.
+
+        It never goes back, and what was never numbered cannot be held: whoever says so speaks of another stream,
+        or of a number that somebody else has used. Believing it would delete what is yet to be sent.
+        """
+        if not self.held < held < self.next_sequence:
+            return False
+        self.held = held
+        return True
+
 
 class Outbox:
     """What has not been confirmed as held, in one SQLite file for all concentrators of a process.

@@ -180,6 +180,7 @@ def _run(args: argparse.Namespace, clock: Clock, stopped: list[int], ended: list
         streams,
         links,
         limits,
+        _tell,
         paced=paced,
         keys=read_keys(args.keys) if args.keys is not None else None,
     )
@@ -225,6 +226,11 @@ def _links(
     ]
 
 
+def _tell(report: dict[str, Any]) -> None:
+    sys.stdout.write(json.dumps(report) + "\n")
+    sys.stdout.flush()
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run the fleet; see the module's head for the exit codes."""
     args = _arguments(argv)
@@ -238,11 +244,9 @@ def main(argv: list[str] | None = None) -> int:
     except (BadFleet, BadFaults, ValueError) as wrong:
         sys.stderr.write(f"fleet: {wrong}\n")
         return 2
-    line = json.dumps(report)
-    sys.stdout.write(line + "\n")
-    sys.stdout.flush()
+    _tell(report)
     if args.report is not None:
-        args.report.write_text(line + "\n", encoding="utf-8")
+        args.report.write_text(json.dumps(report) + "\n", encoding="utf-8")
     return 0 if report["quiet"] else 1
 
 

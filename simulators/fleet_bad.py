@@ -27,6 +27,7 @@ from rating.readings import Readings
 NESTED: Final = 100_000
 READINGS_TOO_MANY: Final = 20_001  # one above settings.ingest.readings_max, still below the broker's limit
 DIGITS_TOO_MANY: Final = 5_000
+FORGED: Final = frozenset({Reason.SPOOF, Reason.AUTH})  # not the concentrator's own: they never were in its outbox
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,13 +17,16 @@ from typing import Final
 import numpy as np
 import pyarrow.parquet as pq
 
+from config.reasons import Reason
 from config.settings import Paths
 from ledger.effects import PAGE_SLOTS, SUBLEDGER, Component
 from rating.state import CHANNEL
 from registry.store import load_image
+from simulators.fleet_bad import FORGED
 from simulators.fleet_check import Charge, Credit
 
 BUSY_DEADLINE_S: Final = 10.0
+_NO_MESSAGE: Final = tuple(f"{reason.value}:" for reason in (Reason.SEQUENCE_LOST, *FORGED))
 _NEWEST: Final = (
     "SELECT partition, registry_digest, counters FROM checkpoint"
     " WHERE id IN (SELECT max(id) FROM checkpoint GROUP BY partition)"
@@ -99,14 +102,16 @@ def _open_days(db: sqlite3.Connection, partition: int) -> dict[int, int]:
 
 
 def logged(data_dir: Path) -> set[tuple[str, int]]:
-    """(stream, sequence) of every message that the log or the archive holds."""
+    """(stream, sequence) of every message of the fleet that the log or the archive holds."""
     paths = Paths(data_dir)
     found: set[tuple[str, int]] = set()
     with _snapshot(paths.log) as db:
-        found.update(db.execute("SELECT stream, sequence FROM record WHERE sequence > 0"))
+        rows = list(db.execute("SELECT stream, sequence, detail FROM record WHERE sequence > 0"))
     for file in sorted(paths.archive.glob("*/*.parquet")):
-        table = pq.read_table(file, columns=["stream", "sequence"])
-        found.update(zip(table["stream"].to_pylist(), table["sequence"].to_pylist(), strict=True))
+        table = pq.read_table(file, columns=["stream", "sequence", "detail"])
+        rows += zip(*(table[name].to_pylist() for name in ("stream", "sequence", "detail")), strict=True)
+    # A declared loss and a forged message stand under a number of the stream, and are not its message.
+    found.update((stream, number) for stream, number, detail in rows if not detail.startswith(_NO_MESSAGE))
     return found
 
 

@@ -7,11 +7,9 @@ messages wait for being held, no new round is taken until the receiver has caugh
 from __future__ import annotations
 
 import heapq
-import json
-import sys
 from collections import Counter, deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,7 +19,8 @@ from ingest.wire import reads_topic
 from registry.address import TEXT_BIT
 from simulators.concentrator import Link, Message, Outbox, Stream
 from simulators.faults import FrameFault, Plan
-from simulators.fleet_bad import BAD_MESSAGES, Sender, Signing, sign
+from simulators.fleet_bad import BAD_MESSAGES, FORGED, Sender, Signing, sign
+from simulators.fleet_batch import Batch
 from simulators.fleet_formats import Envelope, encode
 from simulators.fleet_frames import FrameMaker
 from simulators.fleet_load import Load
@@ -46,13 +45,6 @@ class Limits:
     deadline_real_s: float = 120.0  # for everything to be held, after the last round
 
 
-@dataclass(slots=True)
-class _Batch:
-    messages: list[tuple[Message, int]] = field(default_factory=list)  # and the interval to release it at; -1: now
-    truth: list[MessageRow] = field(default_factory=list)
-    expected: list[tuple[str, int, int, str, str]] = field(default_factory=list)
-
-
 class Run:
     """Everything of one run. `step` until it says that it is done."""
 
@@ -68,14 +60,14 @@ class Run:
         streams: list[Stream],
         links: list[Link],
         limits: Limits,
+        emit: Callable[[dict[str, Any]], None],
         *,
         paced: bool,
         keys: Mapping[str, bytes] | None = None,
-        emit: Callable[[dict[str, Any]], None] | None = None,
     ) -> None:
         self._load, self._plan, self._shards, self._formats = load, plan, shards, formats
         self._clock, self._outbox, self._truth, self._links = clock, outbox, truth, links
-        self._limits, self._paced, self._emit = limits, paced, emit or _print
+        self._limits, self._paced, self._emit = limits, paced, emit
         self._keys = keys or {}
         self._maker = FrameMaker(load, plan)
         self._names = list(load.lists)
@@ -88,7 +80,7 @@ class Run:
         self._held_back: set[tuple[str, int]] = set()
         self._cut_off = dict.fromkeys(range(len(self._names)), -1)  # concentrator -> interval it is back
         self._cuts: list[int] = []
-        self._batch = _Batch()
+        self._batch = Batch()
         self._dirty: set[int] = set()
         self._moved_at_s = dict.fromkeys(range(len(self._names)), clock.monotonic_s())
         self._patience_s = dict.fromkeys(range(len(self._names)), limits.resend_after_real_s)
@@ -202,10 +194,21 @@ class Run:
         if bad.signing is not Signing.OWN and not self._links[0].five:
             self.counts["unsendable"] += 1
             return
+        if bad.reason in FORGED:
+            number = stream.next_sequence
+            topic = self._topic(stream, bad.format, number)
+            signature = sign(bad.signing, self._keys.get(stream.concentrator), topic, bad.payload)
+            self._batch.forged.append(Message(stream.stream, number, topic, bad.payload, signature))
+            self._batch.expected.append((stream.stream, number, -1, bad.reason.value, ""))
+            self.counts["forged"] += 1
+            return
         kind = f"bad:{fault.detail}"
         message = MessageRow(stream.stream, stream.next_sequence, stream.concentrator, kind, interval)
         self._batch.expected.append((stream.stream, stream.next_sequence, 0, bad.reason.value, ""))
         self._take(place, bad.format, bad.payload, message, release, signing=bad.signing)
+
+    def _topic(self, stream: Stream, format_: str, number: int) -> str:
+        return reads_topic(self._shards[stream.concentrator], stream.concentrator, format_, stream.stream, number)
 
     def _take(
         self,
@@ -219,9 +222,7 @@ class Run:
         signing: Signing = Signing.OWN,
     ) -> None:
         stream = self._streams[place]
-        topic = reads_topic(
-            self._shards[stream.concentrator], stream.concentrator, format_, stream.stream, row.sequence
-        )
+        topic = self._topic(stream, format_, row.sequence)
         signature = sign(signing, self._keys.get(stream.concentrator), topic, body)
         message = Message(stream.stream, row.sequence, topic, body, signature)
         self._batch.truth.append(row)
@@ -240,11 +241,13 @@ class Run:
     # -- disk --------------------------------------------------------------------------------------------------
 
     def _commit(self) -> None:
-        batch, self._batch = self._batch, _Batch()
+        batch, self._batch = self._batch, Batch()
         dirty = [self._streams[place] for place in sorted(self._dirty)]
         self._dirty.clear()
         self._truth.write(batch.truth, batch.expected, {s.stream: s.held for s in dirty if s.held})
         self._outbox.commit((m for m, _ in batch.messages), dirty, self.position)
+        for message in batch.forged:
+            self._ready[self._link_of(message.stream)].append(message)
         for message, release in batch.messages:
             if release >= self.position:
                 self._number += 1
@@ -286,9 +289,7 @@ class Run:
                 place = self._by_id.get(stream_id)
                 if place is None:
                     continue
-                stream = self._streams[place]
-                if stream.held < held < stream.next_sequence:
-                    stream.held = held
+                if self._streams[place].confirm(held):
                     self._dirty.add(place)
                     self._moved_at_s[place] = now_s
                     self._patience_s[place] = self._limits.resend_after_real_s
@@ -341,7 +342,9 @@ class Run:
         ):
             self._take_round()
         full = len(self._batch.messages) >= COMMIT_MESSAGES
-        if full or ((self._batch.truth or self._dirty) and now_s - self._committed_s >= COMMIT_EVERY_S):
+        if full or (
+            (self._batch.truth or self._batch.forged or self._dirty) and now_s - self._committed_s >= COMMIT_EVERY_S
+        ):
             self._commit()
         self._release()
         self._publish()
@@ -362,6 +365,7 @@ class Run:
         return (
             self.position >= self._end
             and not self._batch.truth
+            and not self._batch.forged
             and not self._dirty
             and not self._later
             and not any(self._ready)
@@ -391,8 +395,3 @@ class Run:
             "readings_per_s": round(self.counts["readings"] / elapsed_s),
             **dict(sorted(self.counts.items())),
         }
-
-
-def _print(line: dict[str, Any]) -> None:
-    sys.stdout.write(json.dumps(line) + "\n")
-    sys.stdout.flush()

@@ -6,12 +6,19 @@ import os
 import signal
 import threading
 from types import FrameType
+from typing import Annotated
+
+import typer
 
 from meterd.commands.config import ConfigOption, settings_or_stop
 from meterd.exits import Exit, Stop
 
+AcceptClock = Annotated[
+    bool, typer.Option("--accept-clock", help="Start although the clock disagrees with the log: it is right now.")
+]
 
-def run(config: ConfigOption = None) -> None:
+
+def run(config: ConfigOption = None, accept_clock: AcceptClock = False) -> None:
     """Run the whole system in one process on embedded parts, until SIGTERM."""
     settings = settings_or_stop(config)
     from ledger.port import StartRefused
@@ -37,7 +44,7 @@ def run(config: ConfigOption = None) -> None:
 
     try:
         daemon = Daemon(settings, clock)
-        daemon.start()
+        daemon.start(accept_clock=accept_clock)
     except StartRefused as refused:
         raise Stop(Exit.REFUSED, str(refused)) from None
     failed = None
@@ -46,6 +53,8 @@ def run(config: ConfigOption = None) -> None:
         if failed is not None:
             break
     clean = daemon.stop()
+    if daemon.watch.leapt is not None:
+        raise Stop(Exit.REFUSED, daemon.watch.leapt)
     if failed is not None:
         raise Stop(Exit.DEFECT, f"a part ended by itself: {failed}")
     if not clean:

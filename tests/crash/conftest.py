@@ -72,7 +72,9 @@ def moment(rig: Rig) -> Moment:
     """Read every part's files."""
     ledger, log = rig.data / "ledger.db", rig.data / "log.db"
     found = Moment()
-    if rig.outbox.exists():  # first, so that what is held by then is in the log read after it
+    # First, so that what is held by then is in the log read after it. A fleet that starts makes its tables singly.
+    tables = "SELECT count(*) FROM sqlite_master WHERE name IN ('stream', 'message')"
+    if rig.outbox.exists() and _asked(rig.outbox, tables) == [(2,)]:
         found.held = dict(_asked(rig.outbox, "SELECT stream, held FROM stream"))
         found.waiting = set(_asked(rig.outbox, "SELECT stream, sequence FROM message"))
     found.logged = set(_asked(log, "SELECT stream, sequence FROM record WHERE sequence > 0"))

@@ -170,6 +170,30 @@ def test_rejects_are_held_and_the_stream_goes_on(world, readings, until):
     assert len(home.records()) == 1
 
 
+def test_a_forged_message_and_a_leap_are_never_confirmed(world, readings, until, clock):
+    home = world(ingest={"resend_after_s": 60, "resend_times": 1, "held_interval_real_s": 0.01})
+    shell, peer = home.shell(), home.peer()
+    until(lambda: shell.connected, "connection")
+    good = encode_readings(readings(1))
+    read = b'{"meter": "000000000001", "register": "1.8.0", "ts": %d, "value": "1"}' % NOON_S
+    spoof = b'{"concentrator": "C2", "reads": [%s]}' % read
+    for format_, n, payload in [
+        ("arrow", 1, good), ("json", 2, spoof), ("json", 2**53 - 1, b"garbage"), ("arrow", 2**53 - 2, good)
+    ]:  # fmt: skip
+        peer.say(reads_topic(home.shard, "C1", format_, "a", n), payload)
+    until(lambda: shell.stats.messages == 4 and peer.held() == 1, "held")
+    for _ in range(3):  # long enough for a gap to be given up
+        clock.at_s += 60
+        until(lambda looked=shell._gaps_at_real_s: shell._gaps_at_real_s > looked, "a look at gaps")
+    peer.say(reads_topic(home.shard, "C1", "arrow", "a", 2), good)
+    until(lambda: peer.held() == 2, "the real message")
+    assert [body["held"] for kind, body in peer.down if kind == "held"][-1] == 2
+    assert "resend" not in {kind for kind, _ in peer.down}
+    assert (shell.open_gaps, shell.stats.lost, shell.streams) == (0, 0, 1)
+    reasons = [r.detail.partition(":")[0] for r in home.records(RecordKind.REJECT)]
+    assert sorted(reasons) == ["sequence_leap", "sequence_leap", "spoof"]
+
+
 def test_a_gap_is_asked_for_filled_or_lost(world, readings, until, clock):
     home = world(ingest={"resend_after_s": 60, "resend_times": 1, "held_interval_real_s": 0.01})
     shell, peer = home.shell(), home.peer()

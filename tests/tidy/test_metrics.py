@@ -36,6 +36,17 @@ def test_every_metric_is_declared_once_and_in_one_module(modules: list[Any]) -> 
     assert all(re.fullmatch(r"'meterd_[a-z_]+'", name) for name in names), names
 
 
+def test_every_metric_is_described_with_when_to_alarm(texts: dict[str, str]) -> None:
+    registry = CollectorRegistry()
+    Metrics(registry)
+    names = re.findall(r"^# TYPE (\w+) ", generate_latest(registry).decode(), re.MULTILINE)
+    names = [name for name in names if not name.endswith("_created")]
+    assert len(names) > 25
+    page = texts["docs/operating.md"]
+    silent = [name for name in names if not re.search(rf"^\|.*`{name}[{{`]", page, re.MULTILINE)]
+    assert not silent, f"say in docs/operating.md what it means and when to alarm: {silent}"
+
+
 def test_no_metric_is_on_the_global_registry() -> None:
     text = generate_latest(CollectorRegistry()).decode()
     assert "meterd_" not in text
