@@ -38,11 +38,13 @@ from ledger.reads import counters
 from ledger.schema import checkpoint
 
 METERS: Final = 1_000_000
-ROUNDS: Final = 6
+ROUNDS: Final = 12
+MORE_ROUNDS: Final = 4  # after them, for the memory alone
 JSON_MESSAGES: Final = 40_000
 JSON_METERS: Final = 20_000
 SESSIONS: Final = 4
-SHARD, BARE_SHARD = "0", "b"
+SHARDS: Final = ("0", "1", "2", "3")  # as many sessions: the embedded broker keeps 100 messages of each in flight
+BARE_SHARD: Final = "b"
 _ROOT: Final = Path(__file__).parents[1]
 _POLL_S: Final = 0.02
 _DEADLINE_S: Final = 120.0
@@ -63,12 +65,14 @@ class Run:
 class Stage:
     """One folder, one broker, one daemon."""
 
-    def __init__(self, folder: Path, meters: int, mosquitto_port: int | None) -> None:
+    def __init__(
+        self, folder: Path, meters: int, mosquitto_port: int | None, shards: tuple[str, ...] = SHARDS
+    ) -> None:
         self.folder = folder
         config = folder / "meterd.toml"
         mqtt = "port = 0" if mosquitto_port is None else f"embedded = false\nport = {mosquitto_port}"
         config.write_text(
-            f'data_dir = "{folder / "data"}"\nlog_level = "warning"\n[mqtt]\nshards = ["{SHARD}"]\n{mqtt}\n'
+            f'data_dir = "{folder / "data"}"\nlog_level = "warning"\n[mqtt]\nshards = {list(shards)!r}\n{mqtt}\n'
             f'[http]\nport = 0\n[clock]\nkind = "scaled"\nfactor = 1.0\nstart_s = {NOW_S}\n'
             f"origin_unix = {time.time() + 5.0!r}\n",  # noqa: TID251 - what the scaled clock is set by
             encoding="utf-8",
@@ -224,14 +228,19 @@ def _await(done: Callable[[], bool], alive: Callable[[], bool], what: str) -> No
 
 def _moved(messages: Messages) -> Messages:
     """The same messages under the bare client's shard."""
-    return [(s, t.replace(f"meters/v1/{SHARD}/", f"meters/v1/{BARE_SHARD}/", 1), body) for s, t, body in messages]
+    head = "meters/v1/"
+    return [(s, f"{head}{BARE_SHARD}/{t.removeprefix(head).partition('/')[2]}", body) for s, t, body in messages]
 
 
 def _frames(homes: Homes) -> Messages:
     """One round: a frame of every concentrator."""
     at_s = homes.next_round()
     return [
-        (number % SESSIONS, reads_topic(SHARD, homes.concentrator(number), "arrow", "a", homes.rounds), body)
+        (
+            number % SESSIONS,
+            reads_topic(SHARDS[number % len(SHARDS)], homes.concentrator(number), "arrow", "a", homes.rounds),
+            body,
+        )
         for number, body in enumerate(homes.frames(at_s))
     ]
 
@@ -260,7 +269,7 @@ def _envelopes(homes: Homes) -> Messages:
             "sent_at": at_s,
             "reads": [read],
         }
-        topic = reads_topic(SHARD, name, "json", "a", sequence)
+        topic = reads_topic(SHARDS[0], name, "json", "a", sequence)
         out.append((number % SESSIONS, topic, json.dumps(body, separators=(",", ":")).encode()))
     return out
 
@@ -269,20 +278,28 @@ def _envelopes(homes: Homes) -> Messages:
 
 
 def measure(
-    folder: Path, meters: int, rounds: int, make: Callable[[Homes], Messages], mosquitto_port: int | None = None
+    folder: Path,
+    meters: int,
+    rounds: int,
+    make: Callable[[Homes], Messages],
+    mosquitto_port: int | None = None,
+    shards: tuple[str, ...] = SHARDS,
+    more: int = MORE_ROUNDS,
 ) -> Run:
-    """One round unmeasured, the bare client, then the daemon; `rounds` rounds each."""
-    stage = Stage(folder, meters, mosquitto_port)
+    """One round unmeasured, the bare client, then the daemon, `rounds` rounds each; `more` rounds for the memory."""
+    stage = Stage(folder, meters, mosquitto_port, shards)
     homes = stage.homes
     stage.activate()
     with stage.running() as port:
         stage.through_daemon(port, "warm", make(homes), meters)
         messages = [message for _ in range(rounds) for message in make(homes)]
         bare_s = stage.through_bare(port, _moved(messages))
-        rss_start_bytes = stage.rss_bytes()
         daemon_s = stage.through_daemon(port, "daemon", messages, meters * (rounds + 1))
+        rss_start_bytes = stage.rss_bytes()
+        messages = [message for _ in range(more) for message in make(homes)]
+        stage.through_daemon(port, "more", messages, meters * (rounds + more + 1))
         rss_end_bytes = stage.rss_bytes()
-    stage.check(meters * (rounds + 1))
+    stage.check(meters * (rounds + more + 1))
     return Run(meters * rounds / daemon_s, meters * rounds / bare_s, rss_start_bytes, rss_end_bytes)
 
 
@@ -308,7 +325,7 @@ def json_single() -> list[Result]:
     """One reading a message, on the embedded broker."""
     rounds = JSON_MESSAGES // JSON_METERS
     with tempfile.TemporaryDirectory(prefix="meterd-e2e-") as folder:
-        return _results("e2e.json_single", measure(Path(folder), JSON_METERS, rounds, _envelopes))
+        return _results("e2e.json_single", measure(Path(folder), JSON_METERS, rounds, _envelopes, shards=SHARDS[:1]))
 
 
 BENCHMARKS: dict[str, Benchmark] = {

@@ -1,7 +1,7 @@
 """I/O: a city in a registry directory, the frames that its meters send, and what all of it must cost.
 
 The city is that of `meterd registry generate`, from 30 July on, with 500 yuan on every account: a third of the
-homes come over the tiers' first bound and none runs out of money. Every round is 2.5 hours long and starts where
+homes come over the tiers' first bound and none runs out of money. Every round is 75 minutes long and starts where
 the one before ended, from midnight on: rounds begin and end inside periods, on their boundaries, and span them.
 What must come out is computed here from the published prices by numpy, by another way than the kernel's: the
 month's use before and after, each priced as a whole, and every interval cut at the clock's boundaries.
@@ -38,8 +38,8 @@ Int64s = npt.NDArray[np.int64]
 START: Final = "2026-07-30"
 MIDNIGHT_S: Final = 1_785_340_800  # 2026-07-30 00:00 in Guangzhou
 NOW_S: Final = MIDNIGHT_S + 22 * 3600  # when the daemon's clock starts: no round is in its future, no day closes
-STEP_S: Final = 9000
-ROUNDS_MAX: Final = 8
+STEP_S: Final = 4500
+ROUNDS_MAX: Final = 17
 BALANCE_FEN: Final = 50_000
 # Published prices in 1e-8 yuan a kWh, base 0.5802 and funds 0.00866875; time of use 1.7 : 1 : 0.38 (facts 1).
 PLAIN_E8: Final = 58_886_875
@@ -132,10 +132,13 @@ def _digest(*columns: npt.NDArray[Any]) -> str:
 
 
 def build(settings: Settings, folder: Path, meters: int, seed: int = 1) -> Homes:
-    """Generate, import and stage the city for `settings`; the daemon activates it at its start."""
+    """Generate, import and stage the city for `settings`; the daemon activates it at its start.
+
+    Concentrators are spread over the settings' shards by their number.
+    """
     source = folder / "city"
     size = 1000 if meters >= 20_000 else 100
-    generate(source, meters=meters, seed=seed, start=START, concentrator_size=size)
+    generate(source, meters=meters, seed=seed, start=START, concentrator_size=size, shards=settings.mqtt.shards)
     accounts = _column(source, "opening_accounts")
     rich = pa.repeat(f"{BALANCE_FEN // 100}.00", meters)
     accounts = accounts.set_column(accounts.column_names.index("balance"), "balance", rich)

@@ -16,7 +16,7 @@ from __future__ import annotations
 import queue
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple
 
 import paho.mqtt.client as mqtt
@@ -75,6 +75,15 @@ def plain_publish(buffer: bytes, start: int, end: int, *, five: bool) -> tuple[i
     except UnicodeDecodeError:
         topic = None
     return buffer[topic_end] << 8 | buffer[topic_end + 1], Message(topic, buffer[body:end])
+
+
+def publish_packet(topic: str, payload: bytes, *, five: bool) -> bytes:
+    """A PUBLISH with QoS 0; short: the remaining length takes at most two bytes."""
+    name = topic.encode()
+    body = len(name).to_bytes(2, "big") + name + (b"\0" if five else b"") + payload
+    size = len(body)
+    assert size < 1 << 14
+    return (b"\x30" + (bytes((size,)) if size < 0x80 else bytes((size & 0x7F | 0x80, size >> 7)))) + body
 
 
 class _Client(mqtt.Client):
@@ -142,8 +151,15 @@ class _Client(mqtt.Client):
             return MQTTErrorCode.MQTT_ERR_PROTOCOL
 
     def acknowledge(self, mids: list[int]) -> None:
-        packet = b"".join(_PUBACK + mid.to_bytes(2, "big") for mid in mids)
-        self._packet_queue(mqtt.PUBACK, packet, mids[-1], 1)
+        self._write(b"".join(_PUBACK + mid.to_bytes(2, "big") for mid in mids))
+
+    def tell(self, messages: Sequence[tuple[str, bytes]]) -> None:
+        """Publish with QoS 0."""
+        five = self._protocol == MQTTProtocolVersion.MQTTv5
+        self._write(b"".join(publish_packet(topic, payload, five=five) for topic, payload in messages))
+
+    def _write(self, packets: bytes) -> None:
+        self._packet_queue(mqtt.PUBACK, packets, 0, 0)  # the command is looked at for what paho itself awaits
 
     def cut(self) -> None:
         """Break the connection without a word; the network thread notices."""
@@ -264,6 +280,15 @@ class Link:
                 return 0
             client.acknowledge(mids)
             return len(mids)
+
+    def tell(self, messages: Sequence[tuple[str, bytes]]) -> bool:
+        """QoS 0, many in one packet: for what is said again anyway; False when there is no connection to take it."""
+        with self._lock:
+            client = self._client
+            if client is None or not self.connected:
+                return False
+            client.tell(messages)
+            return True
 
     def publish(self, topic: str, payload: bytes) -> bool:
         """QoS 1 to a concentrator; False when there is no connection to take it."""

@@ -29,6 +29,7 @@ _FORMAT: Final = "1"
 _ROW_BYTES: Final = 1000  # of a record beside its body, generously
 _PRUNE_STEP: Final = 256  # records deleted in one transaction
 _CHUNKS: Final = (128, 16, 4, 1)
+_CRC_BYTES: Final = 5120  # for more zlib gives up Python's global lock, and 5 us of work would queue for it again
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS record (
@@ -47,7 +48,13 @@ _COLUMNS: Final = "id, kind, received_at_s, source, stream, sequence, detail, cr
 
 def _crc(record: Record) -> int:
     head = f"{int(record.kind)} {record.received_at_s} {record.source} {record.stream} {record.sequence} "
-    return zlib.crc32(record.body, zlib.crc32((head + record.detail).encode("utf-8", "surrogatepass")))
+    crc = zlib.crc32((head + record.detail).encode("utf-8", "surrogatepass"))
+    if len(record.body) <= _CRC_BYTES:
+        return zlib.crc32(record.body, crc)
+    body = memoryview(record.body)
+    for at in range(0, len(body), _CRC_BYTES):
+        crc = zlib.crc32(body[at : at + _CRC_BYTES], crc)
+    return crc
 
 
 class SqliteLog:

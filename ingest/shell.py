@@ -284,17 +284,15 @@ class MqttShell:
         ):
             return
         self._held_at_real_s = real_s
-        left: dict[Key, Mark] = {}
-        for key, mark in self._dirty.items():
-            link = self._links.get(mark.shard)
-            topic = held_topic(mark.shard, mark.source, mark.stream)
-            if link is None or mark.contiguous == 0:
-                continue
-            if link.publish(topic, held_payload(mark.contiguous)):
-                self.stats.held += 1
-            else:
-                left[key] = mark
-        self._dirty = left
+        told: dict[str, list[tuple[str, bytes]]] = {}
+        for mark in self._dirty.values():
+            if mark.contiguous > 0 and mark.shard in self._links:
+                topic = held_topic(mark.shard, mark.source, mark.stream)
+                told.setdefault(mark.shard, []).append((topic, held_payload(mark.contiguous)))
+        heard = {shard for shard, messages in told.items() if self._links[shard].tell(messages)}
+        self.stats.held += sum(len(told[shard]) for shard in heard)
+        unheard = told.keys() - heard
+        self._dirty = {k: mark for k, mark in self._dirty.items() if mark.contiguous > 0 and mark.shard in unheard}
         reach("ack.held")
 
     def _gaps(self, batch: Batch, now_s: int) -> None:

@@ -51,11 +51,28 @@ class Standing:
 
 
 @dataclass(frozen=True, slots=True)
-class Committed:
-    """What to remember once the transaction is durable."""
+class Planned:
+    """One partition's checkpoint with its state already copied: its engine may go on while this is written."""
 
-    standing: Standing
-    orders_credited: int
+    asked: PartitionCheckpoint
+    before: Standing
+    plans: dict[str, pages.Plan]
+
+    @property
+    def after(self) -> Standing:
+        """What stands once the transaction is durable."""
+        arrays = self.before.arrays | {name: plan.after for name, plan in self.plans.items()}
+        return Standing(self.asked.offset, self.asked.log_id, arrays)
+
+
+def planned(asked: PartitionCheckpoint, before: Standing, *, delta_bytes_max: int) -> Planned:
+    """Copy what changed, as pages or deltas; `asked.state` is not looked at again."""
+    refresh, empty = before.over(delta_bytes_max), pages.Backlog()
+    plans = {
+        name: pages.plan(name, change, before.arrays.get(name, empty), refresh=refresh)
+        for name, change in asked.state.items()
+    }
+    return Planned(asked, before, plans)
 
 
 _EXCEPTION: Final = (
@@ -97,37 +114,27 @@ def checkpoint_crc(
     return pages.row_checksum(partition, epoch, log_id, offset, as_of_s, engine, *texts)
 
 
-def write_checkpoint(
-    connection: Connection,
-    asked: PartitionCheckpoint,
-    standing: Standing,
-    *,
-    partitions: int,
-    delta_bytes_max: int,
-    now_s: int,
-) -> Committed:
-    """Write all of one partition's checkpoint; raises before writing money that does not balance."""
+def write_checkpoint(connection: Connection, one: Planned, *, partitions: int, now_s: int) -> int:
+    """Write all of one partition's checkpoint; raises before writing money that does not balance.
+
+    Returns how many orders it credited.
+    """
+    asked, standing = one.asked, one.before
     fence(connection, role_of(asked.partition), asked.epoch)
     if standing.log_id not in (None, asked.log_id) or asked.offset < standing.offset:
         raise AssertionError(
             f"partition {asked.partition}: {asked.log_id}@{asked.offset} does not follow "
             f"{standing.log_id}@{standing.offset}"
         )
-    for one in asked.entries:
-        one.check()
-    refresh = standing.over(delta_bytes_max)
-    empty = pages.Backlog()
-    plans = {
-        name: pages.plan(name, change, standing.arrays.get(name, empty), refresh=refresh)
-        for name, change in asked.state.items()
-    }
-    arrays = standing.arrays | {name: plan.after for name, plan in plans.items()}
-    version = _checkpoint_row(connection, asked, {name: backlog.slots for name, backlog in arrays.items()})
-    for name, plan in plans.items():
+    for booked in asked.entries:
+        booked.check()
+    slots = {name: backlog.slots for name, backlog in one.after.arrays.items()}
+    version = _checkpoint_row(connection, asked, slots)
+    for name, plan in one.plans.items():
         _state(connection, asked.partition, name, plan, version)
     _money(connection, asked)
     _told(connection, asked, now_s)
-    credited = inbox.stamp(
+    return inbox.stamp(
         connection,
         asked.applied,
         partition=asked.partition,
@@ -135,7 +142,6 @@ def write_checkpoint(
         checkpoint_id=version,
         now_s=now_s,
     )
-    return Committed(Standing(asked.offset, asked.log_id, arrays), credited)
 
 
 def _checkpoint_row(connection: Connection, asked: PartitionCheckpoint, slots: dict[str, int]) -> int:

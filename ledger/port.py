@@ -53,6 +53,23 @@ class LogBounds(Protocol):
     def bounds(self, partition: int) -> tuple[int, int]: ...
 
 
+class CommitPort(Protocol):
+    """A checkpoint on its way to the disk; asked by the one thread that began it."""
+
+    @property
+    def done(self) -> bool:
+        """Whether `result` will not wait."""
+        ...
+
+    def then(self, call: Callable[[], None]) -> None:
+        """Call (from any thread) when it is over."""
+        ...
+
+    def result(self) -> None:
+        """Return when it is durable; raise what `LedgerPort.commit` would."""
+        ...
+
+
 class LedgerPort(Protocol):
     """One writer, many readers, one transaction for all partitions of a checkpoint."""
 
@@ -66,6 +83,10 @@ class LedgerPort(Protocol):
 
     def commit(self, checkpoints: Sequence[PartitionCheckpoint]) -> None:
         """Make all of them true at once, durable on return; `Fenced` or an AssertionError and none of them is."""
+        ...
+
+    def commit_later(self, checkpoints: Sequence[PartitionCheckpoint]) -> CommitPort:
+        """The same, not waited for: when this returns their arrays may change. One at a time."""
         ...
 
     def write(self, work: Callable[[Connection], T], *, deadline_s: float | None = None) -> T:

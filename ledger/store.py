@@ -10,6 +10,7 @@ import contextlib
 import fcntl
 import os
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -25,7 +26,7 @@ from ledger.database import migrate, reader_engine, snapshot, writer_engine
 from ledger.effects import PAGE_SLOTS, STATE_FORMAT, PartitionCheckpoint, Recovered
 from ledger.port import LogBounds, StartRefused
 from ledger.schema import meta, owner
-from ledger.writer import Writer
+from ledger.writer import Writer, outcome
 
 T = TypeVar("T")
 
@@ -48,6 +49,31 @@ def take_lock(path: Path) -> int:
     return descriptor
 
 
+class Commit:
+    """A checkpoint on its way to the disk (`ledger.port.CommitPort`); one thread asks for its end."""
+
+    def __init__(self, future: Future[int], deadline_s: float, durable: Callable[[], None]) -> None:
+        self.future = future
+        self._deadline_s, self._durable = deadline_s, durable
+
+    @property
+    def done(self) -> bool:
+        """Whether `result` will not wait."""
+        return self.future.done()
+
+    def then(self, call: Callable[[], None]) -> None:
+        """Call from the writer's thread when it is over; at once when it is already."""
+        self.future.add_done_callback(lambda _: call())
+
+    def result(self) -> None:
+        """Return when it is durable; raise what it raised, having written nothing."""
+        credited = outcome(self.future, self._deadline_s)
+        self._durable()
+        reach("checkpoint.committed")
+        if credited:
+            reach("order.credited")
+
+
 class LedgerStore:
     """The `ledger.port.LedgerPort` on SQLite. Made by `open`."""
 
@@ -65,6 +91,7 @@ class LedgerStore:
         self._settings, self._clock, self._partitions = settings, clock, partitions
         self._dtypes: recovery.Dtypes = {}
         self._standing: dict[int, rows.Standing] = {}  # as of the last durable commit; else read again
+        self._running: Commit | None = None
         self._writer = Writer(engine, queue_max=settings.queue_max, deadline_s=settings.write_deadline_real_s)
 
     @classmethod
@@ -122,34 +149,39 @@ class LedgerStore:
 
     def commit(self, checkpoints: Sequence[PartitionCheckpoint]) -> None:
         """One transaction for all of them, durable on return."""
-        if not checkpoints:
-            return
-        assert len({c.partition for c in checkpoints}) == len(checkpoints), "one checkpoint a partition"
-        done = self.write(lambda connection: self._commit(connection, checkpoints))
-        self._standing.update({partition: one.standing for partition, one in done.items()})
-        reach("checkpoint.committed")
-        if any(one.orders_credited for one in done.values()):
-            reach("order.credited")
+        self.commit_later(checkpoints).result()
 
-    def _commit(
-        self, connection: Connection, checkpoints: Sequence[PartitionCheckpoint]
-    ) -> dict[int, rows.Committed]:
-        now_s = self._clock.now_s()
-        done: dict[int, rows.Committed] = {}
-        for asked in checkpoints:
+    def commit_later(self, checkpoints: Sequence[PartitionCheckpoint]) -> Commit:
+        """Copy what changed and queue the transaction; the arrays may change again when this returns."""
+        assert len({c.partition for c in checkpoints}) == len(checkpoints), "one checkpoint a partition"
+        if self._running is not None and not self._running.future.done():
+            raise AssertionError("one commit at a time: the next is planned on what the one before left")
+        planned = [
             # Out until the transaction is durable: after a failure, also in COMMIT, it is read from the database.
-            known = self._standing.pop(asked.partition, None)
-            before = recovery.standing(connection, asked.partition) if known is None else known
-            done[asked.partition] = rows.write_checkpoint(
-                connection,
-                asked,
-                before,
-                partitions=self._partitions,
-                delta_bytes_max=self._settings.delta_bytes_max,
-                now_s=now_s,
-            )
+            rows.planned(c, self._taken_standing(c.partition), delta_bytes_max=self._settings.delta_bytes_max)
+            for c in checkpoints
+        ]
+        future = self._writer.later(lambda connection: self._write_all(connection, planned))
+        self._running = Commit(future, self._settings.write_deadline_real_s, lambda: self._committed(planned))
+        return self._running
+
+    def _taken_standing(self, partition: int) -> rows.Standing:
+        known = self._standing.pop(partition, None)
+        if known is not None:
+            return known
+        with self.reader() as connection:
+            return recovery.standing(connection, partition)
+
+    def _write_all(self, connection: Connection, planned: Sequence[rows.Planned]) -> int:
+        now_s = self._clock.now_s()
+        credited = 0
+        for one in planned:
+            credited += rows.write_checkpoint(connection, one, partitions=self._partitions, now_s=now_s)
         reach("checkpoint.before_commit")
-        return done
+        return credited
+
+    def _committed(self, planned: Sequence[rows.Planned]) -> None:
+        self._standing.update({one.asked.partition: one.after for one in planned})
 
     def write(self, work: Callable[[Connection], T], *, deadline_s: float | None = None) -> T:
         """Any unit of work as a transaction in the writer's thread; raises what it raises, having written nothing."""

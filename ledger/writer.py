@@ -22,6 +22,20 @@ T = TypeVar("T")
 _Job = tuple[Callable[[Connection], Any], "Future[Any]"]
 
 
+def outcome(future: Future[T], wait_s: float) -> T:
+    """What a unit of work came to; `LedgerFailed` past the deadline."""
+    try:
+        return future.result(wait_s)
+    except TimeoutError:
+        if future.done():  # the work's own TimeoutError
+            raise
+        if future.cancel():
+            raise LedgerFailed(f"the ledger did not get to it in {wait_s} s", retriable=True) from None
+        raise LedgerFailed(
+            f"a write still runs after {wait_s} s: look before repeating it", retriable=False
+        ) from None
+
+
 class Writer:
     """Owns the writing connection; `do` may be called from any thread but the writer's own."""
 
@@ -35,6 +49,11 @@ class Writer:
 
     def do(self, work: Callable[[Connection], T], *, deadline_s: float | None = None) -> T:
         """Run `work` in a transaction of its own and return its value once that is durable."""
+        wait_s = self._deadline_s if deadline_s is None else deadline_s
+        return outcome(self.later(work, deadline_s=wait_s), wait_s)
+
+    def later(self, work: Callable[[Connection], T], *, deadline_s: float | None = None) -> Future[T]:
+        """Queue `work`; the future has its value once its transaction is durable."""
         assert threading.current_thread() is not self._thread, "a unit of work asked for another one"
         if self._closed:
             raise LedgerFailed("the ledger is closed", retriable=False)
@@ -44,16 +63,7 @@ class Writer:
             self._queue.put((work, future), timeout=wait_s)
         except queue.Full:
             raise LedgerFailed(f"the ledger's queue stayed full for {wait_s} s", retriable=True) from None
-        try:
-            return future.result(wait_s)
-        except TimeoutError:
-            if future.done():  # the work's own TimeoutError
-                raise
-            if future.cancel():
-                raise LedgerFailed(f"the ledger did not get to it in {wait_s} s", retriable=True) from None
-            raise LedgerFailed(
-                f"a write still runs after {wait_s} s: look before repeating it", retriable=False
-            ) from None
+        return future
 
     def _run(self) -> None:
         with self._connection as connection:

@@ -10,6 +10,7 @@ A thread that ends with an error takes the daemon down: `failed()` says which, a
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import secrets
 import threading
@@ -145,6 +146,7 @@ class Daemon:
                 "mqtt": {"host": self.settings.mqtt.host, "port": port},
             },
         )
+        _settle_memory()
         self._ready = True
         _log.info("ready", http=self.web.url, mqtt_port=port, partitions=self.settings.partitions)
 
@@ -338,6 +340,17 @@ class Daemon:
     def metrics(self) -> bytes:
         with self._observing:
             return self._observer.text()
+
+
+def _settle_memory() -> None:
+    """What has been made by now stays: the collector need not look at a city's registry again and again.
+
+    A full collection stops every thread; with a million accounts' names in memory they took a tenth of the time of
+    ingest and of rating. Our own objects hold no circles, so the collector may come rarely.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 100)
 
 
 def _opened_log(paths: Paths, settings: Settings) -> SqliteLog:

@@ -4,7 +4,8 @@
     nothing waiting, and something changed:   checkpoint after checkpoint_idle_real_s
     under backlog:                            checkpoint every checkpoint_busy_real_s
 
-The engine's state runs ahead of the ledger between checkpoints; after a crash the log gives it again.
+One checkpoint is on its way to the disk at a time, and rating goes on meanwhile. The engine's state runs ahead of
+the ledger; after a crash the log gives it again.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from config.steps import reach
 from ingest.wire import decode_frames
 from ledger.effects import InboxRow
 from ledger.inbox import pending
-from ledger.port import LedgerPort, StartRefused
+from ledger.port import CommitPort, LedgerPort, StartRefused
 from ledger.schema import inbox, inbox_applied, registry_version
 from meterd.city import City
 from meterd.mandates import sync_mandates
@@ -64,6 +65,9 @@ class RatingLoop:
         self._inbox_asked = True
         self._inbox_at_real_s = float("-inf")
         self._commit_at_real_s = float("-inf")
+        self._commit_began_real_s = float("-inf")
+        self._commit: CommitPort | None = None  # at most one on its way
+        self._commit_rows: list[tuple[int, int]] = []  # (partition, inbox row) that it applies
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="rating", daemon=True)
 
@@ -136,8 +140,10 @@ class RatingLoop:
             self._after_registry()  # a kill may have come between an activation and what follows it
             while not self._stopping.is_set():
                 self._turn()
+            self._settle(wait=True)
             if any(engine.changed for engine in self.engines):
-                self._checkpoint()
+                self._begin_checkpoint()
+                self._settle(wait=True)
         except BaseException as error:
             self.failure = error
             _log.exception("rating stopped")
@@ -148,17 +154,16 @@ class RatingLoop:
         self.beat_real_s = self._clock.monotonic_s()
         moved = self._apply_log()
         moved |= self._apply_inbox()
-        now = self._clock.monotonic_s()
+        self._settle(wait=False)
         settings = self._settings.ledger
-        if any(engine.changed for engine in self.engines):
-            since = now - self._commit_at_real_s
+        changed = any(engine.changed for engine in self.engines)
+        if changed and self._commit is None:
+            since = self._clock.monotonic_s() - self._commit_at_real_s
             if since >= settings.checkpoint_busy_real_s or (not moved and since >= settings.checkpoint_idle_real_s):
-                self._checkpoint()
-            elif not moved:
-                self._wake.wait(settings.checkpoint_idle_real_s)
-                self._wake.clear()
-        elif not moved:
-            self._wake.wait(_INBOX_POLL_REAL_S)
+                self._begin_checkpoint()
+                return
+        if not moved:  # the end of a commit wakes, too
+            self._wake.wait(settings.checkpoint_idle_real_s if changed else _INBOX_POLL_REAL_S)
             self._wake.clear()
 
     def _apply_log(self) -> bool:
@@ -200,20 +205,27 @@ class RatingLoop:
         city = self._load(str(row.body["digest"]))
         engine.activate(row, city.image.partitions[engine.partition], city.book, city.names(engine.partition))
 
-    def _checkpoint(self) -> None:
-        started = self._clock.monotonic_s()
+    def _begin_checkpoint(self) -> None:
+        """Gather and copy what changed; rating goes on while the writer makes it durable."""
+        self._commit_began_real_s = self._clock.monotonic_s()
         changed = [engine for engine in self.engines if engine.changed]
         log_id = self._log_port.log_id
         checkpoints = [e.checkpoint(epoch=self._epochs[e.partition], log_id=log_id) for e in changed]
         reach("checkpoint.gathered")
-        self._store.commit(checkpoints)
+        self._commit = self._store.commit_later(checkpoints)
+        self._commit_rows = [(c.partition, row.inbox_id) for c in checkpoints for row in c.applied]
+        self._commit.then(self._wake.set)
+
+    def _settle(self, *, wait: bool) -> None:
+        """What follows from a checkpoint that has become durable, or its error."""
+        if self._commit is None or not (wait or self._commit.done):
+            return
+        self._commit.result()
+        self._commit = None
         self._commit_at_real_s = self._clock.monotonic_s()
-        self._metrics.checkpoint_seconds.observe(self._commit_at_real_s - started)
-        activated = [row for c in checkpoints for row in c.applied]
-        for checkpoint in checkpoints:
-            for row in checkpoint.applied:
-                self._taken.discard((checkpoint.partition, row.inbox_id))
-        if activated:
+        self._metrics.checkpoint_seconds.observe(self._commit_at_real_s - self._commit_began_real_s)
+        self._taken.difference_update(self._commit_rows)
+        if self._commit_rows:
             self._after_registry()
         self._on_commit()
 

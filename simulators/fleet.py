@@ -168,7 +168,6 @@ def _run(args: argparse.Namespace, clock: Clock, stopped: list[int], ended: list
     )
     links = _links(args, setting.fleet.shards, names, min(s.stream for s in streams), clock)
     limits = Limits(args.unheld_max, args.resend_after, args.deadline)
-    paced = not args.as_fast_as_possible
     run = Run(
         setting.load,
         setting.plan,
@@ -181,7 +180,7 @@ def _run(args: argparse.Namespace, clock: Clock, stopped: list[int], ended: list
         links,
         limits,
         _tell,
-        paced=paced,
+        paced=not args.as_fast_as_possible,
         keys=read_keys(args.keys) if args.keys is not None else None,
     )
     changed, target = 0, args.changeouts or args.truth.parent / "changeouts"

@@ -13,7 +13,7 @@ from ingest.link import plain_publish, whole_packet
 
 
 def test_a_small_city_is_charged_what_the_tariffs_say(tmp_path: Path) -> None:
-    run = e2e.measure(tmp_path, 5000, 5, e2e._frames)  # checks counts and charges itself
+    run = e2e.measure(tmp_path, 5000, 5, e2e._frames, more=2)  # checks counts and charges itself
     assert run.per_s > 0
     assert run.bare_per_s > 0
     assert run.rss_end_bytes > 0
@@ -36,10 +36,10 @@ def homes(*, time_of_use: bool, flat: bool, used: int, more_wh: int = 0) -> Home
 
 def test_expected_charges_by_hand() -> None:
     home = homes(time_of_use=True, flat=False, used=259_000)
-    for _ in range(4):  # 2 kWh each in 00:00-02:30, -05:00, -07:30, -10:00; the last is cut at 08:00
+    for _ in range(7):  # 2 kWh each in 00:00-01:15, -02:30 ... -08:45; the last is cut at 08:00
         home.next_round()
-    assert home.energy_e11[0] == 6000 * 22_916_875 + 400 * 22_916_875 + 1600 * 58_886_875
-    assert home.adder_e11[0] == 7000 * 5_000_000  # 259 kWh and 8 more: 7 over the bound
+    assert home.energy_e11[0] == 12_000 * 22_916_875 + 800 * 22_916_875 + 1200 * 58_886_875
+    assert home.adder_e11[0] == 13_000 * 5_000_000  # 259 kWh and 14 more: 13 over the bound
     large = homes(time_of_use=False, flat=False, used=359_000, more_wh=100_000)
     large.next_round()
     assert large.adder_e11[0] == 1000 * 5_000_000  # a household of five: the bound is at 360
