@@ -65,14 +65,12 @@ class Run:
 class Stage:
     """One folder, one broker, one daemon."""
 
-    def __init__(
-        self, folder: Path, meters: int, mosquitto_port: int | None, shards: tuple[str, ...] = SHARDS
-    ) -> None:
+    def __init__(self, folder: Path, meters: int, mosquitto_port: int | None) -> None:
         self.folder = folder
         config = folder / "meterd.toml"
         mqtt = "port = 0" if mosquitto_port is None else f"embedded = false\nport = {mosquitto_port}"
         config.write_text(
-            f'data_dir = "{folder / "data"}"\nlog_level = "warning"\n[mqtt]\nshards = {list(shards)!r}\n{mqtt}\n'
+            f'data_dir = "{folder / "data"}"\nlog_level = "warning"\n[mqtt]\nshards = {list(SHARDS)!r}\n{mqtt}\n'
             f'[http]\nport = 0\n[clock]\nkind = "scaled"\nfactor = 1.0\nstart_s = {NOW_S}\n'
             f"origin_unix = {time.time() + 5.0!r}\n",  # noqa: TID251 - what the scaled clock is set by
             encoding="utf-8",
@@ -269,7 +267,7 @@ def _envelopes(homes: Homes) -> Messages:
             "sent_at": at_s,
             "reads": [read],
         }
-        topic = reads_topic(SHARDS[0], name, "json", "a", sequence)
+        topic = reads_topic(SHARDS[number % len(SHARDS)], name, "json", "a", sequence)
         out.append((number % SESSIONS, topic, json.dumps(body, separators=(",", ":")).encode()))
     return out
 
@@ -283,11 +281,10 @@ def measure(
     rounds: int,
     make: Callable[[Homes], Messages],
     mosquitto_port: int | None = None,
-    shards: tuple[str, ...] = SHARDS,
     more: int = MORE_ROUNDS,
 ) -> Run:
     """One round unmeasured, the bare client, then the daemon, `rounds` rounds each; `more` rounds for the memory."""
-    stage = Stage(folder, meters, mosquitto_port, shards)
+    stage = Stage(folder, meters, mosquitto_port)
     homes = stage.homes
     stage.activate()
     with stage.running() as port:
@@ -325,7 +322,7 @@ def json_single() -> list[Result]:
     """One reading a message, on the embedded broker."""
     rounds = JSON_MESSAGES // JSON_METERS
     with tempfile.TemporaryDirectory(prefix="meterd-e2e-") as folder:
-        return _results("e2e.json_single", measure(Path(folder), JSON_METERS, rounds, _envelopes, shards=SHARDS[:1]))
+        return _results("e2e.json_single", measure(Path(folder), JSON_METERS, rounds, _envelopes))
 
 
 BENCHMARKS: dict[str, Benchmark] = {

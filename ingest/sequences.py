@@ -136,6 +136,7 @@ class _Gap:
     last: int
     next_at_s: int
     asked: int = 0
+    heard: bool = True  # the stream spoke since it was asked last
 
 
 def _passed(mark: Mark, place: int) -> bool:
@@ -203,7 +204,10 @@ class Sequences:
         self._moved.clear()
 
     def due(self, now_s: int, reachable: Callable[[str], bool] = lambda _: True) -> list[Resend | Lost]:
-        """Resends to ask and gaps to give up, now; asking counts, giving up waits for `commit`.
+        """Resends to ask and gaps to give up, now; giving up waits for `commit`.
+
+        Asking counts once the stream has spoken after it: a concentrator that is away, or whose broker is, is asked
+        until it is back, and nothing of its outbox is declared lost meanwhile.
 
         Streams of a shard that is not `reachable` are left alone: nobody would hear the question.
         """
@@ -216,8 +220,9 @@ class Sequences:
             for place, gap in enumerate(waiting):
                 if now_s < gap.next_at_s:
                     continue
-                if gap.asked < self.resend_times:
-                    gap.asked += 1
+                if gap.asked < self.resend_times or not gap.heard:
+                    gap.asked += gap.heard  # one that is silent may have been away: it still has what is missing
+                    gap.heard = False
                     gap.next_at_s = now_s + self.resend_after_s
                     found.append(Resend(mark, gap.first, gap.last))
                 elif _passed(mark, place):

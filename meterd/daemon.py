@@ -235,9 +235,10 @@ class Daemon:
     def _on_city(self, city: City) -> None:
         self.shell.routes = city.reader.routes()
 
-    def _on_commit(self) -> None:
-        self.loops["autopay"].wake()
-        self.loops["notices"].wake()
+    def _on_commit(self, told: bool) -> None:
+        if told:  # woken at each of 40 checkpoints a second they took a quarter of a core to find nothing
+            self.loops["autopay"].wake()
+            self.loops["notices"].wake()
 
     def _autopay_step(self) -> int:
         if not self.settings.autopay.enabled:

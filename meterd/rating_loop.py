@@ -49,7 +49,7 @@ class RatingLoop:
         metrics: Metrics,
         *,
         on_city: Callable[[City], None],
-        on_commit: Callable[[], None],
+        on_commit: Callable[[bool], None],
     ) -> None:
         self.city: City | None = None
         self.engines: list[PartitionEngine] = []
@@ -68,6 +68,7 @@ class RatingLoop:
         self._commit_began_real_s = float("-inf")
         self._commit: CommitPort | None = None  # at most one on its way
         self._commit_rows: list[tuple[int, int]] = []  # (partition, inbox row) that it applies
+        self._commit_told = False  # it has something for autopay or for people
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="rating", daemon=True)
 
@@ -214,6 +215,7 @@ class RatingLoop:
         reach("checkpoint.gathered")
         self._commit = self._store.commit_later(checkpoints)
         self._commit_rows = [(c.partition, row.inbox_id) for c in checkpoints for row in c.applied]
+        self._commit_told = any(c.events or c.notices or c.applied for c in checkpoints)
         self._commit.then(self._wake.set)
 
     def _settle(self, *, wait: bool) -> None:
@@ -227,7 +229,7 @@ class RatingLoop:
         self._taken.difference_update(self._commit_rows)
         if self._commit_rows:
             self._after_registry()
-        self._on_commit()
+        self._on_commit(self._commit_told)
 
     def _after_registry(self) -> None:
         """When every partition stands on one version that is new: its mandates, its routes, its date."""

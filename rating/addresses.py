@@ -15,6 +15,8 @@ def gather(
     rows: Any,
     starts: Any,
     lists: Any,
+    which: Any,
+    hints: Any,
     list_meter: Any,
     list_register: Any,
     list_channel: Any,
@@ -26,22 +28,23 @@ def gather(
 ) -> None:
     """Columns of many records end to end, their addresses resolved by the guess "the next one of the list".
 
-    data, rows, starts as in rating.readings.Frames; lists int64[records, 2] is where each record's concentrator has
-    its part of the partition's list_* columns (an empty part where it is not known). slots, value, read_at_s and
-    quality, of all rows together, are written; slots gets -1 where the guess failed, and missed int64[records] how
-    often it did (`search` looks those up). The place in the list moves on with every hit, so a record in list order
-    costs one comparison a reading.
+    data, rows, starts as in rating.readings.Frames. Each record is of one of the batch's concentrators, by number in
+    which int64[records]: lists int64[concentrators, 2] is where that one has its part of the partition's list_*
+    columns (an empty part where it is not known), hints int64[concentrators] the place that its next reading is
+    guessed at. slots, value, read_at_s and quality, of all rows together, are written; slots gets -1 where the guess
+    failed, and missed int64[records] how often it did (`search` looks those up). The place moves on with every hit,
+    from record to record, so readings in list order cost one comparison each.
     """
     at = 0
     for record in range(rows.shape[0]):
         n = rows[record]
-        start, end = lists[record, 0], lists[record, 1]
+        of_list = which[record]
+        start, end, place = lists[of_list, 0], lists[of_list, 1], hints[of_list]
         of = starts[record]
         meters = data[of[0] : of[0] + 8 * n].view(np.uint64)
         values = data[of[1] : of[1] + 8 * n].view(np.int64)
         times = data[of[2] : of[2] + 4 * n].view(np.uint32)
         registers, qualities = data[of[3] : of[3] + n], data[of[4] : of[4] + n]
-        place = start
         misses = 0
         for i in range(n):
             value[at + i], read_at_s[at + i], quality[at + i] = values[i], times[i], qualities[i]
@@ -57,6 +60,7 @@ def gather(
                 slots[at + i] = -1
                 misses += 1
         missed[record] = misses
+        hints[of_list] = place
         at += n
 
 

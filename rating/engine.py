@@ -88,6 +88,7 @@ class PartitionEngine:
         self._applied: list[Applied] = []
         self._commands = Commands(self)
         self._changed = False
+        self._hints: dict[str, int] = {}  # concentrator -> place in its list that its next reading is guessed at
         self._cold_pages: dict[int, bytes] = {}  # digest of each page of `cold` as it was last handed over
 
     # -- the registry ----------------------------------------------------------------------------------------
@@ -101,6 +102,7 @@ class PartitionEngine:
         assert row.kind == "registry"
         self.as_of_s = max(self.as_of_s, row.created_at_s)
         new = self.part.activate(image, book)
+        self._hints.clear()
         self.names = names
         self.registry_digest = str(row.body["digest"])
         self._commands.opened(new, row)
@@ -157,12 +159,19 @@ class PartitionEngine:
         image = self.part.image
         if image is None:
             image = NOTHING
-        lists = np.array([image.lists.get(source, (0, 0)) for source in sources], np.int64)
+        numbers: dict[str, int] = {}
+        which = np.array([numbers.setdefault(source, len(numbers)) for source in sources], np.int64)
+        lists = np.array([image.lists.get(source, (0, 0)) for source in numbers], np.int64)
+        hints = np.array([self._hints.get(source, 0) for source in numbers], np.int64)
+        np.maximum(hints, lists[:, 0], out=hints)
         missed = np.zeros(len(frames), np.int64)
         columns = (image.list_meter, image.list_register, image.list_channel)
-        gather(frames.data, frames.rows, frames.starts, lists, *columns, slots, value, read_at_s, quality, missed)
+        given = (frames.data, frames.rows, frames.starts, lists, which, hints)
+        gather(*given, *columns, slots, value, read_at_s, quality, missed)
+        found = zip(numbers, hints.tolist(), strict=True)
+        self._hints.update((source, hint) for source, hint in found if source in image.lists)
         for number in np.flatnonzero(missed).tolist():
-            if lists[number, 0] < lists[number, 1]:
+            if sources[number] in image.lists:
                 frame = frames[number]
                 order = self.part.sorted_list(sources[number])
                 search(order, *columns, frame.meter, frame.register, slots[ends[number] - len(frame) : ends[number]])

@@ -51,6 +51,8 @@ class Side:
         found = []
         for _ in range(minutes):
             self.now_s += 60
+            for mark in list(self.sequences.marks.values()):  # everybody speaks
+                self.sequences.commit(mark, self.now_s)
             found += [(due.first, due.last) for due in self.sequences.due(self.now_s) if isinstance(due, Lost)]
         return found
 

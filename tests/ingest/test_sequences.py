@@ -45,15 +45,33 @@ def sequences_with(*sequence: int) -> Sequences:
     return sequences
 
 
+def spoke(sequences: Sequences, now_s: int) -> None:
+    """A message came that moved no mark."""
+    sequences.commit(sequences.marks[("C1", "a")], now_s)
+
+
+def test_one_that_is_silent_is_asked_and_loses_nothing():
+    #   1 . 3      away from 61 on; back at 1000 with 2 still in its outbox
+    sequences = sequences_with(1, 3)
+    assert [type(d) for n in range(60, 1000, 60) for d in sequences.due(n)] == [Resend] * 16
+    spoke(sequences, 1000)
+    assert [type(d) for d in sequences.due(1020)] == [Resend]  # the second that counts
+    assert [type(d) for d in sequences.due(1080)] == [Resend]  # nothing was heard since
+    spoke(sequences, 1100)
+    assert [type(d) for d in sequences.due(1140)] == [Lost]
+
+
 def test_a_gap_is_asked_for_and_then_declared_lost():
-    #   1 2 . . 5 6      asked at 60 and 120, lost at 180
+    #   1 2 . . 5 6      asked at 60 and 120, lost at 180; it speaks meanwhile
     sequences = sequences_with(1, 2, 5, 6)
     assert sequences.of("C1", "a", "0").contiguous == 2
     assert sequences.due(59) == []
     mark = sequences.marks[("C1", "a")]
     assert sequences.due(60) == [Resend(mark, 3, 4)]
+    spoke(sequences, 61)
     assert sequences.due(61) == []
     assert sequences.due(120) == [Resend(mark, 3, 4)]
+    spoke(sequences, 121)
     assert sequences.due(180) == [Lost(mark, 3, 4)]
     assert sequences.due(180) == [Lost(mark, 3, 4)]  # until the record that says so is durable
     sequences.commit(delivered(mark, 3, 4, []), 180)
@@ -74,6 +92,7 @@ def test_a_gap_keeps_its_timer_below_what_comes_late_and_starts_afresh_above_it(
     sequences.commit(delivered(sequences.marks[("C1", "a")], 3, 3, []), 70)
     assert [(d.first, type(d)) for d in sequences.due(120)] == [(2, Resend)]
     assert [(d.first, type(d)) for d in sequences.due(130)] == [(4, Resend)]
+    spoke(sequences, 140)
     assert [(d.first, type(d)) for d in sequences.due(190)] == [(2, Lost), (4, Resend)]
 
 
@@ -109,6 +128,7 @@ def lost_by(sequences: Sequences, until_s: int) -> list[tuple[int, int]]:
     """What has been declared lost when `until_s` comes, looked at every minute."""
     found = []
     for now_s in range(60, until_s, 60):
+        spoke(sequences, now_s)
         for due in sequences.due(now_s):
             if isinstance(due, Lost):
                 found.append((due.first, due.last))

@@ -52,9 +52,12 @@ def test_every_address_finds_its_slot(records: list[list[tuple[int, int]]], know
     total = sum(map(len, records))
     slots, value = np.full(total, -9, np.int32), np.zeros(total, np.int64)
     read_at_s, quality = np.zeros(total, np.uint32), np.zeros(total, np.uint8)
-    lists = np.array([(0, len(LIST)) if here else (0, 0) for here in listed], np.int64)
+    lists = np.array([(0, len(LIST)), (0, 0)], np.int64)
+    which = np.array([0 if here else 1 for here in listed], np.int64)
+    hints = np.array([known.draw(st.integers(0, len(LIST))), 0], np.int64)  # a hint may be wrong, and past the end
     missed = np.zeros(len(records), np.int64)
-    gather(frames.data, frames.rows, frames.starts, lists, *COLUMNS, slots, value, read_at_s, quality, missed)
+    given = (frames.data, frames.rows, frames.starts, lists, which, hints)
+    gather(*given, *COLUMNS, slots, value, read_at_s, quality, missed)
     order = np.argsort(COLUMNS[0], kind="stable")
     at = 0
     for number, (pairs, here) in enumerate(zip(records, listed, strict=True)):
