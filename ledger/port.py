@@ -69,6 +69,10 @@ class CommitPort(Protocol):
         """Return when it is durable; raise what `LedgerPort.commit` would."""
         ...
 
+    def again(self) -> None:
+        """After a `LedgerFailed` that is retriable (a full disk): try the same transaction once more."""
+        ...
+
 
 class LedgerPort(Protocol):
     """One writer, many readers, one transaction for all partitions of a checkpoint."""

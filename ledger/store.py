@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Engine, Row, insert, select, update
-from sqlalchemy.exc import DatabaseError
+from sqlalchemy.exc import DatabaseError, OperationalError
 
 from config.clock import Clock
 from config.settings import LedgerSettings
@@ -24,7 +24,7 @@ from ledger import commit as rows
 from ledger import recover as recovery
 from ledger.database import migrate, reader_engine, snapshot, writer_engine
 from ledger.effects import PAGE_SLOTS, STATE_FORMAT, PartitionCheckpoint, Recovered
-from ledger.port import LogBounds, StartRefused
+from ledger.port import LedgerFailed, LogBounds, StartRefused
 from ledger.schema import meta, owner
 from ledger.writer import Writer, outcome
 
@@ -52,9 +52,9 @@ def take_lock(path: Path) -> int:
 class Commit:
     """A checkpoint on its way to the disk (`ledger.port.CommitPort`); one thread asks for its end."""
 
-    def __init__(self, future: Future[int], deadline_s: float, durable: Callable[[], None]) -> None:
-        self.future = future
-        self._deadline_s, self._durable = deadline_s, durable
+    def __init__(self, begin: Callable[[], Future[int]], deadline_s: float, durable: Callable[[], None]) -> None:
+        self.future = begin()
+        self._begin, self._deadline_s, self._durable = begin, deadline_s, durable
 
     @property
     def done(self) -> bool:
@@ -65,9 +65,19 @@ class Commit:
         """Call from the writer's thread when it is over; at once when it is already."""
         self.future.add_done_callback(lambda _: call())
 
+    def again(self) -> None:
+        """After a retriable failure: queue the same transaction once more."""
+        self.future = self._begin()
+
     def result(self) -> None:
-        """Return when it is durable; raise what it raised, having written nothing."""
-        credited = outcome(self.future, self._deadline_s)
+        """Return when it is durable; raise what it raised, having written nothing.
+
+        `LedgerFailed` with `retriable` when the disk is full or busy: `again` then writes the same.
+        """
+        try:
+            credited = outcome(self.future, self._deadline_s)
+        except OperationalError as error:
+            raise LedgerFailed(f"the ledger refuses a checkpoint: {error.orig}", retriable=True) from error
         self._durable()
         reach("checkpoint.committed")
         if credited:
@@ -161,8 +171,11 @@ class LedgerStore:
             rows.planned(c, self._taken_standing(c.partition), delta_bytes_max=self._settings.delta_bytes_max)
             for c in checkpoints
         ]
-        future = self._writer.later(lambda connection: self._write_all(connection, planned))
-        self._running = Commit(future, self._settings.write_deadline_real_s, lambda: self._committed(planned))
+        self._running = Commit(
+            lambda: self._writer.later(lambda connection: self._write_all(connection, planned)),
+            self._settings.write_deadline_real_s,
+            lambda: self._committed(planned),
+        )
         return self._running
 
     def _taken_standing(self, partition: int) -> rows.Standing:

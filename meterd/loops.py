@@ -7,12 +7,14 @@ the daemon with it.
 
 from __future__ import annotations
 
+import errno
 import threading
 from collections.abc import Callable
 from typing import Final
 
 import structlog
 from sqlalchemy import insert, select
+from sqlalchemy.exc import OperationalError
 
 from config.clock import Clock
 from config.settings import Paths, Settings
@@ -25,7 +27,14 @@ from ledger.schema import archive_file
 from meterd.metrics import Metrics
 from rating.readings import ReadingLog
 
-_PAUSES_REAL_S: Final = (0.1, 0.5, 1.0, 5.0)
+PAUSES_REAL_S: Final = (0.1, 0.5, 1.0, 5.0)
+
+
+def waiting_helps(error: Exception) -> bool:
+    """Whether the same pass may go well later: the error says so, or the disk is full or busy."""
+    if isinstance(error, OSError):
+        return error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return bool(getattr(error, "retriable", False)) or isinstance(error, OperationalError)
 
 
 class Loop:
@@ -67,9 +76,9 @@ class Loop:
                     done = self._step()
                     failed = 0
                 except Exception as error:
-                    if not getattr(error, "retriable", False):
+                    if not waiting_helps(error):
                         raise
-                    pause = _PAUSES_REAL_S[min(failed, len(_PAUSES_REAL_S) - 1)]
+                    pause = PAUSES_REAL_S[min(failed, len(PAUSES_REAL_S) - 1)]
                     failed += 1
                     log.warning("pass failed, trying again", error=str(error), again_in_real_s=pause)
                     self._stopping.wait(pause)

@@ -24,9 +24,10 @@ from config.steps import reach
 from ingest.wire import decode_frames
 from ledger.effects import InboxRow
 from ledger.inbox import pending
-from ledger.port import CommitPort, LedgerPort, StartRefused
+from ledger.port import CommitPort, LedgerFailed, LedgerPort, StartRefused
 from ledger.schema import inbox, inbox_applied, registry_version
 from meterd.city import City
+from meterd.loops import PAUSES_REAL_S
 from meterd.mandates import sync_mandates
 from meterd.metrics import Metrics
 from rating.engine import PartitionEngine
@@ -222,7 +223,7 @@ class RatingLoop:
         """What follows from a checkpoint that has become durable, or its error."""
         if self._commit is None or not (wait or self._commit.done):
             return
-        self._commit.result()
+        self._await_durable(self._commit)
         self._commit = None
         self._commit_at_real_s = self._clock.monotonic_s()
         self._metrics.checkpoint_seconds.observe(self._commit_at_real_s - self._commit_began_real_s)
@@ -230,6 +231,23 @@ class RatingLoop:
         if self._commit_rows:
             self._after_registry()
         self._on_commit(self._commit_told)
+
+    def _await_durable(self, commit: CommitPort) -> None:
+        """The disk being full is back-pressure: nothing more is rated until the checkpoint is written."""
+        attempt = 0
+        while True:
+            try:
+                commit.result()
+            except LedgerFailed as error:
+                if not error.retriable or self._stopping.is_set():
+                    raise
+                pause_real_s = PAUSES_REAL_S[min(attempt, len(PAUSES_REAL_S) - 1)]
+                attempt += 1
+                _log.error("checkpoint not written, trying again", error=str(error), again_in_real_s=pause_real_s)
+                self._stopping.wait(pause_real_s)
+                commit.again()
+            else:
+                return
 
     def _after_registry(self) -> None:
         """When every partition stands on one version that is new: its mandates, its routes, its date."""

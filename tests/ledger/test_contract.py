@@ -236,3 +236,59 @@ def test_a_closed_ledger_says_so(opener: Make) -> None:
     store.close()
     with pytest.raises(LedgerFailed, match="closed"):
         store.write(lambda _: None)
+
+
+def test_arrays_may_change_while_their_checkpoint_is_written(
+    opener: Make, make_checkpoint: Make, make_arrays: Make
+) -> None:
+    """What was handed over is committed, not what the engine made of it since; a second one has to wait."""
+    store = opener()
+    epoch = store.take_over("partition:0", "t")
+    arrays = make_arrays(2 * PAGE_SLOTS)
+    store.commit([make_checkpoint(epoch=epoch, offset=1, arrays=arrays)])
+    blocked = threading.Event()
+    holding = threading.Thread(target=lambda: store.write(lambda _: blocked.wait(10)))
+    holding.start()
+    fresh = make_arrays(2 * PAGE_SLOTS, 2)
+    for name in arrays:
+        arrays[name][:] = fresh[name]
+    handed_over = {name: rows.copy() for name, rows in arrays.items()}
+    commit = store.commit_later([make_checkpoint(epoch=epoch, offset=2, arrays=arrays, dirty=range(2 * PAGE_SLOTS))])
+    for name in arrays:
+        arrays[name][:] = make_arrays(2 * PAGE_SLOTS, 3)[name]
+    assert not commit.done
+    with pytest.raises(AssertionError, match="one commit at a time"):
+        store.commit_later([make_checkpoint(epoch=epoch, offset=3, arrays=arrays)])
+    over = threading.Event()
+    commit.then(over.set)
+    blocked.set()
+    holding.join()
+    commit.result()
+    assert over.wait(10)
+    assert same(store, handed_over)
+    store.commit([make_checkpoint(epoch=epoch, offset=3, arrays=arrays, dirty=range(2 * PAGE_SLOTS))])
+    assert same(store, arrays)
+
+
+def test_a_full_disk_is_waited_for(opener: Make, make_checkpoint: Make, make_arrays: Make) -> None:
+    """The very same transaction once there is room: nothing of the first try is there, nothing of it twice."""
+    store = opener()
+    epoch = store.take_over("partition:0", "t")
+    store.commit([make_checkpoint(epoch=epoch, offset=1, arrays=make_arrays(10))])
+    arrays = make_arrays(20 * PAGE_SLOTS, 1)
+    pages_now = store.write(lambda c: c.execute(text("PRAGMA page_count")).scalar_one())
+    store.write(lambda c: c.execute(text(f"PRAGMA max_page_count = {pages_now + 5}")).scalar_one())
+    commit = store.commit_later([make_checkpoint(epoch=epoch, offset=2, arrays=arrays)])
+    for _ in range(2):
+        with pytest.raises(LedgerFailed) as failed:
+            commit.result()
+        assert failed.value.retriable
+        assert store.recover(0).offset == 1
+        commit.again()
+    store.write(lambda c: c.execute(text("PRAGMA max_page_count = 1000000")).scalar_one())
+    commit.again()
+    commit.result()
+    assert same(store, arrays)
+    assert count(store, checkpoint) == 2
+    store.commit([make_checkpoint(epoch=epoch, offset=3, arrays=arrays, dirty=[7])])
+    assert same(store, arrays)

@@ -1,13 +1,17 @@
 """The archive pass prunes the log below what ledger and archive both have, and not a record further."""
 
+import errno
+import threading
 from pathlib import Path
 
 import pytest
 from prometheus_client import CollectorRegistry
+from sqlalchemy.exc import OperationalError
 
 from config.clock import ManualClock
 from config.settings import ArchiveSettings, LedgerSettings, Paths, Settings
 from ingest.log_sqlite import SqliteLog
+from ledger.port import LedgerFailed
 from ledger.store import LedgerStore
 from meterd import loops
 from meterd.metrics import Metrics
@@ -44,3 +48,35 @@ def test_pruned_below_the_ledger(
     finally:
         store.close()
         log.close()
+
+
+@pytest.mark.parametrize(
+    ("error", "helps"),
+    [
+        (OSError(errno.ENOSPC, "no space"), True),
+        (OSError(errno.EIO, "input/output error"), False),
+        (OperationalError("INSERT", {}, Exception("database or disk is full")), True),
+        (LedgerFailed("a queue that is full", retriable=True), True),
+        (LedgerFailed("a write that still runs", retriable=False), False),
+        (ValueError("a bug"), False),
+    ],
+)
+def test_what_waiting_helps_against(error: Exception, helps: bool) -> None:
+    assert loops.waiting_helps(error) is helps
+
+
+def test_a_pass_goes_on_when_there_is_room_again() -> None:
+    """Two passes on a full disk, then one that is done: the thread lives."""
+    done, passes = threading.Event(), iter([OSError(errno.ENOSPC, "no space")] * 2)
+
+    def step() -> int:
+        for error in passes:
+            raise error
+        done.set()
+        return 0
+
+    loop = loops.Loop("archive", step, ManualClock(NOW_S), idle_real_s=0.01)
+    loop.start()
+    assert done.wait(10)
+    assert loop.stop(10)
+    assert loop.failure is None
