@@ -20,6 +20,7 @@ from config.units import REGISTER_CODE, Quality, Register
 
 NO_DAY: Final = -1  # of components that are compared whatever the day
 _RELEASE_TOLERANCE_S: Final = 300
+_RELEASED_MAX: Final = 10_000  # readings of one release
 _A: Final = int(Quality.A)
 _PRECISE: Final = Context(prec=60)
 Columns = tuple[list[int], list[int], list[int], list[int], list[int]]  # meter, value, read_at_s, register, quality
@@ -128,8 +129,10 @@ class PartitionAudit:
             channel.next = None
             if before is not None:
                 before.next = channel
+                if channel.value < 0 <= before.value and before.at_s >= before.until_s:
+                    channel.take_over(before)
             before = channel
-        closes = before is not None and before.span.closing is not None and before.at_s < before.until_s
+        closes = before is not None and before.span.closing is not None and before.at_s <= before.until_s
         return before if closes else None
 
     def _open_ladders(self, world: World, chains: list[list[Span]]) -> None:
@@ -256,11 +259,11 @@ class PartitionAudit:
             case "rebaseline":
                 self._rebaseline(body)
             case "release":
-                for meter, register, at_s, value, quality in body["readings"]:
-                    channel = self._first.get((str(body["concentrator"]), int(meter), int(register)))
+                for meter, register, at_s, value, quality in _released(body):
+                    channel = self._first.get((body["concentrator"], meter, register))
                     if channel is not None:
                         limit_s = self.as_of_s + _RELEASE_TOLERANCE_S
-                        self._read(channel, int(value), int(at_s), int(quality), limit_s)
+                        self._read(channel, value, at_s, quality, limit_s)
             case _:
                 pass
 
@@ -271,10 +274,11 @@ class PartitionAudit:
         if first is None:
             return
         channel = first.open_at(at_s)
-        if not channel.at_s <= at_s <= self.as_of_s:
+        if at_s < channel.at_s:
             return
-        if at_s > channel.at_s:  # nothing flows in the gap, but its days end
+        if at_s > channel.at_s:  # nothing flows in the gap, but its days and spans end
             self._read(channel, channel.value, at_s, _A, FOREVER)
+            channel = first.open_at(at_s)
         channel.value, channel.quality, channel.excess, channel.pending = int(body["value"]), _A, 0, None
 
     # -- going on later ----------------------------------------------------------------------------------------
@@ -322,6 +326,21 @@ class PartitionAudit:
             bill = self.bills[name]
             bill.cycle, bill.end_s, bill.carry, bill.open = cycle, end_s, Decimal(carry), is_open
         self._ends()
+
+
+def _released(body: Mapping[str, Any]) -> list[tuple[int, int, int, int, int]]:
+    """Readings of a release: meter, register, at_s, value, quality. A body that is not whole releases nothing."""
+    limits = ((0, 2**64), (0, 256), (0, FOREVER), (-(2**63), 2**63), (int(Quality.E), int(Quality.A) + 1))
+    rows = body.get("readings")
+    if not isinstance(rows, list) or not isinstance(body.get("concentrator"), str) or len(rows) > _RELEASED_MAX:
+        return []
+    whole = all(
+        isinstance(row, list)
+        and len(row) == len(limits)
+        and all(type(x) is int and low <= x < end for x, (low, end) in zip(row, limits, strict=True))
+        for row in rows
+    )
+    return [tuple(row) for row in rows] if whole else []
 
 
 def _opened_s(span: Span) -> int:

@@ -94,11 +94,11 @@ class Operations:
         """Have a reading of the exceptions queue judged again, now; it stays open when it is refused again."""
         with self._lock:
             row = self._exception(exception_id)
-            if row["meter"] is None:
+            if len(row["bytes"]) != READING_BYTES.itemsize or row["meter"] is None:
                 raise Rejected(
                     422,
-                    f"exception {exception_id} is a whole message that could not be read",
-                    "Have the concentrator send it again, then discard this one",
+                    f"exception {exception_id} ({row['reason']}) holds no single reading",
+                    "A message: have the concentrator send it again; else do what its note says. Then discard it",
                 )
             reading = np.frombuffer(row["bytes"], READING_BYTES)[0]
             fields = [int(reading[name]) for name in ("meter", "register", "read_at_s", "value", "quality")]

@@ -42,6 +42,7 @@ from rating.partition import Partition, empty_arrays
 from rating.readings import Readings, RecordKind, StoredRecord
 from rating.register_rules import P_ESTIMATES, P_FROZEN, P_MINOR, P_WINDOW, PARAMS
 from rating.spread import CLOSE
+from rating.takeover import misfit
 from rating.verdicts import EXCEPTION_REASON, Verdict, Warn
 from registry.image import PartitionImage
 
@@ -99,10 +100,15 @@ class PartitionEngine:
         """Apply an inbox row of kind `registry`: the shell has loaded and compiled what it names."""
         assert row.kind == "registry"
         self.as_of_s = max(self.as_of_s, row.created_at_s)
-        new = self.part.activate(image, book)
+        why = misfit(image, self.part.image)
+        if why:
+            self._commands.refuse(row, why)
+            return
+        found = self.part.activate(image, book)
         self.names = names
         self.registry_digest = str(row.body["digest"])
-        self._commands.opened(new, row)
+        self._commands.opened(found.accounts, row)
+        self._commands.tell_backdated(found, image)
         self._commands.close_removed(image)
         self.applied(row)
 
@@ -121,9 +127,7 @@ class PartitionEngine:
                 i = j
                 continue
             if stored.record.kind is RecordKind.REJECT:
-                row = refusals.rejected(stored)
-                self._exceptions.append(row)
-                self.count(f"exception.{row.reason}")
+                self.set_aside(refusals.rejected(stored))
                 self.count("records.reject")
             else:
                 self._tick(stored.record.received_at_s)
@@ -280,6 +284,10 @@ class PartitionEngine:
     def book(self, entry: Entry) -> None:
         self.bookings.entries.append(entry)
 
+    def set_aside(self, row: ExceptionRow) -> None:
+        self._exceptions.append(row)
+        self.count(f"exception.{row.reason}")
+
     def notify(self, notice: Notice) -> None:
         self._notices.append(notice)
 
@@ -343,7 +351,7 @@ class PartitionEngine:
 
     def _judge(self) -> list[Event]:
         events: list[Event] = []
-        judged = judge(self.part, self._autopay.hysteresis_fen, self._minor)
+        judged = judge(self.part, self._autopay.hysteresis_fen, self._minor, self.as_of_s)
         if len(judged) == 0:
             return events
         assert self.names is not None

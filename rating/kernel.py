@@ -81,7 +81,7 @@ def _use(
     homes: Homes,
     slot: int,
     at_s: int,
-    energy: int,
+    diff: int,
     value: int,
     quality: int,
     lines: Lines,
@@ -89,16 +89,18 @@ def _use(
     closes: Any,
     count: int,
 ) -> int:
-    """Charge an accepted reading; where it passes the end of a span, split it there by cumulative floors."""
+    """Charge an accepted reading: its register difference is split at the ends of spans by cumulative floors, and
+    each part times its span's multiplier is energy."""
     row = homes.channel[slot]
     start_s = int(row.at_s)
     from_s, done = start_s, 0
-    whole = energy // (at_s - start_s)
-    rest = energy - whole * (at_s - start_s)
+    whole = diff // (at_s - start_s)
+    rest = diff - whole * (at_s - start_s)
     while at_s >= row.until_s and homes.cold[slot].next >= 0 and homes.channel[homes.cold[slot].next].value < 0:
         end_s = int(row.until_s)
         upto = whole * (end_s - start_s) + rest * (end_s - start_s) // (at_s - start_s)
-        count = _advance(homes, slot, from_s, end_s, upto - done, value, quality, lines, minor, closes, count)
+        part = (upto - done) * np.int64(row.multiplier)
+        count = _advance(homes, slot, from_s, end_s, part, value, quality, lines, minor, closes, count)
         done, from_s = upto, end_s
         excess = row.estimate_excess
         slot = int(homes.cold[slot].next)
@@ -108,24 +110,43 @@ def _use(
         row.estimate_excess = excess
         homes.dirty_channel[slot] = 1
     if at_s > from_s:
-        count = _advance(homes, slot, from_s, at_s, energy - done, value, quality, lines, minor, closes, count)
+        part = (diff - done) * np.int64(row.multiplier)
+        count = _advance(homes, slot, from_s, at_s, part, value, quality, lines, minor, closes, count)
     return int(count)
 
 
 @jit
-def _open_span(homes: Homes, slot: int, at_s: int) -> int:
-    """The span that a reading at `at_s` is judged in: past spans that are finished.
+def _reached(homes: Homes, slot: int, at_s: int) -> Any:
+    """How far a reading at `at_s` goes from span to span without a new register: (span, largest multiplier)."""
+    place = np.int64(slot)
+    most = np.int64(homes.channel[place].multiplier)
+    after = np.int64(homes.cold[place].next)
+    while at_s > homes.channel[place].until_s and after >= 0 and homes.channel[after].value < 0:
+        place = after
+        most = max(most, np.int64(homes.channel[place].multiplier))
+        after = np.int64(homes.cold[place].next)
+    return place, most
+
+
+@jit
+def open_span(homes: Homes, slot: int, at_s: int) -> int:
+    """The span that a reading at `at_s` is judged in: past spans that are finished, and past a vacancy.
 
     A span with a register of its own (after a vacancy) takes nothing over: what flowed between the last reading
-    before and that register is nobody's.
+    before and that register is nobody's, and a reading of that time is judged against that register.
     """
-    row = homes.channel[slot]
-    after = homes.cold[slot].next
-    while after >= 0 and (row.at_s >= row.until_s or (at_s > row.until_s and homes.channel[after].value >= 0)):
-        slot = int(after)
-        row = homes.channel[slot]
-        after = homes.cold[slot].next
-    return slot
+    place = np.int64(slot)
+    while True:
+        row = homes.channel[place]
+        after = np.int64(homes.cold[place].next)
+        if row.at_s < row.until_s:
+            last, _ = _reached(homes, place, at_s)
+            if at_s <= homes.channel[last].until_s:
+                return int(place)
+            after = np.int64(homes.cold[last].next)
+        if after < 0:
+            return int(place)
+        place = after
 
 
 @jit
@@ -146,8 +167,9 @@ def _one(
     row = homes.channel[slot]
     if at_s > not_after_s:
         return _FUTURE, count
-    slot = _open_span(homes, slot, at_s)
+    slot = open_span(homes, slot, at_s)
     row = homes.channel[slot]
+    assert row.value >= 0, "a span without a register: its predecessor did not hand it over"
     if misses_step(value, row.resolution):
         return _RESOLUTION, count
     if value < 0:
@@ -160,19 +182,18 @@ def _one(
         if said == REPLACED:
             _replace(homes, slot, value, quality, lines)
         return said, count
-    if at_s > row.until_s and homes.cold[slot].next < 0:
+    last, mult = _reached(homes, slot, at_s)
+    if at_s > homes.channel[last].until_s:
         return _NOT_INSTALLED, count
     if count + dt // 80_000 + 16 > closes.shape[0]:
         return -1, count
-    said, diff = judge_step(homes, slot, value, at_s, quality, params)
+    said, diff = judge_step(homes, slot, value, at_s, quality, mult, params)
     if said > CONFIRMED:
         return said, count
-    energy = diff * np.int64(row.multiplier)
-    if row.power_max_w > 0 and energy * 7200 > np.int64(row.power_max_w) * dt:
+    if row.power_max_w > 0 and diff * mult * 7200 > np.int64(row.power_max_w) * dt:
         warnings[_HIGH] += 1
     noted = note_use(homes, slot, diff, quality, dt, params, warnings)
-    homes.cold[slot].pending_at_s = 0
-    count = _use(homes, slot, at_s, energy, value, quality, lines, params[P_MINOR], closes, count)
+    count = _use(homes, slot, at_s, diff, value, quality, lines, params[P_MINOR], closes, count)
     return (noted if said == ACCEPTED else said), count
 
 
