@@ -45,6 +45,7 @@ class PartitionAudit:
         self.partition, self.tariffs, self.rating = partition, tariffs, rating
         self.offset = 0
         self.as_of_s = 0
+        self.ticked_s = 0  # the tick before
         self.digest = ""
         self.world: World | None = None
         self.expected: dict[tuple[str, int, str], int] = defaultdict(int)
@@ -211,12 +212,32 @@ class PartitionAudit:
     def tick(self, as_of_s: int) -> None:
         """[7] Close every bill cycle that is complete, or whose settlement window is over."""
         self.as_of_s = max(self.as_of_s, as_of_s)
+        if self.world is not None and as_of_s > self.ticked_s:
+            self._post_days(self.ticked_s, as_of_s)
+            self.ticked_s = as_of_s
         if as_of_s < self._next_end_s:
             return
         for bill in self.bills.values():
             while bill.open and bill.end_s <= as_of_s and self._ripe(bill, as_of_s):
                 self._close(bill)
         self._ends()
+
+    def _post_days(self, before_s: int, as_of_s: int) -> None:
+        """[6] Days whose window ended between two ticks: registers that stand there post what they have."""
+        window_s = self.rating.settlement_window_s
+        last_day: dict[str, int] = {}
+        for name, tariff in self.tariffs.items():
+            day = tariff.day_of(as_of_s - window_s)
+            if day > tariff.day_of(before_s - window_s):
+                last_day[name] = day - 1
+        if not last_day:
+            return
+        for channel in self.channels.values():
+            segment = channel.segment
+            if segment is None or not channel.charged or channel.value < 0:
+                continue
+            if segment.day <= last_day.get(segment.tariff.id, -1):
+                channel.post_day(self, last=False, segment=segment)
 
     def _ripe(self, bill: Bill, as_of_s: int) -> bool:
         if bill.end_s + self.rating.settlement_window_s <= as_of_s:
@@ -288,6 +309,7 @@ class PartitionAudit:
             "partition": self.partition,
             "offset": self.offset,
             "as_of_s": self.as_of_s,
+            "ticked_s": self.ticked_s,
             "digest": self.digest,
             "channels": [
                 [
@@ -306,6 +328,7 @@ class PartitionAudit:
     def restore(self, state: Mapping[str, Any], world: World | None) -> None:
         """Go on from a `dump`; `world` is the registry version that was active then."""
         self.offset, self.as_of_s = int(state["offset"]), int(state["as_of_s"])
+        self.ticked_s = int(state["ticked_s"])
         if world is None:
             return
         self.activate(world, opening=False)

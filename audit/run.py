@@ -24,7 +24,7 @@ from config.settings import Paths, RatingSettings, Settings
 from config.tariff_files import tariff_texts
 
 LATEST: Final = "last"
-STATE_FORMAT: Final = 1
+STATE_FORMAT: Final = 2
 Progress = Callable[[int], None]  # records audited since the last call
 
 

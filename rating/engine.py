@@ -35,6 +35,7 @@ from rating.book import TariffBook
 from rating.booking import Bookings
 from rating.closing import ripe_accounts, round_carries
 from rating.commands import Commands
+from rating.days import LAST_TICK, Days, post_days
 from rating.judging import ALERT, KIND_NAME, judge
 from rating.kernel import CLOSE_ROWS_MIN, rate
 from rating.names import Names
@@ -87,6 +88,7 @@ class PartitionEngine:
         self._notices: list[Notice] = []
         self._applied: list[Applied] = []
         self._commands = Commands(self)
+        self._days = Days(rating.settlement_window_s)
         self._changed = False
         self._cold_pages: dict[int, bytes] = {}  # digest of each page of `cold` as it was last handed over
 
@@ -249,8 +251,14 @@ class PartitionEngine:
     def _tick(self, as_of_s: int) -> None:
         self.count("ticks")
         part = self.part
-        if part.image is None:
+        if part.image is None or part.book is None:
             return
+        before_s = self.counters.get(LAST_TICK, 0)
+        self.counters[LAST_TICK] = max(before_s, as_of_s)
+        last_day = self._days.ended(part.book, before_s, as_of_s)
+        if last_day is not None:
+            for closes in post_days(part, last_day, self._minor, self._closes):
+                self.bookings.close(part, closes)
         for _ in range(1200):  # months in a century: a bound, not an expectation
             slots, ripe, closes = ripe_accounts(
                 part, as_of_s, self._rating.settlement_window_s, self._minor, self._closes
