@@ -21,7 +21,9 @@ from config.units import REGISTER_CODE, Quality, Register
 NO_DAY: Final = -1  # of components that are compared whatever the day
 _RELEASE_TOLERANCE_S: Final = 300
 _RELEASED_MAX: Final = 10_000  # readings of one release
+_ESTIMATE_LEAST_S: Final = 86_400  # of a cycle must have been counted before its end can be guessed
 _A: Final = int(Quality.A)
+_E: Final = int(Quality.E)
 _PRECISE: Final = Context(prec=60)
 Columns = tuple[list[int], list[int], list[int], list[int], list[int]]  # meter, value, read_at_s, register, quality
 
@@ -240,8 +242,9 @@ class PartitionAudit:
                 channel.post_day(self, last=False, segment=segment)
 
     def _ripe(self, bill: Bill, as_of_s: int) -> bool:
-        if bill.end_s + self.rating.settlement_window_s <= as_of_s:
-            return True
+        return bill.end_s + self.rating.settlement_window_s <= as_of_s or self._complete(bill)
+
+    def _complete(self, bill: Bill) -> bool:
         for channel in bill.channels:
             segment = channel.segment
             if segment is None or channel.value < 0 or channel.at_s >= channel.until_s:
@@ -252,10 +255,13 @@ class PartitionAudit:
 
     def _close(self, bill: Bill) -> None:
         """Whoever lags, or has ended inside the cycle, gives what it has accrued; then the carry is rounded."""
+        complete = self._complete(bill)
         for channel in bill.channels:
             segment = channel.segment
             if segment is not None and segment.month <= bill.cycle:
                 channel.post_day(self, last=True, segment=segment)
+        if not complete:
+            self._estimate(bill)
         tariff = self.tariffs[bill.account.tariff]
         steps = _PRECISE.divide(bill.carry, tariff.minor).to_integral_value(tariff.rounding)
         self.posted(bill.account.id, month_start(bill.cycle + 1) - 1, "rounding", int(steps))
@@ -264,6 +270,36 @@ class PartitionAudit:
             bill.open = False
         bill.cycle += 1
         bill.end_s = tariff.cycle_end_s(bill.cycle)
+
+    def _estimate(self, bill: Bill) -> None:
+        """[7] Registers that lag go on to the cycle's end as they went so far; nothing rests on an estimate."""
+        guesses: list[tuple[Channel, int, int]] = []
+        for channel in bill.channels:
+            segment, ladder = channel.segment, channel.ladder
+            if segment is None or channel.value < 0 or channel.quality == _E:
+                continue
+            if channel.at_s >= bill.end_s or channel.at_s >= channel.until_s:
+                continue
+            cycle = ladder.tariff.tier_cycle(segment.month)
+            used = ladder.use(segment)[0]
+            since_s = ladder.tariff.day_start_s(max(month_start(cycle), ladder.tariff.first_day))
+            counted_s = channel.at_s - max(since_s, bill.account.from_s)
+            to_s = channel.leaves_s(bill.end_s)
+            if used <= 0 or counted_s < _ESTIMATE_LEAST_S or to_s <= channel.at_s:
+                continue
+            shares = sum(
+                c.ladder is ladder and c.charged and c.value >= 0 and c.at_s < c.until_s for c in bill.channels
+            )
+            energy = used * (to_s - channel.at_s) // (counted_s * shares)
+            allowed = channel.power * min(to_s - channel.at_s, self.rating.plausible_window_s)
+            if energy > ENERGY_MAX or energy * 3600 > allowed:
+                continue
+            value = channel.value + energy // channel.multiplier
+            value -= value % channel.resolution
+            if value > channel.value:
+                guesses.append((channel, value, to_s))
+        for channel, value, to_s in guesses:
+            self._read(channel, value, to_s, _E, FOREVER)
 
     # -- the inbox ---------------------------------------------------------------------------------------------
     def command(self, kind: str, key: str, body: Mapping[str, Any], worlds: Mapping[str, World]) -> None:

@@ -229,6 +229,15 @@ class Channel:
             multiplier = max(multiplier, here.multiplier)
         return here, multiplier
 
+    def leaves_s(self, end_s: int) -> int:
+        """`end_s`, or when the register leaves the account before it."""
+        here = self
+        while here.until_s < end_s and here.next is not None and here.touches(here.next):
+            if here.next.span.account != self.span.account:
+                break
+            here = here.next
+        return min(end_s, here.until_s)
+
     def take_over(self, before: Channel) -> None:
         """[2] Go on from the register of the span before, which has one behind its end."""
         self.value, self.at_s, self.quality, self.excess = before.value, before.at_s, before.quality, before.excess

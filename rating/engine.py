@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from config.settings import AutopaySettings, RatingSettings
-from config.units import CURRENCIES
+from config.units import CURRENCIES, Quality
 from ledger.effects import (
     LATE,
     PAGE_SLOTS,
@@ -36,6 +36,7 @@ from rating.booking import Bookings
 from rating.closing import ripe_accounts, round_carries
 from rating.commands import Commands
 from rating.days import LAST_TICK, Days, post_days
+from rating.estimates import guesses
 from rating.judging import ALERT, KIND_NAME, judge
 from rating.kernel import CLOSE_ROWS_MIN, rate
 from rating.names import Names
@@ -112,6 +113,7 @@ class PartitionEngine:
         self._commands.opened(found.accounts, row)
         self._commands.tell_backdated(found, image)
         self._commands.close_removed(image)
+        self._count_warnings()
         self.applied(row)
 
     # -- records ---------------------------------------------------------------------------------------------
@@ -216,6 +218,9 @@ class PartitionEngine:
             if count:
                 self.count(f"verdict.{Verdict(code).name.lower()}", int(count))
         self.count("readings", len(verdict))
+        self._count_warnings()
+
+    def _count_warnings(self) -> None:
         for place, name in enumerate(Warn.NAMES):
             if self._warnings[place]:
                 self.count(f"warning.{name}", int(self._warnings[place]))
@@ -266,17 +271,36 @@ class PartitionEngine:
             if len(slots) == 0:
                 return
             self.bookings.close(part, closes)
+            self._estimate(slots[ripe == 2])
             bills = round_carries(part, slots, ripe, as_of_s, self._minor)
             self.bookings.bill(bills)
             self.count("bills.complete", int((ripe == 1).sum()))
             self.count("bills.by_window", int((ripe == 2).sum()))
         raise AssertionError("bill cycles do not come to an end")
 
+    def _estimate(self, slots: npt.NDArray[np.int32]) -> None:
+        """Take the lagging registers of accounts that close by the window to the cycle's end, by estimates."""
+        part = self.part
+        if len(slots) == 0:
+            return
+        found = guesses(part, slots, part.bill_end_s()[slots], self._rating.plausible_window_s)
+        if len(found) == 0:
+            return
+        quality = np.full(len(found), int(Quality.E), np.uint8)
+        never = np.full(len(found), 2**32 - 1, np.uint32)
+        with self.bookings.estimating():
+            slot, value, at_s = (np.ascontiguousarray(found[name]) for name in ("channel", "value", "at_s"))
+            verdict = self.rate(slot, value, at_s, quality, never)
+        for code in verdict:
+            self.count(f"estimate.{Verdict(code).name.lower()}")
+        self._count_warnings()
+
     # -- the inbox -------------------------------------------------------------------------------------------
     def apply_inbox(self, row: InboxRow) -> None:
         """Apply any inbox row but `registry` after the record at `self.offset`."""
         self.as_of_s = max(self.as_of_s, row.created_at_s)
         self._commands.apply(row)
+        self._count_warnings()
 
     def applied(self, row: InboxRow, outcome: str = "", order_id: int | None = None) -> None:
         """Say in the next checkpoint that `row` was applied here."""

@@ -209,7 +209,10 @@ def test_the_engine_agrees_with_the_auditor_over_faults_and_changes(tmp_path: Pa
         house.register(write_csv(tmp_path / "v2", changed=True))
         del registers[4]
         registers[99] = 0
-        month(house, seed + 100, "2026-07-15", "2026-09-02", registers)
+        alive = {meter: value for meter, value in registers.items() if meter != 5}
+        month(house, seed + 100, "2026-07-15", "2026-09-02", alive)  # meter 5 is dead: July is estimated
+        assert house.engine.counters["estimate.accepted"] == 1
+        registers |= alive
         house.submit("reversal", "cash:1:back", {"account": "A1", "amount_fen": 5000})
         house.register(write_csv(tmp_path / "v3", changed=True, backdated=True))
         assert house.engine.counters["exception.backdated"] == 4
