@@ -12,6 +12,9 @@ from dataclasses import dataclass, field
 from decimal import Context, Decimal
 from typing import Any, Final
 
+from audit.estimates import estimates
+from audit.ladders import opened_s as _opened_s
+from audit.ladders import share_ladders
 from audit.meter import ENERGY_MAX, Channel, Ladder
 from audit.tariffs import Tariff, month_start
 from audit.world import FOREVER, Account, Span, World
@@ -21,9 +24,7 @@ from config.units import REGISTER_CODE, Quality, Register
 NO_DAY: Final = -1  # of components that are compared whatever the day
 _RELEASE_TOLERANCE_S: Final = 300
 _RELEASED_MAX: Final = 10_000  # readings of one release
-_ESTIMATE_LEAST_S: Final = 86_400  # of a cycle must have been counted before its end can be guessed
 _A: Final = int(Quality.A)
-_E: Final = int(Quality.E)
 _PRECISE: Final = Context(prec=60)
 Columns = tuple[list[int], list[int], list[int], list[int], list[int]]  # meter, value, read_at_s, register, quality
 
@@ -80,6 +81,12 @@ class PartitionAudit:
             for place, chain in enumerate(world.chains)
             if world.accounts[chain[0].account].partition == self.partition
         }
+        furthest_s: dict[tuple[str, str], int] = {}
+        for channel in self.channels.values():
+            if channel.value >= 0:
+                ladder_key = (channel.span.account, channel.span.tariff)
+                furthest_s[ladder_key] = max(channel.at_s, furthest_s.get(ladder_key, 0))
+        known = set(self.channels)
         closing = [last for chain in mine.values() if (last := self._chain(chain)) is not None]
         self._lookup.clear()
         self._first.clear()
@@ -89,6 +96,9 @@ class PartitionAudit:
                 self._lookup[concentrator][meter, register] = channel
                 self._first[concentrator, meter, register] = channel
         self._open_ladders(world, list(mine.values()))
+        share_ladders(self.ladders, self.channels, furthest_s, known)
+        for channel in self.channels.values():
+            channel.settle()
         for account in here:
             if account.id in self.bills:
                 self.bills[account.id].account = account
@@ -154,8 +164,6 @@ class PartitionAudit:
             segment = ladder.tariff.segment_at(ladder.opened_s)
             if opened[key] == first[key[0]] and segment is not None:
                 ladder.use(segment)[0] += world.accounts[key[0]].cycle_energy_wh
-        for channel in self.channels.values():
-            channel.settle()
 
     def _open_bill(self, account: Account, opened_s: int) -> None:
         tariff = self.tariffs[account.tariff]
@@ -261,7 +269,8 @@ class PartitionAudit:
             if segment is not None and segment.month <= bill.cycle:
                 channel.post_day(self, last=True, segment=segment)
         if not complete:
-            self._estimate(bill)
+            for channel, value, at_s in estimates(bill.channels, bill.account.from_s, bill.end_s, self.rating):
+                self._read(channel, value, at_s, int(Quality.E), FOREVER)
         tariff = self.tariffs[bill.account.tariff]
         steps = _PRECISE.divide(bill.carry, tariff.minor).to_integral_value(tariff.rounding)
         self.posted(bill.account.id, month_start(bill.cycle + 1) - 1, "rounding", int(steps))
@@ -270,36 +279,6 @@ class PartitionAudit:
             bill.open = False
         bill.cycle += 1
         bill.end_s = tariff.cycle_end_s(bill.cycle)
-
-    def _estimate(self, bill: Bill) -> None:
-        """[7] Registers that lag go on to the cycle's end as they went so far; nothing rests on an estimate."""
-        guesses: list[tuple[Channel, int, int]] = []
-        for channel in bill.channels:
-            segment, ladder = channel.segment, channel.ladder
-            if segment is None or channel.value < 0 or channel.quality == _E:
-                continue
-            if channel.at_s >= bill.end_s or channel.at_s >= channel.until_s:
-                continue
-            cycle = ladder.tariff.tier_cycle(segment.month)
-            used = ladder.use(segment)[0]
-            since_s = ladder.tariff.day_start_s(max(month_start(cycle), ladder.tariff.first_day))
-            counted_s = channel.at_s - max(since_s, bill.account.from_s)
-            to_s = channel.leaves_s(bill.end_s)
-            if used <= 0 or counted_s < _ESTIMATE_LEAST_S or to_s <= channel.at_s:
-                continue
-            shares = sum(
-                c.ladder is ladder and c.charged and c.value >= 0 and c.at_s < c.until_s for c in bill.channels
-            )
-            energy = used * (to_s - channel.at_s) // (counted_s * shares)
-            allowed = channel.power * min(to_s - channel.at_s, self.rating.plausible_window_s)
-            if energy > ENERGY_MAX or energy * 3600 > allowed:
-                continue
-            value = channel.value + energy // channel.multiplier
-            value -= value % channel.resolution
-            if value > channel.value:
-                guesses.append((channel, value, to_s))
-        for channel, value, to_s in guesses:
-            self._read(channel, value, to_s, _E, FOREVER)
 
     # -- the inbox ---------------------------------------------------------------------------------------------
     def command(self, kind: str, key: str, body: Mapping[str, Any], worlds: Mapping[str, World]) -> None:
@@ -373,6 +352,8 @@ class PartitionAudit:
             ladder.opened_s = opened_s
             ladder.used.clear()
             for cycle, wh in used:
+                if ladder.shared is not None and int(cycle) <= ladder.shared_until:
+                    ladder.used[int(cycle)] = ladder.shared.setdefault(int(cycle), [0])
                 ladder.used[int(cycle)][0] = int(wh)
         for key, value, at_s, quality, excess, pending, opened, day_wh, energy, adder in state["channels"]:
             c = self.channels[tuple(key)]
@@ -400,7 +381,3 @@ def _released(body: Mapping[str, Any]) -> list[tuple[int, int, int, int, int]]:
         for row in rows
     )
     return [tuple(row) for row in rows] if whole else []
-
-
-def _opened_s(span: Span) -> int:
-    return span.opening[1] if span.opening else span.from_s

@@ -37,16 +37,27 @@ class Sink(Protocol):
 class Ladder:
     """Energy of an account under one tariff, by tier cycle."""
 
-    __slots__ = ("history", "opened_s", "tariff", "used")
+    __slots__ = ("history", "opened_s", "shared", "shared_until", "tariff", "used")
 
     def __init__(self, tariff: Tariff, history: History) -> None:
         self.tariff, self.history = tariff, history
         self.used: dict[int, list[int]] = defaultdict(lambda: [0])
         self.opened_s = FOREVER
+        self.shared: dict[int, list[int]] | None = None  # use of the ladders that count as one, by tier cycle
+        self.shared_until = -1  # the last tier cycle of which that holds
 
     def use(self, segment: Segment) -> list[int]:
         """Energy so far in the tier cycle of a segment, as a list of one, shared by the siblings."""
-        return self.used[self.tariff.tier_cycle(segment.month)]
+        cycle = self.tariff.tier_cycle(segment.month)
+        if self.shared is not None and cycle <= self.shared_until:
+            self.used[cycle] = self.shared.setdefault(cycle, [0])
+        return self.used[cycle]
+
+    def share(self, source: Ladder, shared: dict[int, list[int]], until: int) -> None:
+        """Count as one with `source` up to the tier cycle `until`."""
+        self.shared, self.shared_until = shared, until
+        if self is not source:
+            self.used.update({cycle: use for cycle, use in shared.items() if cycle <= until})
 
     def bounds(self, segment: Segment) -> Bounds:
         return self.tariff.bounds_on(segment.day, self.history)

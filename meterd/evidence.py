@@ -29,6 +29,7 @@ from rating.book import TariffBook
 from rating.calendar import first_day_of
 from rating.readings import RecordKind
 from rating.refusals import READING_BYTES
+from rating.rings import groups
 from registry.image import FOREVER
 
 DAY_S: Final = 86_400
@@ -100,7 +101,8 @@ class Evidence:
         """The ladder's energy at the start of every day of the bill cycle up to `day`, from what was posted."""
         facts = self._image.channels
         ladder = int(facts["ladder"][slot])
-        siblings = {s for s in self._account.channels if int(facts["ladder"][s]) == ladder}
+        group = groups(self.book)[self._image.ladders["tariff"]]
+        siblings = {s for s in self._account.channels if group[facts["ladder"][s]] == group[ladder]}
         opening = self._image.ladders[ladder]
         used = {}
         for one in range(min(first_day_of(month_of(day)), day), day + 1):

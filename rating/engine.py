@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from config.settings import AutopaySettings, RatingSettings
-from config.units import CURRENCIES, Quality
+from config.units import CURRENCIES
 from ledger.effects import (
     LATE,
     PAGE_SLOTS,
@@ -280,17 +280,11 @@ class PartitionEngine:
 
     def _estimate(self, slots: npt.NDArray[np.int32]) -> None:
         """Take the lagging registers of accounts that close by the window to the cycle's end, by estimates."""
-        part = self.part
         if len(slots) == 0:
             return
-        found = guesses(part, slots, part.bill_end_s()[slots], self._rating.plausible_window_s)
-        if len(found) == 0:
-            return
-        quality = np.full(len(found), int(Quality.E), np.uint8)
-        never = np.full(len(found), 2**32 - 1, np.uint32)
+        readings = guesses(self.part, slots, self._rating.plausible_window_s)
         with self.bookings.estimating():
-            slot, value, at_s = (np.ascontiguousarray(found[name]) for name in ("channel", "value", "at_s"))
-            verdict = self.rate(slot, value, at_s, quality, never)
+            verdict = self.rate(*readings)
         for code in verdict:
             self.count(f"estimate.{Verdict(code).name.lower()}")
         self._count_warnings()

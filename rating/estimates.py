@@ -121,8 +121,11 @@ def _guess(
     return count
 
 
-def guesses(part: Partition, slots: Rows, ends: Rows, window_s: int) -> Rows:
-    """GUESS rows for registers of the accounts `slots` that have not reached the ends of their cycles."""
+def guesses(part: Partition, slots: Rows, window_s: int) -> tuple[Rows, Rows, Rows, Rows, Rows]:
+    """Readings for registers of the accounts `slots` that have not reached the ends of their open cycles.
+
+    Columns: channel slot, value, time, quality, and until when it may be dated.
+    """
     assert part.image is not None
     assert part.book is not None
     image, book = part.image, part.book
@@ -135,4 +138,6 @@ def guesses(part: Partition, slots: Rows, ends: Rows, window_s: int) -> Rows:
     from_s = np.ascontiguousarray(image.accounts["from_s"])
     homes = (part.channel, part.cold, part.ladder)
     lists = (image.account_start, image.account_channels)
-    return out[: _guess(slots, ends, from_s, *lists, *homes, lines, window_s, out)]
+    count = _guess(slots, part.bill_end_s()[slots], from_s, *lists, *homes, lines, window_s, out)
+    slot, value, at_s = (np.ascontiguousarray(out[name][:count]) for name in ("channel", "value", "at_s"))
+    return slot, value, at_s, np.full(count, ESTIMATE, np.uint8), np.full(count, 2**32 - 1, np.uint32)

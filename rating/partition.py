@@ -14,6 +14,7 @@ import numpy.typing as npt
 from config.units import Quality
 from rating.book import TariffBook
 from rating.calendar import months_of
+from rating.rings import tie
 from rating.state import ACCOUNT, ARRAYS, CHANNEL, COLD, LADDER, AccountFlag, ChannelFlag
 from rating.takeover import Activated, bounds_moved, moved_back, take_over
 from registry.image import PartitionImage
@@ -76,6 +77,7 @@ class Partition:
             facts = image.ladders[:old_ladders]
             self.ladder["stage"][:old_ladders] = book.stage_at(facts["tariff"], facts["history"], places)
             ladders, since_s = bounds_moved(old_book, book, old_image.ladders, facts, furthest_s)
+        tie(self.ladder, image, book, old_channels, furthest_s)
         self._open_channels(old_channels)
         self._open_accounts(old_accounts)
         for marks in (self.dirty_channel, self.dirty_ladder, self.dirty_account):
@@ -141,8 +143,12 @@ class Partition:
         unplaced = (rows["ladder"] >= 0) & (self.ladder["stage"][np.maximum(rows["ladder"], 0)] < 0)
         rows["segment"][unplaced] = -1
         billed = (facts["bill"] == 1) & (facts["tariff"] >= 0)
-        kept = rows["flags"] & ~np.uint8(ChannelFlag.BILL)
-        rows["flags"] = np.where(billed, kept | ChannelFlag.BILL, kept)
+        flags = rows["flags"] & ~np.uint8(ChannelFlag.BILL | ChannelFlag.SHARED)
+        until_s = self.ladder["ring_until_s"][np.maximum(rows["ladder"], 0)] if len(self.ladder) else 0
+        starts_s = self.book.seg_start[np.maximum(rows["segment"], 0)] if len(self.book.seg_start) else 0
+        shared = (rows["ladder"] >= 0) & (rows["segment"] >= 0) & (starts_s < until_s)
+        flags = np.where(billed, flags | ChannelFlag.BILL, flags)
+        rows["flags"] = np.where(shared, flags | ChannelFlag.SHARED, flags)
 
     def _open_accounts(self, first: int) -> None:
         assert self.image is not None

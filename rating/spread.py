@@ -11,10 +11,12 @@ from typing import Any, Final
 import numpy as np
 
 from rating.compiled import Homes, Lines, jit
+from rating.state import ChannelFlag
 
 ENERGY_MAX: Final = 4_000_000_000
 FOLD_AT: Final = 500_000_000_000_000_000
 _INT64_MAX: Final = 2**63 - 1
+_SHARED: Final = ChannelFlag.SHARED
 
 CLOSE: Final = np.dtype(  # what a channel posts when a local day ends under it
     [
@@ -60,6 +62,26 @@ def ladder_place(row: Any, start_s: int, lines: Lines) -> int:
 
 
 @jit
+def share(homes: Homes, place: int, cycle: int, open_cycle: int, piece: int, lines: Lines) -> None:
+    """A piece of energy of the tier cycle `cycle`, counted on ladder `place` in `open_cycle`, moves its ring."""
+    other = homes.ladder[place].ring - 1
+    while other != place:
+        row = homes.ladder[other]
+        while row.stage >= 0 and lines.stage_cycle[row.stage] < cycle:
+            if lines.stage_cycle[row.stage + 1] != lines.stage_cycle[row.stage]:
+                row.used_before = row.used
+                row.used = 0
+            row.stage += 1
+        if row.stage >= 0:
+            if lines.stage_cycle[row.stage] == cycle:
+                row.used += piece
+            elif lines.stage_cycle[row.stage] == open_cycle:
+                row.used_before += piece
+            homes.dirty_ladder[other] = 1
+        other = row.ring - 1
+
+
+@jit
 def charge(homes: Homes, slot: int, segment: int, piece: int, lines: Lines) -> None:
     """Price one piece of energy of one segment: the first tier into `energy`, the rest into `tier_adder`."""
     row = homes.channel[slot]
@@ -84,6 +106,8 @@ def charge(homes: Homes, slot: int, segment: int, piece: int, lines: Lines) -> N
     else:
         step.used_before = used + piece
     homes.dirty_ladder[place] = 1
+    if step.ring > 0 and start_s < step.ring_until_s:
+        share(homes, place, lines.stage_cycle[stage], lines.stage_cycle[step.stage], piece, lines)
 
 
 @jit
@@ -143,6 +167,8 @@ def walk(
             last = 1 if lines.seg_cycle[segment] != lines.seg_cycle[segment - 1] else 0
             day, cycle = lines.seg_day[segment - 1], lines.seg_cycle[segment - 1]
             count = close_day(homes.channel, slot, day, cycle, last, minor, closes, count)
+            if row.flags & _SHARED and lines.seg_start[segment] >= homes.ladder[row.ladder].ring_until_s:
+                row.flags &= ~_SHARED
         if end == to_s:
             break
     if abs(row.accrued_energy_e11) > FOLD_AT or abs(row.accrued_adder_e11) > FOLD_AT:

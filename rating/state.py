@@ -55,7 +55,8 @@ LADDER: Final = np.dtype(
         ("used_before", np.int64),  # energy in the cycle before it, for siblings that lag
         ("stage", np.int32),  # global index of the stage that holds the furthest instant rated
         ("account", np.int32),
-        ("pad", np.int64),
+        ("ring", np.int32),  # slot + 1 of the next ladder that counts as one with this; 0: none (rating.rings)
+        ("ring_until_s", np.uint32),  # energy before this instant moves the whole ring
     ]
 )
 ACCOUNT: Final = np.dtype(
@@ -87,6 +88,7 @@ class ChannelFlag:
     STALLED: Final = 2  # the last reading did not move
     FROZEN: Final = 4  # said so already, in this stretch
     DISCONNECTED: Final = 8
+    SHARED: Final = 16  # energy of the open segment moves a ring of ladders
 
 
 class AccountFlag:
