@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal
 
 import structlog
 from fastapi import Depends, FastAPI, Request
@@ -67,6 +67,13 @@ class Rebaseline(Command):
     register_name: Annotated[str, Field(min_length=1, max_length=12, alias="register")]
     value: Annotated[int, Field(ge=0, lt=2**62)]
     at_s: Annotated[int, Field(gt=0, lt=2**32)]
+    why: Why
+
+
+class Supply(Command):
+    meter: Annotated[str, Field(min_length=1, max_length=32)]
+    register_name: Annotated[str, Field(min_length=1, max_length=12, alias="register")]
+    state: Literal["disconnected", "connected"]
     why: Why
 
 
@@ -193,6 +200,10 @@ def _commands(app: FastAPI, daemon: DaemonPort) -> None:
         return _told(
             run.rebaseline(asked.meter, asked.register_name, asked.value, asked.at_s, asked.why, wait_s(asked))
         )
+
+    @app.post("/v1/supply", **guarded)
+    def supply(asked: Supply) -> Response:
+        return _told(run.mark_supply(asked.meter, asked.register_name, asked.state, asked.why, wait_s(asked)))
 
     @app.post("/v1/exceptions/{exception_id}/release", **guarded)
     def release(exception_id: int, asked: Release) -> Response:

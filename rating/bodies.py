@@ -60,6 +60,14 @@ def register_at(body: Mapping[str, Any]) -> RegisterAt:
     return RegisterAt(_text(body, "concentrator"), _whole(body, "meter", 0, 2**64 - 1), REGISTER_CODE[Register(name)])
 
 
+def disconnected(body: Mapping[str, Any]) -> bool:
+    """The state that a row of kind `supply` names."""
+    state = _text(body, "state")
+    if state not in ("connected", "disconnected"):
+        raise Refused(f"{state!r} is neither connected nor disconnected")
+    return state == "disconnected"
+
+
 def value_at(body: Mapping[str, Any]) -> tuple[int, int]:
     """(value in thousandths, at_s)."""
     return _whole(body, "value", 0, VALUE_MAX), _whole(body, "at_s", 0, NEVER - 1)

@@ -1,4 +1,4 @@
-"""Pure: what inbox rows do to a partition: openings, change-outs, credits, reversals, re-baselines, releases.
+"""Pure: what inbox rows do to a partition: openings, change-outs, money, re-baselines, releases, supply.
 
 Every row ends in `engine.applied`. One that cannot be carried out (its body is wrong, its account or register is
 not here, its time has passed) changes nothing, says why in its outcome, and is a row of the exceptions queue: the
@@ -22,7 +22,7 @@ from rating.compiled import Homes
 from rating.kernel import open_span
 from rating.names import Names
 from rating.partition import Partition
-from rating.state import AccountFlag
+from rating.state import AccountFlag, ChannelFlag
 from rating.takeover import Activated
 from rating.verdicts import EXCEPTION_REASON, FIRST_REFUSED, Verdict
 from registry.image import PartitionImage
@@ -73,6 +73,8 @@ class Commands:
                     self._rebaseline(row)
                 case "release":
                     self._release(row)
+                case "supply":
+                    self._supply(row)
                 case _:
                     raise Refused(f"unknown kind {row.kind}")
         except Refused as why:
@@ -235,6 +237,21 @@ class Commands:
         for code in verdict:
             engine.count(f"released.{Verdict(code).name.lower()}")
         engine.applied(row, "" if (verdict < FIRST_REFUSED).all() else f"judged again: {said}")
+
+    def _supply(self, row: InboxRow) -> None:
+        """A person says that a register's supply is disconnected, or connected again: use meanwhile is warned of."""
+        engine, where, off = self._engine, bodies.register_at(row.body), bodies.disconnected(row.body)
+        first = self._first_span(where.concentrator, where.meter, where.register)
+        if first is None:
+            raise Refused("no such channel")
+        slot = self._open_span(first, engine.as_of_s)
+        part = engine.part
+        if part.channel["at_s"][slot] >= part.channel["until_s"][slot]:
+            raise Refused("the meter is not installed any more")
+        flags = part.channel["flags"][slot] & ~np.uint8(ChannelFlag.DISCONNECTED)
+        part.channel["flags"][slot] = flags | ChannelFlag.DISCONNECTED if off else flags
+        part.dirty_channel[slot] = 1
+        engine.applied(row)
 
     # -- look-ups --------------------------------------------------------------------------------------------
     def _first_span(self, concentrator: str, meter: int, register_code: int) -> int | None:

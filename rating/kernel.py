@@ -13,6 +13,7 @@ from typing import Any, Final
 import numpy as np
 
 from rating.compiled import Homes, Lines, jit
+from rating.history import hand_on
 from rating.register_rules import (
     ACCEPTED,
     CONFIRMED,
@@ -34,7 +35,8 @@ _BILL, _STALLED, _BILL_STALLED = ChannelFlag.BILL, ChannelFlag.STALLED, ChannelF
 _LATE, _FUTURE, _NEGATIVE = int(Verdict.LATE), int(Verdict.FUTURE), int(Verdict.NEGATIVE)
 _RESOLUTION, _NOT_INSTALLED = int(Verdict.RESOLUTION), int(Verdict.NOT_INSTALLED)
 _UNKNOWN_METER, _UNKNOWN_REGISTER = int(Verdict.UNKNOWN_METER), int(Verdict.UNKNOWN_REGISTER)
-_HIGH: Final = Warn.HIGH
+_NEAR_MAXIMUM, _WHILE_DISCONNECTED = Warn.NEAR_MAXIMUM, Warn.USE_WHILE_DISCONNECTED
+_DISCONNECTED: Final = ChannelFlag.DISCONNECTED
 _ONE, _NIL = np.uintp(1), np.uintp(0)  # unsigned places spare the check for negative indexes
 
 
@@ -62,13 +64,14 @@ def _advance(
     quality: int,
     lines: Lines,
     minor: int,
+    warnings: Any,
     closes: Any,
     count: int,
 ) -> int:
     """Move one span's register to (value, to_s) and charge `energy` on the way."""
     row = homes.channel[slot]
     if row.segment >= 0 and row.flags & _BILL:
-        count = walk(homes, slot, from_s, to_s, energy, lines, minor, closes, count)
+        count = walk(homes, slot, from_s, to_s, energy, lines, minor, warnings, closes, count)
     row.value = value
     row.at_s = to_s
     row.quality = quality
@@ -86,6 +89,7 @@ def _use(
     quality: int,
     lines: Lines,
     minor: int,
+    warnings: Any,
     closes: Any,
     count: int,
 ) -> int:
@@ -100,9 +104,10 @@ def _use(
         end_s = int(row.until_s)
         upto = whole * (end_s - start_s) + rest * (end_s - start_s) // (at_s - start_s)
         part = (upto - done) * np.int64(row.multiplier)
-        count = _advance(homes, slot, from_s, end_s, part, value, quality, lines, minor, closes, count)
+        count = _advance(homes, slot, from_s, end_s, part, value, quality, lines, minor, warnings, closes, count)
         done, from_s = upto, end_s
         excess = row.estimate_excess
+        hand_on(homes, slot, int(homes.cold[slot].next))
         slot = int(homes.cold[slot].next)
         row = homes.channel[slot]
         row.value = value
@@ -111,7 +116,7 @@ def _use(
         homes.dirty_channel[slot] = 1
     if at_s > from_s:
         part = (diff - done) * np.int64(row.multiplier)
-        count = _advance(homes, slot, from_s, at_s, part, value, quality, lines, minor, closes, count)
+        count = _advance(homes, slot, from_s, at_s, part, value, quality, lines, minor, warnings, closes, count)
     return int(count)
 
 
@@ -191,9 +196,11 @@ def _one(
     if said > CONFIRMED:
         return said, count
     if row.power_max_w > 0 and diff * mult * 7200 > np.int64(row.power_max_w) * dt:
-        warnings[_HIGH] += 1
+        warnings[_NEAR_MAXIMUM] += 1
+    if row.flags & _DISCONNECTED and diff > 0:
+        warnings[_WHILE_DISCONNECTED] += 1
     noted = note_use(homes, slot, diff, quality, dt, params, warnings)
-    count = _use(homes, slot, at_s, diff, value, quality, lines, params[P_MINOR], closes, count)
+    count = _use(homes, slot, at_s, diff, value, quality, lines, params[P_MINOR], warnings, closes, count)
     return (noted if said == ACCEPTED else said), count
 
 

@@ -11,12 +11,14 @@ from typing import Any, Final
 import numpy as np
 
 from rating.compiled import Homes, Lines, jit
+from rating.history import note_day
 from rating.state import ChannelFlag
 
 ENERGY_MAX: Final = 4_000_000_000
 FOLD_AT: Final = 500_000_000_000_000_000
 _INT64_MAX: Final = 2**63 - 1
 _SHARED: Final = ChannelFlag.SHARED
+_PART: Final = ChannelFlag.PART
 
 CLOSE: Final = np.dtype(  # what a channel posts when a local day ends under it
     [
@@ -128,6 +130,7 @@ def close_day(channel: Any, slot: int, day: int, cycle: int, last: int, minor: i
     energy -= out.energy_minor * minor
     adder -= out.adder_minor * minor
     row.day_energy = 0
+    row.flags |= _PART
     out.energy_rest = energy if last == 1 else 0
     out.adder_rest = adder if last == 1 else 0
     row.accrued_energy_e11 = 0 if last == 1 else energy
@@ -137,7 +140,16 @@ def close_day(channel: Any, slot: int, day: int, cycle: int, last: int, minor: i
 
 @jit
 def walk(
-    homes: Homes, slot: int, from_s: int, to_s: int, energy: int, lines: Lines, minor: int, closes: Any, count: int
+    homes: Homes,
+    slot: int,
+    from_s: int,
+    to_s: int,
+    energy: int,
+    lines: Lines,
+    minor: int,
+    warnings: Any,
+    closes: Any,
+    count: int,
 ) -> int:
     """Spread `energy` over (from_s, to_s] by cumulative floors, price the pieces, close the days that end.
 
@@ -166,7 +178,9 @@ def walk(
         if lines.seg_day[segment] != lines.seg_day[segment - 1]:
             last = 1 if lines.seg_cycle[segment] != lines.seg_cycle[segment - 1] else 0
             day, cycle = lines.seg_day[segment - 1], lines.seg_cycle[segment - 1]
+            note_day(homes, slot, warnings)
             count = close_day(homes.channel, slot, day, cycle, last, minor, closes, count)
+            row.flags &= ~_PART
             if row.flags & _SHARED and lines.seg_start[segment] >= homes.ladder[row.ladder].ring_until_s:
                 row.flags &= ~_SHARED
         if end == to_s:

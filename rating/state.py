@@ -45,8 +45,9 @@ COLD: Final = np.dtype(  # of a channel, touched only off the common path
         ("stalled_since_s", np.uint32),  # first reading that did not move, while STALLED
         ("next", np.int32),  # slot of the following span of this register; -1: none
         ("account", np.int32),
+        ("mean_day", np.uint32),  # energy of a usual day (rating.history)
         ("estimates", np.uint16),  # in a row
-        ("pad", np.uint16, (3,)),
+        ("days", np.uint16),  # that the mean has seen
     ]
 )
 LADDER: Final = np.dtype(
@@ -89,6 +90,7 @@ class ChannelFlag:
     FROZEN: Final = 4  # said so already, in this stretch
     DISCONNECTED: Final = 8
     SHARED: Final = 16  # energy of the open segment moves a ring of ladders
+    PART: Final = 32  # some of the open day is posted already
 
 
 class AccountFlag:

@@ -62,6 +62,9 @@ def take_over(channel: Rows, cold: Rows) -> None:
         for name in ("value", "at_s", "quality", "estimate_excess"):
             channel[name][heirs] = channel[name][slots]
         channel["flags"][heirs] |= channel["flags"][slots] & ChannelFlag.DISCONNECTED
+        same = cold["account"][heirs] == cold["account"][slots]
+        for name in ("mean_day", "days"):
+            cold[name][heirs[same]] = cold[name][slots[same]]
 
 
 def moved_back(channel: Rows, until_s: Rows) -> Slots:

@@ -13,6 +13,7 @@ from rating.register_rules import PARAMS
 from rating.spread import CLOSE
 from rating.state import CHANNEL, COLD, LADDER, ChannelFlag
 from rating.tariff import Tariff
+from rating.verdicts import Warn
 from rating.walk import explain_day
 
 FEN_E11 = 10**9
@@ -44,7 +45,7 @@ def kernel_charges(
         *(book.seg_start, book.seg_day, book.seg_cycle, book.seg_price),
         *(book.stage_start, book.stage_end, book.stage_cycle, book.stage_bounds, book.bounds),
         *(np.array([FEN_E11, 3 * 86_400, 30 * 86_400, 96][:PARAMS], np.int64), 0, verdict),
-        *(np.zeros(4, np.int64), closes),
+        *(np.zeros(len(Warn.NAMES), np.int64), closes),
     )
     assert (done, verdict.tolist()) == (n, [0] * n)
     rows = closes[:closed]
