@@ -115,10 +115,12 @@ class Commands:
             (int(slot), int(part.channel["until_s"][slot]), "ends here, behind its last accepted reading")
             for slot in found.spans
         ]
+        on = np.flatnonzero((facts["ladder"] >= 0) & (part.channel["value"] >= 0))
+        latest = np.full(len(part.ladder), -1, np.int64)  # of each ladder the channel with the latest register
+        on = on[np.argsort(part.channel["at_s"][on], kind="stable")]
+        latest[facts["ladder"][on]] = on
         for ladder, since_s in zip(found.ladders.tolist(), found.ladders_since_s, strict=True):
-            on = np.flatnonzero((facts["ladder"] == ladder) & (part.channel["value"] >= 0))
-            latest = int(on[np.argmax(part.channel["at_s"][on])])
-            said.append((latest, since_s, "has other tier bounds from here on"))
+            said.append((int(latest[ladder]), since_s, "has other tier bounds from here on"))
         for slot, since_s, what in said:
             row = part.channel[slot]
             account = engine.names.account_id(int(facts["account"][slot])) if engine.names is not None else ""

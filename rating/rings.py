@@ -10,7 +10,7 @@ lasts the ladder's channels carry a flag, by which the kernel's plain loop leave
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +19,7 @@ from rating.book import TariffBook
 from registry.image import PartitionImage
 
 Rows = npt.NDArray[Any]
+LONG_OVER_S: Final = 400 * 86_400  # after a switch, longer than any tier cycle: nothing is left to share
 
 
 def groups(book: TariffBook) -> npt.NDArray[np.int64]:
@@ -55,11 +56,12 @@ def tie(
     renewed[channels["ladder"][on[on >= old_channels]]] = True
     known_s = np.zeros(len(ladder), np.int64)
     known_s[: len(furthest_s)] = furthest_s
-    for begin, size in zip(begins[sizes > 1].tolist(), sizes[sizes > 1].tolist(), strict=True):
+    latest_s, now_s = (np.maximum.reduceat(times[order], begins) for times in (opened_s, known_s))
+    new = np.maximum.reduceat(renewed[order].astype(np.uint8), begins) == 1
+    alive = (sizes > 1) & (new | (latest_s + LONG_OVER_S > now_s))
+    until = np.where(new, np.maximum(latest_s, now_s), latest_s)
+    for begin, size, until_s in zip(*(column[alive].tolist() for column in (begins, sizes, until)), strict=True):
         members = order[begin : begin + size]
-        until_s = int(opened_s[members].max())
-        if renewed[members].any():
-            until_s = max(until_s, int(known_s[members].max()))
         _tie_one(ladder, facts, book, members, until_s, known_s[members])
 
 
