@@ -12,6 +12,9 @@ from dataclasses import dataclass, field
 from decimal import Context, Decimal
 from typing import Any, Final
 
+from audit.estimates import estimates
+from audit.ladders import opened_s as _opened_s
+from audit.ladders import share_ladders
 from audit.meter import ENERGY_MAX, Channel, Ladder
 from audit.refused import QUIET, Refused
 from audit.tariffs import Tariff, month_start
@@ -21,6 +24,7 @@ from config.units import REGISTER_CODE, Quality, Register
 
 NO_DAY: Final = -1  # of components that are compared whatever the day
 _RELEASE_TOLERANCE_S: Final = 300
+_RELEASED_MAX: Final = 10_000  # readings of one release
 _A: Final = int(Quality.A)
 _PRECISE: Final = Context(prec=60)
 Columns = tuple[list[int], list[int], list[int], list[int], list[int]]  # meter, value, read_at_s, register, quality
@@ -48,6 +52,7 @@ class PartitionAudit:
         self.partition, self.tariffs, self.rating = partition, tariffs, rating
         self.offset = 0
         self.as_of_s = 0
+        self.ticked_s = 0  # the tick before
         self.digest = ""
         self.world: World | None = None
         self.expected: dict[tuple[str, int, str], int] = defaultdict(int)
@@ -89,6 +94,12 @@ class PartitionAudit:
         self.world, self.digest = world, world.digest
         here = world.accounts.values()
         fresh = [a for a in here if a.id not in self.bills]
+        furthest_s: dict[tuple[str, str], int] = {}
+        for channel in self.channels.values():
+            if channel.value >= 0:
+                ladder_key = (channel.span.account, channel.span.tariff)
+                furthest_s[ladder_key] = max(channel.at_s, furthest_s.get(ladder_key, 0))
+        known = set(self.channels)
         closing = [last for chain in world.chains if (last := self._chain(chain)) is not None]
         self._lookup.clear()
         self._first.clear()
@@ -97,6 +108,9 @@ class PartitionAudit:
             self._lookup[concentrator][meter, register] = channel
             self._first[concentrator, meter, register] = channel
         self._open_ladders(world, world.chains)
+        share_ladders(self.ladders, self.channels, furthest_s, known)
+        for channel in self.channels.values():
+            channel.settle()
         for account in here:
             if account.id in self.bills:
                 self.bills[account.id].account = account
@@ -141,8 +155,10 @@ class PartitionAudit:
             channel.next = None
             if before is not None:
                 before.next = channel
+                if channel.value < 0 <= before.value and before.at_s >= before.until_s:
+                    channel.take_over(before)
             before = channel
-        closes = before is not None and before.span.closing is not None and before.at_s < before.until_s
+        closes = before is not None and before.span.closing is not None and before.at_s <= before.until_s
         return before if closes else None
 
     def _open_ladders(self, world: World, chains: list[list[Span]]) -> None:
@@ -163,8 +179,6 @@ class PartitionAudit:
                 ladder.use(segment)[0] += world.accounts[key[0]].cycle_energy_wh
             if segment is not None:
                 ladder.reach(segment)
-        for channel in self.channels.values():
-            channel.settle()
 
     def _open_bill(self, account: Account, opened_s: int) -> None:
         tariff = self.tariffs[account.tariff]
@@ -228,6 +242,9 @@ class PartitionAudit:
     def tick(self, as_of_s: int) -> None:
         """[7] Close every bill cycle that is complete, or whose settlement window is over."""
         self.as_of_s = max(self.as_of_s, as_of_s)
+        if self.world is not None and as_of_s > self.ticked_s:
+            self._post_days(self.ticked_s, as_of_s)
+            self.ticked_s = as_of_s
         if as_of_s < self._next_end_s:
             return
         for bill in self.bills.values():
@@ -235,9 +252,27 @@ class PartitionAudit:
                 self._close(bill)
         self._ends()
 
+    def _post_days(self, before_s: int, as_of_s: int) -> None:
+        """[6] Days whose window ended between two ticks: registers that stand there post what they have."""
+        window_s = self.rating.settlement_window_s
+        last_day: dict[str, int] = {}
+        for name, tariff in self.tariffs.items():
+            day = tariff.day_of(as_of_s - window_s)
+            if day > tariff.day_of(before_s - window_s):
+                last_day[name] = day - 1
+        if not last_day:
+            return
+        for channel in self.channels.values():
+            segment = channel.segment
+            if segment is None or not channel.charged or channel.value < 0:
+                continue
+            if segment.day <= last_day.get(segment.tariff.id, -1):
+                channel.post_day(self, last=False, segment=segment)
+
     def _ripe(self, bill: Bill, as_of_s: int) -> bool:
-        if bill.end_s + self.rating.settlement_window_s <= as_of_s:
-            return True
+        return bill.end_s + self.rating.settlement_window_s <= as_of_s or self._complete(bill)
+
+    def _complete(self, bill: Bill) -> bool:
         for channel in bill.channels:
             segment = channel.segment
             if segment is None or channel.value < 0 or channel.at_s >= channel.until_s:
@@ -248,10 +283,14 @@ class PartitionAudit:
 
     def _close(self, bill: Bill) -> None:
         """Whoever lags, or has ended inside the cycle, gives what it has accrued; then the carry is rounded."""
+        complete = self._complete(bill)
         for channel in bill.channels:
             segment = channel.segment
             if segment is not None and segment.month <= bill.cycle:
                 channel.post_day(self, last=True, segment=segment)
+        if not complete:
+            for channel, value, at_s in estimates(bill.channels, bill.account.from_s, bill.end_s, self.rating):
+                self._read(channel, value, at_s, int(Quality.E), FOREVER)
         tariff = self.tariffs[bill.account.tariff]
         steps = _PRECISE.divide(bill.carry_energy + bill.carry_adder, tariff.minor).to_integral_value(tariff.rounding)
         self.posted(bill.account.id, month_start(bill.cycle + 1) - 1, "rounding", int(steps))
@@ -276,11 +315,11 @@ class PartitionAudit:
             case "rebaseline":
                 self._rebaseline(body)
             case "release":
-                for meter, register, at_s, value, quality in body["readings"]:
-                    channel = self._first.get((str(body["concentrator"]), int(meter), int(register)))
+                for meter, register, at_s, value, quality in _released(body):
+                    channel = self._first.get((body["concentrator"], meter, register))
                     if channel is not None:
                         limit_s = self.as_of_s + _RELEASE_TOLERANCE_S
-                        self._read(channel, int(value), int(at_s), int(quality), limit_s)
+                        self._read(channel, value, at_s, quality, limit_s)
             case _:
                 pass
 
@@ -291,10 +330,11 @@ class PartitionAudit:
         if first is None:
             return
         channel = first.open_at(at_s)
-        if not channel.at_s <= at_s <= self.as_of_s:
+        if at_s < channel.at_s:
             return
-        if at_s > channel.at_s:  # nothing flows in the gap, but its days end
+        if at_s > channel.at_s:  # nothing flows in the gap, but its days and spans end
             self._read(channel, channel.value, at_s, _A, FOREVER)
+            channel = first.open_at(at_s)
         channel.value, channel.quality, channel.excess, channel.pending = int(body["value"]), _A, 0, None
 
     def restored(self) -> None:
@@ -304,5 +344,16 @@ class PartitionAudit:
         self._ends()
 
 
-def _opened_s(span: Span) -> int:
-    return span.opening[1] if span.opening else span.from_s
+def _released(body: Mapping[str, Any]) -> list[tuple[int, int, int, int, int]]:
+    """Readings of a release: meter, register, at_s, value, quality. A body that is not whole releases nothing."""
+    limits = ((0, 2**64), (0, 256), (0, FOREVER), (-(2**63), 2**63), (int(Quality.E), int(Quality.A) + 1))
+    rows = body.get("readings")
+    if not isinstance(rows, list) or not isinstance(body.get("concentrator"), str) or len(rows) > _RELEASED_MAX:
+        return []
+    whole = all(
+        isinstance(row, list)
+        and len(row) == len(limits)
+        and all(type(x) is int and low <= x < end for x, (low, end) in zip(row, limits, strict=True))
+        for row in rows
+    )
+    return [tuple(row) for row in rows] if whole else []

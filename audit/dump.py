@@ -21,6 +21,7 @@ class Position:
     checkpoint: int = 0
     entry_last: int = 0
     as_of_s: int = 0
+    ticked_s: int = 0
     digest: str = ""
     applied: tuple[int, ...] = ()
 
@@ -46,7 +47,7 @@ def restore(book: PartitionAudit, lines: Iterable[Line], world_of: Callable[[str
         match kind:
             case "position":
                 position = Position(**{**told[0], "applied": tuple(told[0]["applied"])})
-                book.offset, book.as_of_s = position.offset, position.as_of_s
+                book.offset, book.as_of_s, book.ticked_s = position.offset, position.as_of_s, position.ticked_s
                 if position.digest:
                     book.activate(world_of(position.digest), opening=False)
             case "ladder":
@@ -68,6 +69,8 @@ def _ladder(
     ladder.opened_s, ladder.reached = opened_s, reached
     ladder.used.clear()
     for cycle, wh in used:
+        if ladder.shared is not None and cycle <= ladder.shared_until:
+            ladder.used[cycle] = ladder.shared.setdefault(cycle, [0])
         ladder.used[cycle][0] = wh
 
 

@@ -72,6 +72,7 @@ class Command:
     key: str
     body: dict[str, Any]
     outcome: str
+    created_at_s: int
 
 
 @dataclass(slots=True)
@@ -223,13 +224,15 @@ def commands(paths: Paths, snap: Snapshot, after_offset: int, known: set[int]) -
             chunk = pairs[low : low + _CHUNK]
             marks = ",".join("?" * len(chunk))
             asked = (
-                "SELECT i.id, i.kind, i.key, i.body, a.outcome FROM inbox i JOIN inbox_applied a ON a.inbox_id = i.id"  # noqa: S608
+                "SELECT i.id, i.kind, i.key, i.body, i.created_at_s, a.outcome"  # noqa: S608
+                " FROM inbox i JOIN inbox_applied a ON a.inbox_id = i.id"
                 f" WHERE a.partition = ? AND i.id IN ({marks})"
             )
             rows = {row["id"]: row for row in db.execute(asked, (snap.partition, *(id_ for _, id_ in chunk)))}
             for offset, number in chunk:
                 row = rows[number]
-                yield Command(number, offset, row["kind"], row["key"], json.loads(row["body"]), row["outcome"])
+                body = json.loads(row["body"])
+                yield Command(number, offset, row["kind"], row["key"], body, row["outcome"], row["created_at_s"])
 
 
 def records(paths: Paths, snap: Snapshot, after_offset: int) -> Iterator[RecordRow]:

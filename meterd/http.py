@@ -73,6 +73,13 @@ class Rebaseline(Command):
     why: Why
 
 
+class Supply(Command):
+    meter: Annotated[str, Field(min_length=1, max_length=32)]
+    register_name: Annotated[str, Field(min_length=1, max_length=12, alias="register")]
+    state: Literal["disconnected", "connected"]
+    why: Why
+
+
 class Release(Command):
     """All of it for whole messages only; `trust` needs `why` and `by`, who says so."""
 
@@ -214,6 +221,10 @@ def _commands(app: FastAPI, daemon: DaemonPort) -> None:
         return _told(
             run.rebaseline(asked.meter, asked.register_name, asked.value, asked.at_s, asked.why, wait_s(asked))
         )
+
+    @app.post("/v1/supply", **guarded)
+    def supply(asked: Supply) -> Response:
+        return _told(run.mark_supply(asked.meter, asked.register_name, asked.state, asked.why, wait_s(asked)))
 
     @app.post("/v1/exceptions/{exception_id}/release", **guarded)
     def release(exception_id: int, asked: Release) -> Response:

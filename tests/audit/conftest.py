@@ -42,7 +42,9 @@ CREATE TABLE state_delta (
     id INTEGER PRIMARY KEY, partition INTEGER, array TEXT, version INTEGER, format INTEGER, count INTEGER, body BLOB,
     crc INTEGER
 );
-CREATE TABLE inbox (id INTEGER PRIMARY KEY, partition INTEGER, kind TEXT, key TEXT, body TEXT);
+CREATE TABLE inbox (
+    id INTEGER PRIMARY KEY, partition INTEGER, kind TEXT, key TEXT, body TEXT, created_at_s INTEGER DEFAULT 0
+);
 CREATE TABLE inbox_applied (inbox_id INTEGER, partition INTEGER, "offset" INTEGER, outcome TEXT);
 CREATE TABLE entry (id INTEGER PRIMARY KEY, partition INTEGER, kind TEXT, "offset" INTEGER, reference TEXT);
 CREATE TABLE posting (entry_id INTEGER, line INTEGER, account_name TEXT, amount_fen INTEGER);
@@ -161,7 +163,9 @@ class Disk:
 
     def command(self, kind: str, key: str, body: dict[str, Any], at: int) -> None:
         self.inbox += 1
-        self.ledger.execute("INSERT INTO inbox VALUES (?, NULL, ?, ?, ?)", (self.inbox, kind, key, json.dumps(body)))
+        self.ledger.execute(
+            "INSERT INTO inbox VALUES (?, NULL, ?, ?, ?, 0)", (self.inbox, kind, key, json.dumps(body))
+        )
         self.ledger.execute("INSERT INTO inbox_applied VALUES (?, 0, ?, '')", (self.inbox, at))
 
     def read(self, at: str, value_wh: int, meter: int = 1, quality: int = 4) -> None:

@@ -51,8 +51,13 @@ HOMES = {  # account: tariff spans
 }
 
 
-def write_csv(folder: Path, changed: bool) -> Path:
-    """Six homes on one concentrator; `changed`: home 4 has got another meter on 15 July."""
+def write_csv(folder: Path, changed: bool, *, backdated: bool = False) -> Path:
+    """Six homes on one concentrator; `changed`: home 4 has got another meter on 15 July.
+
+    `backdated`, told in September: home 1 counts double since 25 August, home 2 has another tariff since the 20th,
+    B3 has moved in behind meter 3 on the 10th, and home 0 has been five since 20 July and under time of use since
+    28 August.
+    """
     meters = [[f"{i:012}", f"P{i}", "c1", i, START, "", "5", "1", "13200"] for i in range(6)]
     if changed:
         meters[4][5] = "2026-07-15"
@@ -62,7 +67,7 @@ def write_csv(folder: Path, changed: bool) -> Path:
         "points": [[f"P{i}", "electricity", ""] for i in range(6)],
         "concentrators": [["c1", "0"]],
         "meters": meters,
-        "registers": [[row[0], "1.8.0", "bill", "0.001", "kWh"] for row in meters],
+        "registers": [[name, "1.8.0", "bill", "0.001", "kWh"] for name in dict.fromkeys(m[0] for m in meters)],
         "opening_registers": [[f"{i:012}", "1.8.0", f"{99_700 if i == 0 else 10 * i}", START, "A"] for i in range(6)],
         "changeouts": [["P4", "2026-07-15", "000000000004", "380.5", "000000000099", "0.0"]] if changed else [],
         "accounts": [[f"A{i}", "x", f"P{i}", START, ""] for i in range(6)],
@@ -71,6 +76,20 @@ def write_csv(folder: Path, changed: bool) -> Path:
         "attributes": [["A5", "household_size", "5", "2026-07-10"]],
         "mandates": [],
     }
+    if backdated:
+        meters[1][5] = "2026-08-25"
+        meters.append(["000000000001", "P1", "c1", 1, "2026-08-25", "", "5", "2", "13200"])
+        rows["accounts"][3][4] = "2026-08-10"
+        rows["accounts"].append(["B3", "x", "P3", "2026-08-10", ""])
+        rows["tariffs"] = [row for row in rows["tariffs"] if row[0] not in ("A0", "A2")]
+        rows["tariffs"] += [
+            ["A0", "guangzhou-residential", START, "2026-08-28"],
+            ["A0", "guangzhou-residential-tou", "2026-08-28", ""],
+            ["A2", "guangzhou-residential-flat", START, "2026-08-20"],
+            ["A2", "guangzhou-residential", "2026-08-20", ""],
+            ["B3", "guangzhou-residential", "2026-08-10", ""],
+        ]
+        rows["attributes"].append(["A0", "household_size", "5", "2026-07-20"])
     for layout in FILES:
         with (folder / layout.file).open("w", newline="") as file:
             out = csv.writer(file)
@@ -185,7 +204,7 @@ def month(house: House, seed: int, first: str, last: str, registers: dict[int, i
 
 @pytest.mark.parametrize("seed", range(3))
 def test_the_engine_agrees_with_the_auditor_over_faults_and_changes(tmp_path: Path, seed: int) -> None:
-    for name in ("v1", "v2", "data"):
+    for name in ("v1", "v2", "v3", "data"):
         (tmp_path / name).mkdir()
     house = House(tmp_path / "data")
     try:
@@ -196,9 +215,20 @@ def test_the_engine_agrees_with_the_auditor_over_faults_and_changes(tmp_path: Pa
         house.register(write_csv(tmp_path / "v2", changed=True))
         del registers[4]
         registers[99] = 0
-        month(house, seed + 100, "2026-07-15", "2026-09-02", registers)
+        alive = {meter: value for meter, value in registers.items() if meter != 5}
+        month(house, seed + 100, "2026-07-15", "2026-09-02", alive)  # meter 5 is dead: July is estimated
+        assert house.engine.counters["estimate.accepted"] == 1
+        registers |= alive
         house.submit("reversal", "cash:1:back", {"account": "A1", "amount_fen": 5000})
-        house.tick(at("2026-09-10"))
+        house.register(write_csv(tmp_path / "v3", changed=True, backdated=True))
+        assert house.engine.counters["exception.backdated"] == 5
+        house.submit("rebaseline", "base:5", {
+            "concentrator": "c1", "meter": 5, "register": "1.8.0", "value": 10_000, "at_s": at("2026-09-02T10:00"),
+        })  # fmt: skip
+        registers[5] = 10_000
+        house.submit("release", "release:1", {"concentrator": "c1", "readings": [[5, 1, 1, "x", 4]]})
+        month(house, seed + 200, "2026-09-03", "2026-10-03", registers)
+        house.tick(at("2026-10-10"))
         house.checkpoint()
         report = audit(house.root)
         assert report.differences == []

@@ -158,7 +158,7 @@ def test_a_dead_meter_s_bill_closes_when_the_window_is_over(home: MakeHome) -> N
     assert "bills.by_window" not in h.engine.counters
     h.engine.apply([h.tick("2026-08-04T00:00")])
     assert h.engine.counters["bills.by_window"] == 1
-    charge = 1_001 * 58_886_875
+    charge = (1_001 + 597) * 58_886_875  # used, and estimated to the month's end
     assert 10_000 - int(h.engine.part.account["balance_fen"][0]) == (charge + 5 * 10**8) // 10**9
     out = h.engine.checkpoint(epoch=1, log_id="x")
     for entry in out.entries:

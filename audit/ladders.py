@@ -1,0 +1,65 @@
+"""Pure: ladders of one account that count as one, by the tariffs' word `on_switch` [5]."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+
+from audit.meter import Channel, Ladder
+from audit.tariffs import month_of
+from audit.world import Span
+
+Key = tuple[str, str]  # account, tariff
+
+
+def opened_s(span: Span) -> int:
+    """From when on a span counts."""
+    return span.opening[1] if span.opening else span.from_s
+
+
+def share_ladders(
+    ladders: Mapping[Key, Ladder],
+    channels: Mapping[tuple[str, int, int], Channel],
+    furthest_s: Mapping[Key, int],
+    known: set[tuple[str, int, int]],
+) -> None:
+    """[5] Ladders of an account whose tariffs carry over count as one up to the last switch's tier cycle."""
+    of_account: dict[str, list[Key]] = defaultdict(list)
+    for key in ladders:
+        of_account[key[0]].append(key)
+    if len(of_account) == len(ladders):
+        return
+    of_ladder: dict[Key, list[Channel]] = defaultdict(list)
+    for channel in channels.values():
+        of_ladder[channel.span.account, channel.span.tariff].append(channel)
+    for keys in of_account.values():
+        while len(keys) > 1:
+            ring = [key for key in keys if ladders[keys[0]].tariff.carries_with(ladders[key].tariff)]
+            keys = [key for key in keys[1:] if key not in ring]
+            if len(ring) > 1:
+                mine = [channel for key in ring for channel in of_ladder[key]]
+                _share(ladders, ring, mine, furthest_s, known)
+
+
+def _share(
+    ladders: Mapping[Key, Ladder],
+    ring: list[Key],
+    mine: list[Channel],
+    furthest_s: Mapping[Key, int],
+    known: set[tuple[str, int, int]],
+) -> None:
+    last_s = max(opened_s(channel.span) for channel in mine)
+    counted = [key for key in ring if furthest_s.get(key)]
+    if any(channel.span.key not in known for channel in mine):
+        last_s = max([last_s, *(furthest_s[key] for key in counted)])
+    source_key = (
+        max(counted, key=lambda k: furthest_s[k]) if counted else min(ring, key=lambda k: ladders[k].opened_s)
+    )
+    source = ladders[source_key]
+    until = source.tariff.tier_cycle(month_of(source.tariff.day_of(last_s)))
+    now_s = furthest_s.get(source_key, source.opened_s)
+    if source.tariff.tier_cycle(month_of(source.tariff.day_of(now_s))) > until:
+        return
+    shared = dict(source.used)
+    for key in ring:
+        ladders[key].share(source, shared, until)
