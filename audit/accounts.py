@@ -12,13 +12,14 @@ from dataclasses import dataclass, field
 from decimal import Context, Decimal
 from typing import Any, Final
 
+from audit.backdated import before, overtaken
 from audit.estimates import estimates
 from audit.ladders import opened_s as _opened_s
 from audit.ladders import share_ladders
 from audit.meter import ENERGY_MAX, Channel, Ladder
 from audit.refused import QUIET, Refused
 from audit.tariffs import Tariff, month_start
-from audit.world import FOREVER, Account, Span, World
+from audit.world import FOREVER, Account, Span, World, address
 from config.settings import RatingSettings
 from config.units import REGISTER_CODE, Quality, Register
 
@@ -94,22 +95,23 @@ class PartitionAudit:
         self.world, self.digest = world, world.digest
         here = world.accounts.values()
         fresh = [a for a in here if a.id not in self.bills]
-        furthest_s: dict[tuple[str, str], int] = {}
-        for channel in self.channels.values():
-            if channel.value >= 0:
-                ladder_key = (channel.span.account, channel.span.tariff)
-                furthest_s[ladder_key] = max(channel.at_s, furthest_s.get(ladder_key, 0))
-        known = set(self.channels)
-        closing = [last for chain in world.chains if (last := self._chain(chain)) is not None]
+        was = before(self.channels, self.ladders)
+        closing = [(place, last) for place, chain in enumerate(world.chains) if (last := self._chain(chain))]
         self._lookup.clear()
         self._first.clear()
+        source: dict[int, str] = {}  # of each chain
         for (concentrator, meter, register), place in world.addresses.items():
             channel = self.channels[world.chains[place][0].key]
             self._lookup[concentrator][meter, register] = channel
             self._first[concentrator, meter, register] = channel
+            source[place] = min(concentrator, source.get(place, concentrator))
         self._open_ladders(world, world.chains)
-        share_ladders(self.ladders, self.channels, furthest_s, known)
+        if opening:
+            share_ladders(self.ladders, self.channels, was.furthest_s, was.until_s.keys())
+        for ladder in self.ladders.values():
+            ladder.channels = []
         for channel in self.channels.values():
+            channel.ladder.channels.append(channel)
             channel.settle()
         for account in here:
             if account.id in self.bills:
@@ -133,9 +135,19 @@ class PartitionAudit:
                 self.bills[channel.span.account].channels.append(channel)
         self._ends()
         if opening:
-            for channel in closing:
-                assert channel.span.closing is not None
-                self._read(channel, channel.span.closing, channel.until_s, _A, FOREVER)
+            for channel, since_s in overtaken(was, self.channels, self.ladders):
+                (serial, code, _), now = channel.span.key, (channel.value, channel.at_s)
+                self.refused.backdated(address(serial), *now, code, channel.quality, since_s, self.offset)
+            for place, channel in closing:
+                self._final_read(self.channels[world.chains[place][0].key], channel, source.get(place, ""))
+
+    def _final_read(self, first: Channel, last: Channel, source: str) -> None:
+        """[9] The old final read of a change-out closes its register, or is a row of the queue."""
+        (serial, code, _), value, at_s = last.span.key, last.span.closing, last.until_s
+        assert value is not None
+        verdict = self._read(first, value, at_s, _A, FOREVER)
+        if verdict not in QUIET:
+            self.refused.reading(verdict, source, address(serial), value, at_s, code, _A, self.offset)
 
     def _chain(self, chain: list[Span]) -> Channel | None:
         """Channels of one register, new or renewed; returns the last one when a change-out closes it."""
@@ -175,10 +187,9 @@ class PartitionAudit:
                 continue
             ladder.opened_s = opened[key]
             segment = ladder.tariff.segment_at(ladder.opened_s)
-            if opened[key] == first[key[0]] and segment is not None:
-                ladder.use(segment)[0] += world.accounts[key[0]].cycle_energy_wh
             if segment is not None:
-                ladder.reach(segment)
+                counted = opened[key] == first[key[0]]
+                ladder.add(segment, world.accounts[key[0]].cycle_energy_wh if counted else 0)
 
     def _open_bill(self, account: Account, opened_s: int) -> None:
         tariff = self.tariffs[account.tariff]
@@ -301,7 +312,9 @@ class PartitionAudit:
         bill.end_s = tariff.cycle_end_s(bill.cycle)
 
     # -- the inbox ---------------------------------------------------------------------------------------------
-    def command(self, kind: str, key: str, body: Mapping[str, Any], world_of: Callable[[str], World]) -> None:
+    def command(
+        self, number: int, kind: str, key: str, body: Mapping[str, Any], world_of: Callable[[str], World]
+    ) -> None:
         """One inbox row, where the ledger says that it was applied."""
         match kind:
             case "registry":
@@ -315,6 +328,8 @@ class PartitionAudit:
             case "rebaseline":
                 self._rebaseline(body)
             case "release":
+                if not _released(body):
+                    self.refused.command(number, kind, body, self.offset)
                 for meter, register, at_s, value, quality in _released(body):
                     channel = self._first.get((body["concentrator"], meter, register))
                     if channel is not None:
@@ -344,8 +359,10 @@ class PartitionAudit:
         self._ends()
 
 
-def _released(body: Mapping[str, Any]) -> list[tuple[int, int, int, int, int]]:
+def _released(body: Any) -> list[tuple[int, int, int, int, int]]:
     """Readings of a release: meter, register, at_s, value, quality. A body that is not whole releases nothing."""
+    if not isinstance(body, Mapping) or not body.get("concentrator"):
+        return []
     limits = ((0, 2**64), (0, 256), (0, FOREVER), (-(2**63), 2**63), (int(Quality.E), int(Quality.A) + 1))
     rows = body.get("readings")
     if not isinstance(rows, list) or not isinstance(body.get("concentrator"), str) or len(rows) > _RELEASED_MAX:

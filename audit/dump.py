@@ -8,6 +8,8 @@ from decimal import Decimal
 from typing import Any
 
 from audit.accounts import PartitionAudit
+from audit.ladders import tie
+from audit.meter import Ladder
 from audit.world import World
 
 Line = list[Any]
@@ -27,8 +29,14 @@ class Position:
 
 
 def dump(book: PartitionAudit, position: Position) -> Iterator[Line]:
-    """The position, then a line a ladder, channel and account."""
+    """The position, then a line a ring of ladders that count as one, ladder, channel and account."""
     yield ["position", asdict(position)]
+    rings: dict[int, tuple[str, Ladder, list[str]]] = {}
+    for (account, tariff), ladder in book.ladders.items():
+        if ladder.ring:
+            rings.setdefault(id(ladder.ring), (account, ladder, []))[2].append(tariff)
+    for account, ladder, members in rings.values():
+        yield ["ring", account, ladder.ring_until, members]
     for (account, tariff), ladder in book.ladders.items():
         used = [[cycle, wh[0]] for cycle, wh in ladder.used.items() if wh[0]]
         yield ["ladder", account, tariff, ladder.opened_s, ladder.reached, used]
@@ -50,6 +58,9 @@ def restore(book: PartitionAudit, lines: Iterable[Line], world_of: Callable[[str
                 book.offset, book.as_of_s, book.ticked_s = position.offset, position.as_of_s, position.ticked_s
                 if position.digest:
                     book.activate(world_of(position.digest), opening=False)
+            case "ring":
+                account, until, members = told
+                tie([book.ladders[account, tariff] for tariff in members], until)
             case "ladder":
                 _ladder(book, *told)
             case "channel":
@@ -69,8 +80,6 @@ def _ladder(
     ladder.opened_s, ladder.reached = opened_s, reached
     ladder.used.clear()
     for cycle, wh in used:
-        if ladder.shared is not None and cycle <= ladder.shared_until:
-            ladder.used[cycle] = ladder.shared.setdefault(cycle, [0])
         ladder.used[cycle][0] = wh
 
 

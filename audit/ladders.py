@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from audit.meter import Channel, Ladder
 from audit.tariffs import month_of
@@ -21,7 +21,7 @@ def share_ladders(
     ladders: Mapping[Key, Ladder],
     channels: Mapping[tuple[str, int, int], Channel],
     furthest_s: Mapping[Key, int],
-    known: set[tuple[str, int, int]],
+    known: Collection[tuple[str, int, int]],
 ) -> None:
     """[5] Ladders of an account whose tariffs carry over count as one up to the last switch's tier cycle."""
     of_account: dict[str, list[Key]] = defaultdict(list)
@@ -46,7 +46,7 @@ def _share(
     ring: list[Key],
     mine: list[Channel],
     furthest_s: Mapping[Key, int],
-    known: set[tuple[str, int, int]],
+    known: Collection[tuple[str, int, int]],
 ) -> None:
     last_s = max(opened_s(channel.span) for channel in mine)
     counted = [key for key in ring if furthest_s.get(key)]
@@ -56,10 +56,19 @@ def _share(
         max(counted, key=lambda k: furthest_s[k]) if counted else min(ring, key=lambda k: ladders[k].opened_s)
     )
     source = ladders[source_key]
-    until = source.tariff.tier_cycle(month_of(source.tariff.day_of(last_s)))
-    now_s = furthest_s.get(source_key, source.opened_s)
-    if source.tariff.tier_cycle(month_of(source.tariff.day_of(now_s))) > until:
+    if source.reached is None:
         return
-    shared = dict(source.used)
+    until = source.tariff.tier_cycle(month_of(source.tariff.day_of(last_s)))
+    tie([ladders[key] for key in ring], max(until, *(ladders[key].ring_until for key in ring)))
+    if source.reached > source.ring_until:
+        return
     for key in ring:
-        ladders[key].share(source, shared, until)
+        if ladders[key] is not source:
+            ladders[key].reached = source.reached
+            ladders[key].used = defaultdict(lambda: [0], {cycle: [wh[0]] for cycle, wh in source.used.items()})
+
+
+def tie(ring: list[Ladder], until: int) -> None:
+    """Let these count as one up to the tier cycle `until`."""
+    for ladder in ring:
+        ladder.ring, ladder.ring_until = ring, until

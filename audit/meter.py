@@ -35,46 +35,56 @@ class Sink(Protocol):
 
 
 class Ladder:
-    """Energy of an account under one tariff, by tier cycle."""
+    """Energy of an account under one tariff: in the furthest tier cycle that it has reached, and in the one before.
 
-    __slots__ = ("history", "opened_s", "reached", "shared", "shared_until", "tariff", "used")
+    `ring`: ladders that count as one, this one among them, up to the tier cycle `ring_until`; empty: none.
+    """
+
+    __slots__ = ("channels", "history", "opened_s", "reached", "ring", "ring_until", "tariff", "used")
 
     def __init__(self, tariff: Tariff, history: History) -> None:
         self.tariff, self.history = tariff, history
-        self.used: dict[int, list[int]] = defaultdict(lambda: [0])
+        self.used: dict[int, list[int]] = defaultdict(lambda: [0])  # by tier cycle
         self.opened_s = FOREVER
-        self.reached: int | None = None  # the furthest cycle that the slow way has charged, or the opening's
-        self.shared: dict[int, list[int]] | None = None  # use of the ladders that count as one, by tier cycle
-        self.shared_until = -1  # the last tier cycle of which that holds
+        self.reached: int | None = None  # the tier cycle of the furthest energy, or of the opening
+        self.ring: list[Ladder] = []
+        self.ring_until = -1
+        self.channels: list[Channel] = []  # that count here
+
+    def kept(self, cycle: int) -> int:
+        """[5] The tier cycle on whose use energy of `cycle` counts: of older ones the use is not known any more."""
+        return cycle if self.reached is None else max(cycle, self.reached - self.tariff.cycle_months)
 
     def use(self, segment: Segment) -> list[int]:
-        """Energy so far in the tier cycle of a segment, as a list of one, shared by the siblings."""
-        cycle = self.tariff.tier_cycle(segment.month)
-        if self.shared is not None and cycle <= self.shared_until:
-            self.used[cycle] = self.shared.setdefault(cycle, [0])
-        return self.used[cycle]
+        """Energy so far that counts in a segment, as a list of one."""
+        return self.used[self.kept(self.tariff.tier_cycle(segment.month))]
 
-    def share(self, source: Ladder, shared: dict[int, list[int]], until: int) -> None:
-        """Count as one with `source` up to the tier cycle `until`."""
-        self.shared, self.shared_until = shared, until
-        if self is not source:
-            self.used.update({cycle: use for cycle, use in shared.items() if cycle <= until})
-
-    def reach(self, segment: Segment) -> None:
-        """Energy, or the opening, stands in the cycle of this segment."""
+    def add(self, segment: Segment, energy: int) -> tuple[int, int]:
+        """[5] Count energy of a segment, here and on every ladder that counts as one; (use before, use after)."""
         cycle = self.tariff.tier_cycle(segment.month)
-        self.reached = cycle if self.reached is None else max(self.reached, cycle)
+        for ladder in self.ring if cycle <= self.ring_until else (self,):
+            ladder.reach(cycle)
+            ladder.used[ladder.kept(cycle)][0] += energy
+        after = self.use(segment)[0]
+        return after - energy, after
+
+    def reach(self, cycle: int) -> None:
+        """Energy, or the opening, stands in this tier cycle; what counts here must not take it for another."""
+        if self.reached is None or cycle > self.reached:
+            self.reached = cycle
+            for channel in self.channels:
+                channel.settle()
+
+    def plain(self, segment: Segment) -> bool:
+        """Does energy of this segment count on this ladder alone, in the furthest cycle?"""
+        cycle = self.tariff.tier_cycle(segment.month)
+        return cycle == self.reached and cycle > self.ring_until
 
     def latest(self) -> tuple[int, int] | None:
-        """Energy in the furthest cycle that has been reached and in the one before; None before the opening.
-
-        The plain reading only adds, so a cycle that it alone has charged shows by its energy.
-        """
+        """Energy in the furthest cycle that has been reached and in the one before; None before the opening."""
         if self.reached is None:
             return None
-        cycle = max([self.reached, *(c for c, used in self.used.items() if used[0])])
-        before = self.used.get(cycle - self.tariff.cycle_months)
-        return self.use_of(cycle), before[0] if before else 0
+        return self.use_of(self.reached), self.use_of(self.reached - self.tariff.cycle_months)
 
     def use_of(self, cycle: int) -> int:
         return self.used[cycle][0] if cycle in self.used else 0
@@ -136,7 +146,7 @@ class Channel:
 
     def settle(self) -> None:
         """What the plain reading needs of the segment: its end, its price, use and first bound of the ladder."""
-        if self.segment is None or not self.span.bill:
+        if self.segment is None or not self.span.bill or not self.ladder.plain(self.segment):
             self.fast_end_s = 0
             self.key, self.use, self.bound = 0, [0], 0
             return
@@ -152,10 +162,7 @@ class Channel:
     # -- energy ----------------------------------------------------------------------------------------------
     def charge(self, segment: Segment, energy: int) -> None:
         """[5] One piece of energy climbs the ladder (or comes back down): each tier takes what lies in it."""
-        use = self.ladder.use(segment)
-        self.ladder.reach(segment)
-        before, after = use[0], use[0] + energy
-        use[0] = after
+        before, after = self.ladder.add(segment, energy)
         self.day_wh += energy
         low = None
         for tier, high in enumerate((*self.ladder.bounds(segment), None)):

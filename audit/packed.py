@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 Rows = npt.NDArray[Any]
 PAGE_SLOTS: Final = 1024
-FORMAT: Final = 1
+FORMAT: Final = 2
 DELTA: Final = -1  # the page number in a delta's checksum
 
 

@@ -136,7 +136,9 @@ class _Job:
             while command is not None and command.offset <= offset:
                 book.as_of_s = max(book.as_of_s, command.created_at_s)  # of every row, also one that changed nothing
                 if not command.outcome or command.kind == "release":  # a release may take some and not others
-                    book.command(command.kind, command.key, command.body, self.world_of)
+                    book.command(command.id, command.kind, command.key, command.body, self.world_of)
+                else:
+                    book.refused.command(command.id, command.kind, command.body, book.offset)
                 command = next(waiting, None)
 
         apply_until(book.offset)

@@ -171,10 +171,12 @@ def _exceptions(db: sqlite3.Connection, found: Snapshot) -> None:
         if row["meter"] is None:
             key = refused.message_event(reason, source, row["stream"], row["sequence"], row["bytes"])
         else:
-            told = (row[name] for name in ("meter", "register", "read_at_s", "value", "quality"))
-            key = refused.event("reading", reason, source, *told)
+            told = (row[name] for name in ("meter", "register", "read_at_s", "value", "quality", "bytes"))
+            key = refused.reading_event(reason, source, *told)
         words = f"{reason}: {row['meter'] or 'a message'} of {source}"
-        found.exceptions[key] = refused.Row(1 + row["repeats"], row["offset"], words)
+        known = found.exceptions.setdefault(key, refused.Row(0, row["offset"], words))
+        known.count += 1 + row["repeats"]
+        known.offset = min(known.offset, row["offset"])
 
 
 def _slots(found: Snapshot, text: str) -> dict[str, int]:

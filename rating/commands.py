@@ -118,7 +118,7 @@ class Commands:
         ]
         on = np.flatnonzero((facts["ladder"] >= 0) & (part.channel["value"] >= 0))
         latest = np.full(len(part.ladder), -1, np.int64)  # of each ladder the channel with the latest register
-        on = on[np.argsort(part.channel["at_s"][on], kind="stable")]
+        on = on[np.lexsort((facts["register"][on], facts["meter"][on], part.channel["at_s"][on]))]
         latest[facts["ladder"][on]] = on
         for ladder, since_s in zip(found.ladders.tolist(), found.ladders_since_s, strict=True):
             said.append((int(latest[ladder]), since_s, "has other tier bounds from here on"))
@@ -279,9 +279,9 @@ class Commands:
 
 
 def _source(image: PartitionImage, first: int) -> str:
-    """The concentrator in whose list a register stands; "" when in none."""
+    """The concentrator in whose list a register stands, the first by name; "" when in none."""
     places = np.flatnonzero(image.list_channel == first)
-    return next((name for name, (a, b) in image.lists.items() if any(a <= p < b for p in places)), "")
+    return min((name for name, (a, b) in image.lists.items() if any(a <= p < b for p in places)), default="")
 
 
 def _first_spans(following: npt.NDArray[np.int32], slots: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:

@@ -114,7 +114,6 @@ class PartitionEngine:
         self._commands.opened(found.accounts, row)
         self._commands.tell_backdated(found, image)
         self._commands.close_removed(image)
-        self._count_warnings()
         self.applied(row)
 
     # -- records ---------------------------------------------------------------------------------------------
@@ -194,6 +193,7 @@ class PartitionEngine:
             homes = Homes(part.channel, part.cold, part.ladder, part.dirty_channel, part.dirty_ladder)
             done, closed = rate(homes, batch, book.lines, self._params, done, verdict, self._warnings, self._closes)
             self.bookings.close(part, self._closes[:closed])
+        self._count_warnings()
         return verdict
 
     def _count_verdicts(self, verdict: npt.NDArray[np.uint8]) -> None:
@@ -201,7 +201,6 @@ class PartitionEngine:
             if count:
                 self.count(f"verdict.{Verdict(code).name.lower()}", int(count))
         self.count("readings", len(verdict))
-        self._count_warnings()
 
     def _count_warnings(self) -> None:
         for place, name in enumerate(Warn.NAMES):
@@ -264,14 +263,12 @@ class PartitionEngine:
             verdict = self.rate(*readings)
         for code in verdict:
             self.count(f"estimate.{Verdict(code).name.lower()}")
-        self._count_warnings()
 
     # -- the inbox -------------------------------------------------------------------------------------------
     def apply_inbox(self, row: InboxRow) -> None:
         """Apply any inbox row but `registry` after the record at `self.offset`."""
         self.as_of_s = max(self.as_of_s, row.created_at_s)
         self._commands.apply(row)
-        self._count_warnings()
 
     def applied(self, row: InboxRow, outcome: str = "", order_id: int | None = None) -> None:
         """Say in the next checkpoint that `row` was applied here."""

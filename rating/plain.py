@@ -57,7 +57,7 @@ def rate_plain(homes: Homes, batch: Batch, lines: Lines, window_s: int, first: i
             break  # as unsigned numbers: below 0 is beyond either, too
         if at_s > limit_s or at_s >= row.until_s or (flags | _STALLED) != _BILL_STALLED:
             break
-        if (row.ladder | row.segment) < 0 or row.estimate_excess != 0 or quality == ESTIMATE:
+        if (row.ladder | row.segment) < 0 or row.estimate_excess != 0 or quality == ESTIMATE or row.quality == ESTIMATE:
             break
         energy = diff * np.int64(row.multiplier)
         if energy * 7200 > np.int64(row.power_max_w) * dt or misses_step(value, row.resolution):

@@ -38,6 +38,7 @@ def tie(
     ladder: Rows, image: PartitionImage, book: TariffBook, old_channels: int, furthest_s: npt.NDArray[np.int64]
 ) -> None:
     """Tie rings, and give every member the place of the one that counts now. `furthest_s`: of the old ladders."""
+    former_s = ladder["ring_until_s"].astype(np.int64)
     ladder["ring"], ladder["ring_until_s"] = 0, 0
     facts, channels = image.ladders, image.channels
     group = groups(book)[facts["tariff"]] if len(facts) else np.zeros(0, np.int64)
@@ -56,18 +57,19 @@ def tie(
     renewed[channels["ladder"][on[on >= old_channels]]] = True
     known_s = np.zeros(len(ladder), np.int64)
     known_s[: len(furthest_s)] = furthest_s
-    latest_s, now_s = (np.maximum.reduceat(times[order], begins) for times in (opened_s, known_s))
+    latest_s, now_s, tied_s = (np.maximum.reduceat(t[order], begins) for t in (opened_s, known_s, former_s))
     new = np.maximum.reduceat(renewed[order].astype(np.uint8), begins) == 1
-    alive = (sizes > 1) & (new | (latest_s + LONG_OVER_S > now_s))
-    until = np.where(new, np.maximum(latest_s, now_s), latest_s)
-    for begin, size, until_s in zip(*(column[alive].tolist() for column in (begins, sizes, until)), strict=True):
+    alive = (sizes > 1) & (new | (np.maximum(latest_s + LONG_OVER_S, tied_s) > now_s))
+    last_s = np.where(new, np.maximum(latest_s, now_s), latest_s)
+    for begin, size, *when in zip(*(column[alive].tolist() for column in (begins, sizes, last_s, tied_s)), strict=True):
         members = order[begin : begin + size]
-        _tie_one(ladder, facts, book, members, until_s, known_s[members])
+        _tie_one(ladder, facts, book, members, when, known_s[members])
 
 
 def _tie_one(
-    ladder: Rows, facts: Rows, book: TariffBook, members: Rows, last_s: int, known_s: npt.NDArray[np.int64]
+    ladder: Rows, facts: Rows, book: TariffBook, members: Rows, when: list[int], known_s: npt.NDArray[np.int64]
 ) -> None:
+    last_s, tied_s = when  # the last switch; until when they are tied already, which a later version does not undo
     counts = int(np.argmax(known_s)) if known_s.any() else int(np.argmin(facts["opening_at_s"][members]))
     source = ladder[members[counts]]
     stage = int(source["stage"])
@@ -76,7 +78,7 @@ def _tie_one(
         return
     while book.stage_cycle[last + 1] == book.stage_cycle[last]:
         last += 1
-    until_s = min(int(book.stage_end[last]), 2**32 - 1)
+    until_s = min(max(int(book.stage_end[last]), tied_s), 2**32 - 1)
     ladder["ring"][members] = np.roll(members, -1) + 1
     ladder["ring_until_s"][members] = until_s
     place_s = max(int(known_s[counts]), int(book.stage_start[stage]))

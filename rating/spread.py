@@ -64,8 +64,8 @@ def ladder_place(row: Any, start_s: int, lines: Lines) -> int:
 
 
 @jit
-def share(homes: Homes, place: int, cycle: int, open_cycle: int, piece: int, lines: Lines) -> None:
-    """A piece of energy of the tier cycle `cycle`, counted on ladder `place` in `open_cycle`, moves its ring."""
+def share(homes: Homes, place: int, cycle: int, piece: int, lines: Lines) -> None:
+    """A piece of energy of the tier cycle `cycle`, counted on ladder `place`, moves its ring."""
     other = homes.ladder[place].ring - 1
     while other != place:
         row = homes.ladder[other]
@@ -77,7 +77,7 @@ def share(homes: Homes, place: int, cycle: int, open_cycle: int, piece: int, lin
         if row.stage >= 0:
             if lines.stage_cycle[row.stage] == cycle:
                 row.used += piece
-            elif lines.stage_cycle[row.stage] == open_cycle:
+            else:
                 row.used_before += piece
             homes.dirty_ladder[other] = 1
         other = row.ring - 1
@@ -109,7 +109,7 @@ def charge(homes: Homes, slot: int, segment: int, piece: int, lines: Lines) -> N
         step.used_before = used + piece
     homes.dirty_ladder[place] = 1
     if step.ring > 0 and start_s < step.ring_until_s:
-        share(homes, place, lines.stage_cycle[stage], lines.stage_cycle[step.stage], piece, lines)
+        share(homes, place, lines.stage_cycle[stage], piece, lines)
 
 
 @jit

@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from ledger.effects import STATE_FORMAT
 from ledger.pages import checksum, row_checksum
 from rating.state import ARRAYS
 
@@ -234,7 +235,7 @@ class Disk:
             rows = np.zeros(1, dtype)
             for name, value in self.home[array].items():
                 rows[name] = value
-            page = (0, array, 0, self.checkpoints, 1, rows.tobytes())
+            page = (0, array, 0, self.checkpoints, STATE_FORMAT, rows.tobytes())
             crc = checksum(0, array, 0, self.checkpoints, rows.tobytes())
             self.ledger.execute("INSERT OR REPLACE INTO state_page VALUES (?, ?, ?, ?, ?, ?, ?)", (*page, crc))
 

@@ -129,7 +129,7 @@ def delta(disk: Any, version: int, rows: Iterable[tuple[int, bytes]], array: str
     body = np.array([slot for slot, _ in kept], "<i4").tobytes() + b"".join(row for _, row in kept)
     crc = checksum(0, array, -1, version, body)
     row = (array, version, len(kept), body, crc)
-    disk.ledger.execute("INSERT INTO state_delta VALUES (NULL, 0, ?, ?, 1, ?, ?, ?)", row)
+    disk.ledger.execute("INSERT INTO state_delta VALUES (NULL, 0, ?, ?, 2, ?, ?, ?)", row)
 
 
 def channel_row(disk: Any, **changes: int) -> bytes:
@@ -155,7 +155,7 @@ def test_a_newer_delta_counts_and_an_older_one_does_not(august: Any) -> None:
     [
         ("crc = crc + 1", "the checksum does not match"),
         ("count = 2", "its length does not fit"),
-        ("format = 2", "format 2 is not known"),
+        ("format = 3", "format 3 is not known"),
         ("version = version + 1", "the checksum does not match"),
     ],
 )

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from ingest.wire import decode_frames
 from ledger.effects import InboxRow
 from tests.rating.test_spans import FIRST_TIER, MOVE, two_spans
 
@@ -108,7 +109,7 @@ def test_any_body_ends_in_an_outcome(home: MakeHome, kind: str, good: dict[str, 
 def test_rows_before_any_registry_are_refused(home: MakeHome) -> None:
     h = home()
     bare = type(h.engine)(
-        0, rating=h.settings, autopay=h.engine._autopay, currency="CNY", decode=h.frames.__getitem__
+        0, rating=h.settings, autopay=h.engine._autopay, currency="CNY", decode=decode_frames
     )
     for number, (kind, body) in enumerate((("credit", CREDIT), ("rebaseline", BASE), ("release", RELEASE))):
         bare.apply_inbox(InboxRow(number, 0, kind, f"k{number}", body))
