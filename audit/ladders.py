@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Mapping
+from typing import Final
 
 from audit.meter import Channel, Ladder
 from audit.tariffs import month_of
 from audit.world import Span
 
 Key = tuple[str, str]  # account, tariff
+_LONG_OVER_S: Final = 400 * 86_400  # after the latest opening, at the next registry version, a ring that is over ends
 
 
 def opened_s(span: Span) -> int:
@@ -50,22 +52,28 @@ def _share(
 ) -> None:
     last_s = max(opened_s(channel.span) for channel in mine)
     counted = [key for key in ring if furthest_s.get(key)]
+    now_s = max((furthest_s[key] for key in counted), default=0)
+    until = max(ladders[key].ring_until for key in ring)
     if any(channel.span.key not in known for channel in mine):
-        last_s = max([last_s, *(furthest_s[key] for key in counted)])
+        last_s = max(last_s, now_s)
+    elif max(last_s + _LONG_OVER_S, *(ladders[key].ring_until_s() for key in ring)) <= now_s:
+        for key in ring:
+            ladders[key].ring, ladders[key].ring_until = [], -1
+        return
     source_key = (
         max(counted, key=lambda k: furthest_s[k]) if counted else min(ring, key=lambda k: ladders[k].opened_s)
     )
     source = ladders[source_key]
     if source.reached is None:
         return
-    until = source.tariff.tier_cycle(month_of(source.tariff.day_of(last_s)))
-    tie([ladders[key] for key in ring], max(until, *(ladders[key].ring_until for key in ring)))
+    members = [ladders[key] for key in ring]
+    tie(members, max(until, source.tariff.tier_cycle(month_of(source.tariff.day_of(last_s)))))
     if source.reached > source.ring_until:
         return
-    for key in ring:
-        if ladders[key] is not source:
-            ladders[key].reached = source.reached
-            ladders[key].used = defaultdict(lambda: [0], {cycle: [wh[0]] for cycle, wh in source.used.items()})
+    for ladder in members:
+        if ladder is not source:
+            ladder.reached = source.reached
+            ladder.used = defaultdict(lambda: [0], {cycle: [wh[0]] for cycle, wh in source.used.items()})
 
 
 def tie(ring: list[Ladder], until: int) -> None:

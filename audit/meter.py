@@ -11,7 +11,7 @@ from collections import defaultdict
 from decimal import ROUND_FLOOR, Decimal
 from typing import Final, Protocol
 
-from audit.tariffs import TIERS_MAX, WIDE, Bounds, History, Segment, Tariff
+from audit.tariffs import TIERS_MAX, WIDE, Bounds, History, Segment, Tariff, month_start
 from audit.world import FOREVER, Span
 from config.units import Quality
 
@@ -62,7 +62,7 @@ class Ladder:
     def add(self, segment: Segment, energy: int) -> tuple[int, int]:
         """[5] Count energy of a segment, here and on every ladder that counts as one; (use before, use after)."""
         cycle = self.tariff.tier_cycle(segment.month)
-        for ladder in self.ring if cycle <= self.ring_until else (self,):
+        for ladder in self.ring if self.shares(segment) else (self,):
             ladder.reach(cycle)
             ladder.used[ladder.kept(cycle)][0] += energy
         after = self.use(segment)[0]
@@ -75,10 +75,19 @@ class Ladder:
             for channel in self.channels:
                 channel.settle()
 
+    def ring_until_s(self) -> int:
+        """When the last tier cycle ends in which the ring counts as one; 0: there is no ring."""
+        end = month_start(self.ring_until + self.tariff.cycle_months)
+        return self.tariff.day_start_s(end) if self.ring else 0
+
+    def shares(self, segment: Segment) -> bool:
+        """Does energy of this segment move the whole ring?"""
+        return bool(self.ring) and self.tariff.tier_cycle(segment.month) <= self.ring_until
+
     def plain(self, segment: Segment) -> bool:
         """Does energy of this segment count on this ladder alone, in the furthest cycle?"""
         cycle = self.tariff.tier_cycle(segment.month)
-        return cycle == self.reached and cycle > self.ring_until
+        return cycle == self.reached and not self.shares(segment)
 
     def latest(self) -> tuple[int, int] | None:
         """Energy in the furthest cycle that has been reached and in the one before; None before the opening."""

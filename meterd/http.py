@@ -118,6 +118,7 @@ def create_app(daemon: DaemonPort) -> FastAPI:
     _errors(app)
     _watching(app, daemon)
     _commands(app, daemon)
+    _autopay(app, daemon)
     return app
 
 
@@ -235,6 +236,12 @@ def _commands(app: FastAPI, daemon: DaemonPort) -> None:
     def discard(exception_id: int, asked: Discard) -> Response:
         run.discard(exception_id, asked.why)
         return JSONResponse({"exception": exception_id, "state": "discarded"})
+
+
+def _autopay(app: FastAPI, daemon: DaemonPort) -> None:
+    """What needs the token, too, and is about charges."""
+    run = Operations(daemon)
+    guarded: Any = {"dependencies": [Depends(_bearer(daemon))]}
 
     @app.post("/v1/autopay/hold", **guarded)
     def hold(asked: Hold) -> Response:

@@ -61,7 +61,8 @@ def tie(
     new = np.maximum.reduceat(renewed[order].astype(np.uint8), begins) == 1
     alive = (sizes > 1) & (new | (np.maximum(latest_s + LONG_OVER_S, tied_s) > now_s))
     last_s = np.where(new, np.maximum(latest_s, now_s), latest_s)
-    for begin, size, *when in zip(*(column[alive].tolist() for column in (begins, sizes, last_s, tied_s)), strict=True):
+    columns = (column[alive].tolist() for column in (begins, sizes, last_s, tied_s))
+    for begin, size, *when in zip(*columns, strict=True):
         members = order[begin : begin + size]
         _tie_one(ladder, facts, book, members, when, known_s[members])
 

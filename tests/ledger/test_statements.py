@@ -107,7 +107,7 @@ def test_a_bill_closed_by_the_window_names_what_was_estimated() -> None:
     (july,) = made.cycles
     assert (july.quantity_wh, july.estimated_wh) == (13_000, 3_000)
     assert made.agrees
-    head = view.Head("a1", "x", "X", "P", "t", "now", 0, "0")
+    head = view.Head("a1", "x", "X", "P", "t", "now", 0, "0", 0)
     shown = view.plain(head, made)["cycles"][0]
     assert (shown["estimated_kwh"], shown["state"]) == (view.kwh(3_000), "closed by window")
     assert (month_text(MONTH), "of it estimated", view.kwh(3_000), "") in view.rows(made)

@@ -108,9 +108,7 @@ def test_any_body_ends_in_an_outcome(home: MakeHome, kind: str, good: dict[str, 
 
 def test_rows_before_any_registry_are_refused(home: MakeHome) -> None:
     h = home()
-    bare = type(h.engine)(
-        0, rating=h.settings, autopay=h.engine._autopay, currency="CNY", decode=decode_frames
-    )
+    bare = type(h.engine)(0, rating=h.settings, autopay=h.engine._autopay, currency="CNY", decode=decode_frames)
     for number, (kind, body) in enumerate((("credit", CREDIT), ("rebaseline", BASE), ("release", RELEASE))):
         bare.apply_inbox(InboxRow(number, 0, kind, f"k{number}", body))
     assert all(a.outcome for a in bare.checkpoint(epoch=1, log_id="x").applied)
