@@ -143,7 +143,8 @@ class House:
         part = image.partitions[0]
         pairs = set(zip(part.ladders["tariff"].tolist(), part.ladders["history"].tolist(), strict=True))
         book = TariffBook.compile(parse_tariffs(tariff_texts()), image.tariffs, image.histories, pairs, 2020, 2040)
-        names = Names(lambda slot: reader.account_id(0, slot), lambda name: reader.find_account(name)[1])
+        slots = {reader.account_id(0, slot): slot for slot in range(len(part.accounts))}
+        names = Names(lambda slot: reader.account_id(0, slot), slots.get)
         self.engine.activate(row, part, book, names)
 
     def checkpoint(self) -> None:
@@ -250,6 +251,34 @@ def test_the_engine_agrees_with_the_auditor_over_faults_and_changes(tmp_path: Pa
         house.close()
 
 
+def test_rows_that_commands_and_versions_make_are_looked_for(tmp_path: Path) -> None:
+    """A final read below the register, twice; money for nobody; a tariff dated back behind two readings."""
+    for name in ("v1", "v2", "v3", "data"):
+        (tmp_path / name).mkdir()
+    house = House(tmp_path / "data")
+    try:
+        house.register(write_csv(tmp_path / "v1", changed=False))
+        house.send([(4, 400_000, at("2026-07-14"), 4)], at("2026-07-14"))
+        house.register(write_csv(tmp_path / "v2", changed=True))
+        house.submit("credit", "cash:nobody", {"account": "nobody", "amount_fen": 5})
+        house.submit("release", "release:nothing", {"concentrator": "c1", "readings": []})
+        house.send([(0, 99_900_000, at("2026-09-01"), 4), (2, 300_000, at("2026-09-01"), 4)], at("2026-09-01"))
+        house.register(write_csv(tmp_path / "v3", changed=True, backdated=True))
+        counters = house.engine.counters
+        found = {reason: counters[f"exception.{reason}"] for reason in ("negative", "command", "backdated")}
+        assert found == {"negative": 2, "command": 2, "backdated": 3}
+    finally:
+        house.close()
+    assert audit(house.root).differences == []
+    with closing(sqlite3.connect(house.paths.ledger, isolation_level=None)) as ledger:
+        for reason, rows in (("negative", 1), ("command", 2), ("backdated", 3)):
+            ledger.execute("UPDATE exception SET partition = 9 WHERE reason = ?", (reason,))
+            assert [d.component for d in audit(house.root).differences] == ["exception"] * rows, reason
+            ledger.execute("UPDATE exception SET partition = 0")
+        ledger.execute("UPDATE exception SET bytes = ? WHERE reason = 'backdated'", (b'{"since_s": 1}',))
+        assert len(audit(house.root).differences) > 3
+
+
 def test_a_bit_that_turned_in_the_engines_own_pages_is_named(tmp_path: Path) -> None:
     """Real pages and deltas in the middle of a day; each array's bytes changed, with and without its checksum."""
     for name in ("v1", "data"):
@@ -286,7 +315,13 @@ def test_a_bit_that_turned_in_the_engines_own_pages_is_named(tmp_path: Path) -> 
     assert audit(house.root).differences == []
 
 
-def one_meter(folder: Path, power_w: str, registers: list[str], tariffs: list[list[str]] | None = None) -> Path:
+def one_meter(
+    folder: Path,
+    power_w: str,
+    registers: list[str],
+    tariffs: list[list[str]] | None = None,
+    attributes: list[list[str]] | None = None,
+) -> Path:
     """Account A0 at one meter, from 20 June on, with registers that start at 0."""
     write_csv(folder, changed=False)
     rows: dict[str, list[list[Any]]] = {
@@ -297,7 +332,7 @@ def one_meter(folder: Path, power_w: str, registers: list[str], tariffs: list[li
         "accounts": [["A0", "x", "P0", START, ""]],
         "tariffs": tariffs or [["A0", "guangzhou-residential", START, ""]],
         "opening_accounts": [["A0", "1000.00", "0", "0"]],
-        "attributes": [],
+        "attributes": attributes or [],
     }
     for layout in FILES:
         if layout.name in rows:
@@ -364,12 +399,14 @@ SWITCHED = [
     ["A0", "guangzhou-residential", "2026-08-12", ""],
 ]
 
+FIVE = [["A0", "household_size", "5", "2026-09-20"]]
+
 
 @pytest.mark.parametrize("seed", range(6))
 def test_registers_that_lag_behind_switches_of_tariff(tmp_path: Path, seed: int) -> None:
     """Three registers of one account, each with a pace of its own, over switches that carry over; a second audit goes
     on from the first."""
-    for name in ("v1", "v2", "data"):
+    for name in ("v1", "v2", "v3", "data"):
         (tmp_path / name).mkdir()
     draw = random.Random(seed)
     registers = ["1.8.1", "1.8.2", "1.8.3"]
@@ -378,7 +415,7 @@ def test_registers_that_lag_behind_switches_of_tariff(tmp_path: Path, seed: int)
         early = [[*SWITCHED[0][:3], ""]] if seed % 2 else SWITCHED  # dated back, or known before
         house.register(one_meter(tmp_path / "v1", "13200", registers, early))
         stands = {code: (at(START), 0) for code in (2, 3, 4)}
-        received_s, told, audited = at(START), False, False
+        received_s, told, larger, audited = at(START), False, False, False
         while min(at_s for at_s, _ in stands.values()) < at("2026-11-01"):
             code = draw.choice([c for c, (at_s, _) in stands.items() if at_s < at("2026-11-01")])
             for _ in range(draw.randrange(1, 12)):
@@ -392,6 +429,9 @@ def test_registers_that_lag_behind_switches_of_tariff(tmp_path: Path, seed: int)
                 if not told and seed % 2 and received_s > at("2026-09-01"):
                     house.register(one_meter(tmp_path / "v2", "13200", registers, SWITCHED))
                     told = True
+                elif told and not larger and received_s > at("2026-10-05"):
+                    house.register(one_meter(tmp_path / "v3", "13200", registers, SWITCHED, FIVE))
+                    larger = True
                 elif draw.random() < 0.3:
                     assert audit(house.root, since="last" if audited else None).differences == []
                     audited = True

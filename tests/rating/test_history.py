@@ -75,6 +75,29 @@ def supply(h: Any, state: str, number: int = 7) -> str:
     return next(str(a.outcome) for a in out.applied if a.inbox_id == number)
 
 
+def test_what_a_command_s_reading_warns_of_is_counted_with_the_command(home: MakeHome) -> None:
+    """A restart between the command and the next records must not lose it."""
+    h = home()
+    supply(h, "disconnected")
+    body = {"concentrator": "c1", "readings": [[100, 1, h.seconds("2026-07-02T00:00"), 5_000, 4]]}
+    h.engine.apply([h.tick("2026-07-02T00:00")])
+    h.engine.apply_inbox(InboxRow(8, 0, "release", "k8", body))
+    assert h.engine.counters["warning.use_while_disconnected"] == 1
+    out = h.engine.checkpoint(epoch=1, log_id="x")
+    assert out.counters["warning.use_while_disconnected"] == 1
+    assert not h.engine._warnings.any()
+
+
+def test_a_plain_reading_ends_a_row_of_estimates(home: MakeHome) -> None:
+    """Also of one that told no use, so that nothing is in excess and all else is plain."""
+    h = home()
+    h.read(1_000, "2026-07-01T01:00")
+    h.read(1_000, "2026-07-01T02:00", quality=1)
+    assert int(h.engine.part.cold["estimates"][0]) == 1
+    h.read(2_000, "2026-07-01T03:00")
+    assert int(h.engine.part.cold["estimates"][0]) == 0
+
+
 def test_use_while_disconnected_is_warned_of_and_charged(home: MakeHome) -> None:
     h = home()
     h.read(1_000, "2026-07-02T00:00")
