@@ -12,15 +12,20 @@ from dataclasses import dataclass, field
 from decimal import Context, Decimal
 from typing import Any, Final
 
+from audit.backdated import before, overtaken
+from audit.estimates import estimates
+from audit.ladders import opened_s as _opened_s
+from audit.ladders import share_ladders
 from audit.meter import ENERGY_MAX, Channel, Ladder
 from audit.refused import QUIET, Refused
 from audit.tariffs import Tariff, month_start
-from audit.world import FOREVER, Account, Span, World
+from audit.world import FOREVER, Account, Span, World, address
 from config.settings import RatingSettings
 from config.units import REGISTER_CODE, Quality, Register
 
 NO_DAY: Final = -1  # of components that are compared whatever the day
 _RELEASE_TOLERANCE_S: Final = 300
+_RELEASED_MAX: Final = 10_000  # readings of one release
 _A: Final = int(Quality.A)
 _PRECISE: Final = Context(prec=60)
 Columns = tuple[list[int], list[int], list[int], list[int], list[int]]  # meter, value, read_at_s, register, quality
@@ -48,6 +53,7 @@ class PartitionAudit:
         self.partition, self.tariffs, self.rating = partition, tariffs, rating
         self.offset = 0
         self.as_of_s = 0
+        self.ticked_s = 0  # the tick before
         self.digest = ""
         self.world: World | None = None
         self.expected: dict[tuple[str, int, str], int] = defaultdict(int)
@@ -89,14 +95,24 @@ class PartitionAudit:
         self.world, self.digest = world, world.digest
         here = world.accounts.values()
         fresh = [a for a in here if a.id not in self.bills]
-        closing = [last for chain in world.chains if (last := self._chain(chain)) is not None]
+        was = before(self.channels, self.ladders)
+        closing = [(place, last) for place, chain in enumerate(world.chains) if (last := self._chain(chain))]
         self._lookup.clear()
         self._first.clear()
+        source: dict[int, str] = {}  # of each chain
         for (concentrator, meter, register), place in world.addresses.items():
             channel = self.channels[world.chains[place][0].key]
             self._lookup[concentrator][meter, register] = channel
             self._first[concentrator, meter, register] = channel
+            source[place] = min(concentrator, source.get(place, concentrator))
         self._open_ladders(world, world.chains)
+        if opening:
+            share_ladders(self.ladders, self.channels, was.furthest_s, was.until_s.keys())
+        for ladder in self.ladders.values():
+            ladder.channels = []
+        for channel in self.channels.values():
+            channel.ladder.channels.append(channel)
+            channel.settle()
         for account in here:
             if account.id in self.bills:
                 self.bills[account.id].account = account
@@ -119,9 +135,19 @@ class PartitionAudit:
                 self.bills[channel.span.account].channels.append(channel)
         self._ends()
         if opening:
-            for channel in closing:
-                assert channel.span.closing is not None
-                self._read(channel, channel.span.closing, channel.until_s, _A, FOREVER)
+            for channel, since_s in overtaken(was, self.channels, self.ladders):
+                (serial, code, _), now = channel.span.key, (channel.value, channel.at_s)
+                self.refused.backdated(address(serial), *now, code, channel.quality, since_s, self.offset)
+            for place, channel in closing:
+                self._final_read(self.channels[world.chains[place][0].key], channel, source.get(place, ""))
+
+    def _final_read(self, first: Channel, last: Channel, source: str) -> None:
+        """[9] The old final read of a change-out closes its register, or is a row of the queue."""
+        (serial, code, _), value, at_s = last.span.key, last.span.closing, last.until_s
+        assert value is not None
+        verdict = self._read(first, value, at_s, _A, FOREVER)
+        if verdict not in QUIET:
+            self.refused.reading(verdict, source, address(serial), value, at_s, code, _A, self.offset)
 
     def _chain(self, chain: list[Span]) -> Channel | None:
         """Channels of one register, new or renewed; returns the last one when a change-out closes it."""
@@ -141,8 +167,10 @@ class PartitionAudit:
             channel.next = None
             if before is not None:
                 before.next = channel
+                if channel.value < 0 <= before.value and before.at_s >= before.until_s:
+                    channel.take_over(before)
             before = channel
-        closes = before is not None and before.span.closing is not None and before.at_s < before.until_s
+        closes = before is not None and before.span.closing is not None and before.at_s <= before.until_s
         return before if closes else None
 
     def _open_ladders(self, world: World, chains: list[list[Span]]) -> None:
@@ -159,12 +187,9 @@ class PartitionAudit:
                 continue
             ladder.opened_s = opened[key]
             segment = ladder.tariff.segment_at(ladder.opened_s)
-            if opened[key] == first[key[0]] and segment is not None:
-                ladder.use(segment)[0] += world.accounts[key[0]].cycle_energy_wh
             if segment is not None:
-                ladder.reach(segment)
-        for channel in self.channels.values():
-            channel.settle()
+                counted = opened[key] == first[key[0]]
+                ladder.add(segment, world.accounts[key[0]].cycle_energy_wh if counted else 0)
 
     def _open_bill(self, account: Account, opened_s: int) -> None:
         tariff = self.tariffs[account.tariff]
@@ -228,6 +253,9 @@ class PartitionAudit:
     def tick(self, as_of_s: int) -> None:
         """[7] Close every bill cycle that is complete, or whose settlement window is over."""
         self.as_of_s = max(self.as_of_s, as_of_s)
+        if self.world is not None and as_of_s > self.ticked_s:
+            self._post_days(self.ticked_s, as_of_s)
+            self.ticked_s = as_of_s
         if as_of_s < self._next_end_s:
             return
         for bill in self.bills.values():
@@ -235,9 +263,27 @@ class PartitionAudit:
                 self._close(bill)
         self._ends()
 
+    def _post_days(self, before_s: int, as_of_s: int) -> None:
+        """[6] Days whose window ended between two ticks: registers that stand there post what they have."""
+        window_s = self.rating.settlement_window_s
+        last_day: dict[str, int] = {}
+        for name, tariff in self.tariffs.items():
+            day = tariff.day_of(as_of_s - window_s)
+            if day > tariff.day_of(before_s - window_s):
+                last_day[name] = day - 1
+        if not last_day:
+            return
+        for channel in self.channels.values():
+            segment = channel.segment
+            if segment is None or not channel.charged or channel.value < 0:
+                continue
+            if segment.day <= last_day.get(segment.tariff.id, -1):
+                channel.post_day(self, last=False, segment=segment)
+
     def _ripe(self, bill: Bill, as_of_s: int) -> bool:
-        if bill.end_s + self.rating.settlement_window_s <= as_of_s:
-            return True
+        return bill.end_s + self.rating.settlement_window_s <= as_of_s or self._complete(bill)
+
+    def _complete(self, bill: Bill) -> bool:
         for channel in bill.channels:
             segment = channel.segment
             if segment is None or channel.value < 0 or channel.at_s >= channel.until_s:
@@ -248,10 +294,14 @@ class PartitionAudit:
 
     def _close(self, bill: Bill) -> None:
         """Whoever lags, or has ended inside the cycle, gives what it has accrued; then the carry is rounded."""
+        complete = self._complete(bill)
         for channel in bill.channels:
             segment = channel.segment
             if segment is not None and segment.month <= bill.cycle:
                 channel.post_day(self, last=True, segment=segment)
+        if not complete:
+            for channel, value, at_s in estimates(bill.channels, bill.account.from_s, bill.end_s, self.rating):
+                self._read(channel, value, at_s, int(Quality.E), FOREVER)
         tariff = self.tariffs[bill.account.tariff]
         steps = _PRECISE.divide(bill.carry_energy + bill.carry_adder, tariff.minor).to_integral_value(tariff.rounding)
         self.posted(bill.account.id, month_start(bill.cycle + 1) - 1, "rounding", int(steps))
@@ -262,7 +312,9 @@ class PartitionAudit:
         bill.end_s = tariff.cycle_end_s(bill.cycle)
 
     # -- the inbox ---------------------------------------------------------------------------------------------
-    def command(self, kind: str, key: str, body: Mapping[str, Any], world_of: Callable[[str], World]) -> None:
+    def command(
+        self, number: int, kind: str, key: str, body: Mapping[str, Any], world_of: Callable[[str], World]
+    ) -> None:
         """One inbox row, where the ledger says that it was applied."""
         match kind:
             case "registry":
@@ -276,11 +328,13 @@ class PartitionAudit:
             case "rebaseline":
                 self._rebaseline(body)
             case "release":
-                for meter, register, at_s, value, quality in body["readings"]:
-                    channel = self._first.get((str(body["concentrator"]), int(meter), int(register)))
+                if not _released(body):
+                    self.refused.command(number, kind, body, self.offset)
+                for meter, register, at_s, value, quality in _released(body):
+                    channel = self._first.get((body["concentrator"], meter, register))
                     if channel is not None:
                         limit_s = self.as_of_s + _RELEASE_TOLERANCE_S
-                        self._read(channel, int(value), int(at_s), int(quality), limit_s)
+                        self._read(channel, value, at_s, quality, limit_s)
             case _:
                 pass
 
@@ -291,10 +345,11 @@ class PartitionAudit:
         if first is None:
             return
         channel = first.open_at(at_s)
-        if not channel.at_s <= at_s <= self.as_of_s:
+        if at_s < channel.at_s:
             return
-        if at_s > channel.at_s:  # nothing flows in the gap, but its days end
+        if at_s > channel.at_s:  # nothing flows in the gap, but its days and spans end
             self._read(channel, channel.value, at_s, _A, FOREVER)
+            channel = first.open_at(at_s)
         channel.value, channel.quality, channel.excess, channel.pending = int(body["value"]), _A, 0, None
 
     def restored(self) -> None:
@@ -304,5 +359,18 @@ class PartitionAudit:
         self._ends()
 
 
-def _opened_s(span: Span) -> int:
-    return span.opening[1] if span.opening else span.from_s
+def _released(body: Any) -> list[tuple[int, int, int, int, int]]:
+    """Readings of a release: meter, register, at_s, value, quality. A body that is not whole releases nothing."""
+    if not isinstance(body, Mapping) or not body.get("concentrator"):
+        return []
+    limits = ((0, 2**64), (0, 256), (0, FOREVER), (-(2**63), 2**63), (int(Quality.E), int(Quality.A) + 1))
+    rows = body.get("readings")
+    if not isinstance(rows, list) or not isinstance(body.get("concentrator"), str) or len(rows) > _RELEASED_MAX:
+        return []
+    whole = all(
+        isinstance(row, list)
+        and len(row) == len(limits)
+        and all(type(x) is int and low <= x < end for x, (low, end) in zip(row, limits, strict=True))
+        for row in rows
+    )
+    return [tuple(row) for row in rows] if whole else []

@@ -8,6 +8,8 @@ from decimal import Decimal
 from typing import Any
 
 from audit.accounts import PartitionAudit
+from audit.ladders import tie
+from audit.meter import Ladder
 from audit.world import World
 
 Line = list[Any]
@@ -21,13 +23,20 @@ class Position:
     checkpoint: int = 0
     entry_last: int = 0
     as_of_s: int = 0
+    ticked_s: int = 0
     digest: str = ""
     applied: tuple[int, ...] = ()
 
 
 def dump(book: PartitionAudit, position: Position) -> Iterator[Line]:
-    """The position, then a line a ladder, channel and account."""
+    """The position, then a line a ring of ladders that count as one, ladder, channel and account."""
     yield ["position", asdict(position)]
+    rings: dict[int, tuple[str, Ladder, list[str]]] = {}
+    for (account, tariff), ladder in book.ladders.items():
+        if ladder.ring:
+            rings.setdefault(id(ladder.ring), (account, ladder, []))[2].append(tariff)
+    for account, ladder, members in rings.values():
+        yield ["ring", account, ladder.ring_until, members]
     for (account, tariff), ladder in book.ladders.items():
         used = [[cycle, wh[0]] for cycle, wh in ladder.used.items() if wh[0]]
         yield ["ladder", account, tariff, ladder.opened_s, ladder.reached, used]
@@ -46,9 +55,12 @@ def restore(book: PartitionAudit, lines: Iterable[Line], world_of: Callable[[str
         match kind:
             case "position":
                 position = Position(**{**told[0], "applied": tuple(told[0]["applied"])})
-                book.offset, book.as_of_s = position.offset, position.as_of_s
+                book.offset, book.as_of_s, book.ticked_s = position.offset, position.as_of_s, position.ticked_s
                 if position.digest:
                     book.activate(world_of(position.digest), opening=False)
+            case "ring":
+                account, until, members = told
+                tie([book.ladders[account, tariff] for tariff in members], until)
             case "ladder":
                 _ladder(book, *told)
             case "channel":

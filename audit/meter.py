@@ -11,7 +11,7 @@ from collections import defaultdict
 from decimal import ROUND_FLOOR, Decimal
 from typing import Final, Protocol
 
-from audit.tariffs import TIERS_MAX, WIDE, Bounds, History, Segment, Tariff
+from audit.tariffs import TIERS_MAX, WIDE, Bounds, History, Segment, Tariff, month_start
 from audit.world import FOREVER, Span
 from config.units import Quality
 
@@ -35,35 +35,65 @@ class Sink(Protocol):
 
 
 class Ladder:
-    """Energy of an account under one tariff, by tier cycle."""
+    """Energy of an account under one tariff: in the furthest tier cycle that it has reached, and in the one before.
 
-    __slots__ = ("history", "opened_s", "reached", "tariff", "used")
+    `ring`: ladders that count as one, this one among them, up to the tier cycle `ring_until`; empty: none.
+    """
+
+    __slots__ = ("channels", "history", "opened_s", "reached", "ring", "ring_until", "tariff", "used")
 
     def __init__(self, tariff: Tariff, history: History) -> None:
         self.tariff, self.history = tariff, history
-        self.used: dict[int, list[int]] = defaultdict(lambda: [0])
+        self.used: dict[int, list[int]] = defaultdict(lambda: [0])  # by tier cycle
         self.opened_s = FOREVER
-        self.reached: int | None = None  # the furthest cycle that the slow way has charged, or the opening's
+        self.reached: int | None = None  # the tier cycle of the furthest energy, or of the opening
+        self.ring: list[Ladder] = []
+        self.ring_until = -1
+        self.channels: list[Channel] = []  # that count here
+
+    def kept(self, cycle: int) -> int:
+        """[5] The tier cycle on whose use energy of `cycle` counts: of older ones the use is not known any more."""
+        return cycle if self.reached is None else max(cycle, self.reached - self.tariff.cycle_months)
 
     def use(self, segment: Segment) -> list[int]:
-        """Energy so far in the tier cycle of a segment, as a list of one, shared by the siblings."""
-        return self.used[self.tariff.tier_cycle(segment.month)]
+        """Energy so far that counts in a segment, as a list of one."""
+        return self.used[self.kept(self.tariff.tier_cycle(segment.month))]
 
-    def reach(self, segment: Segment) -> None:
-        """Energy, or the opening, stands in the cycle of this segment."""
+    def add(self, segment: Segment, energy: int) -> tuple[int, int]:
+        """[5] Count energy of a segment, here and on every ladder that counts as one; (use before, use after)."""
         cycle = self.tariff.tier_cycle(segment.month)
-        self.reached = cycle if self.reached is None else max(self.reached, cycle)
+        for ladder in self.ring if self.shares(segment) else (self,):
+            ladder.reach(cycle)
+            ladder.used[ladder.kept(cycle)][0] += energy
+        after = self.use(segment)[0]
+        return after - energy, after
+
+    def reach(self, cycle: int) -> None:
+        """Energy, or the opening, stands in this tier cycle; what counts here must not take it for another."""
+        if self.reached is None or cycle > self.reached:
+            self.reached = cycle
+            for channel in self.channels:
+                channel.settle()
+
+    def ring_until_s(self) -> int:
+        """When the last tier cycle ends in which the ring counts as one; 0: there is no ring."""
+        end = month_start(self.ring_until + self.tariff.cycle_months)
+        return self.tariff.day_start_s(end) if self.ring else 0
+
+    def shares(self, segment: Segment) -> bool:
+        """Does energy of this segment move the whole ring?"""
+        return bool(self.ring) and self.tariff.tier_cycle(segment.month) <= self.ring_until
+
+    def plain(self, segment: Segment) -> bool:
+        """Does energy of this segment count on this ladder alone, in the furthest cycle?"""
+        cycle = self.tariff.tier_cycle(segment.month)
+        return cycle == self.reached and not self.shares(segment)
 
     def latest(self) -> tuple[int, int] | None:
-        """Energy in the furthest cycle that has been reached and in the one before; None before the opening.
-
-        The plain reading only adds, so a cycle that it alone has charged shows by its energy.
-        """
+        """Energy in the furthest cycle that has been reached and in the one before; None before the opening."""
         if self.reached is None:
             return None
-        cycle = max([self.reached, *(c for c, used in self.used.items() if used[0])])
-        before = self.used.get(cycle - self.tariff.cycle_months)
-        return self.use_of(cycle), before[0] if before else 0
+        return self.use_of(self.reached), self.use_of(self.reached - self.tariff.cycle_months)
 
     def use_of(self, cycle: int) -> int:
         return self.used[cycle][0] if cycle in self.used else 0
@@ -125,7 +155,7 @@ class Channel:
 
     def settle(self) -> None:
         """What the plain reading needs of the segment: its end, its price, use and first bound of the ladder."""
-        if self.segment is None or not self.span.bill:
+        if self.segment is None or not self.span.bill or not self.ladder.plain(self.segment):
             self.fast_end_s = 0
             self.key, self.use, self.bound = 0, [0], 0
             return
@@ -141,10 +171,7 @@ class Channel:
     # -- energy ----------------------------------------------------------------------------------------------
     def charge(self, segment: Segment, energy: int) -> None:
         """[5] One piece of energy climbs the ladder (or comes back down): each tier takes what lies in it."""
-        use = self.ladder.use(segment)
-        self.ladder.reach(segment)
-        before, after = use[0], use[0] + energy
-        use[0] = after
+        before, after = self.ladder.add(segment, energy)
         self.day_wh += energy
         low = None
         for tier, high in enumerate((*self.ladder.bounds(segment), None)):
@@ -218,31 +245,63 @@ class Channel:
             return "late"
         if at_s == here.at_s:
             return here.same_time(value, quality, window_s)
-        if at_s > here.until_s and (here.next is None or not here.touches(here.next)):
+        last, multiplier = here.reached(at_s)
+        if at_s > last.until_s:
             return "not_installed"
-        verdict, energy = here.energy_of(value, at_s, quality, window_s)
+        verdict, change = here.change_of(value, at_s, quality, window_s, multiplier)
         if verdict not in ("accepted", "rollover", "confirmed"):
             return verdict
-        if verdict != "accepted":
-            here.pending = None
-        here.excess = here.excess + energy if quality == _E else 0  # [4]
-        here.count(value, at_s, quality, energy * here.multiplier, sink)
+        here.excess = here.excess + change if quality == _E else 0  # [4]
+        here.count(value, at_s, quality, change, sink)
         return verdict
 
     def touches(self, other: Channel) -> bool:
         return other.span.opening is None
 
     def open_at(self, at_s: int) -> Channel:
-        """[2] The span of this register that a reading at `at_s` belongs to; a vacancy belongs to nobody."""
+        """[2] The span of this register that a reading at `at_s` is judged in: the first that has not ended.
+
+        Where the spans that take over from it all end before, it is the one after the vacancy.
+        """
         here = self
-        while here.next is not None and (
-            here.at_s >= here.until_s or (not here.touches(here.next) and at_s > here.next.at_s)
-        ):
+        while True:
+            following = here.next
+            if here.at_s < here.until_s:
+                last, _ = here.reached(at_s)
+                if at_s <= last.until_s:
+                    return here
+                following = last.next
+            if following is None:
+                return here
+            here = following
+
+    def reached(self, at_s: int) -> tuple[Channel, int]:
+        """How far a reading goes from span to span without a new register, and the largest multiplier there."""
+        here, multiplier = self, self.multiplier
+        while at_s > here.until_s and here.next is not None and here.touches(here.next):
             here = here.next
-        return here
+            multiplier = max(multiplier, here.multiplier)
+        return here, multiplier
+
+    def leaves_s(self, end_s: int) -> int:
+        """`end_s`, or when the register leaves the account before it."""
+        here = self
+        while here.until_s < end_s and here.next is not None and here.touches(here.next):
+            if here.next.span.account != self.span.account:
+                break
+            here = here.next
+        return min(end_s, here.until_s)
+
+    def take_over(self, before: Channel) -> None:
+        """[2] Go on from the register of the span before, which has one behind its end."""
+        self.value, self.at_s, self.quality, self.excess = before.value, before.at_s, before.quality, before.excess
+        self.place()
 
     def same_time(self, value: int, quality: int, window_s: int) -> str:
         """[3] The verdict on a reading at the very time of the last one; a better quality charges the difference."""
+        if value == self.value and quality > self.quality:
+            self.quality, self.excess = quality, 0
+            return "replaced"
         if value == self.value:
             return "duplicate"
         if quality <= self.quality:
@@ -250,7 +309,7 @@ class Channel:
         if value < self.value - self.excess:
             return "negative"
         change = value - self.value
-        if abs(change) > ENERGY_MAX:
+        if abs(change) * self.multiplier > ENERGY_MAX:
             return "overflow"
         if abs(change) * self.multiplier * 3600 > self.power * window_s:
             return "implausible"
@@ -262,47 +321,50 @@ class Channel:
         self.value, self.quality, self.excess = value, quality, 0
         return "replaced"
 
-    def energy_of(self, value: int, at_s: int, quality: int, window_s: int) -> tuple[str, int]:
+    def change_of(self, value: int, at_s: int, quality: int, window_s: int, multiplier: int) -> tuple[str, int]:
         """(verdict, difference of the register) for a later time."""
         lasted_s = at_s - self.at_s
         allowed = self.power * min(lasted_s, window_s)
         change = value - self.value
         if value < self.value - self.excess:
             wrapped = change + 10 ** (self.span.digits + 3)
-            known = self.span.digits and self.span.power_max_w and 0 <= wrapped <= ENERGY_MAX
-            if known and wrapped * self.multiplier * 3600 <= allowed:
+            known = self.span.digits and self.span.power_max_w and 0 <= wrapped * multiplier <= ENERGY_MAX
+            if known and wrapped * multiplier * 3600 <= allowed:
                 return "rollover", wrapped
             if self.value > 1_000_000 and value < self.value // 1000:
                 return "reset", 0
             return "negative", 0
-        if abs(change) > ENERGY_MAX or change * self.multiplier > ENERGY_MAX:
+        if abs(change) * multiplier > ENERGY_MAX:
             return "overflow", 0
-        need = change * self.multiplier * 3600
+        need = change * multiplier * 3600
         if need <= allowed:
             return "accepted", change
         if need > self.power * lasted_s:
             return "implausible", 0
         if quality != _E and self.pending is not None:
             waiting, since_s = self.pending
-            if since_s < at_s and value >= waiting:
-                step = (value - waiting) * self.multiplier * 3600
+            if self.at_s < since_s < at_s and value >= waiting:
+                step = (value - waiting) * multiplier * 3600
                 if step <= self.power * min(at_s - since_s, window_s):
                     return "confirmed", change
         self.pending = value, at_s
         return "unconfirmed_jump", 0
 
-    def count(self, value: int, at_s: int, quality: int, energy: int, sink: Sink) -> None:
-        """Move the register; a reading past the end of the span is split there, the rest is the next span's."""
-        here, from_s = self, self.at_s
+    def count(self, value: int, at_s: int, quality: int, change: int, sink: Sink) -> None:
+        """Move the register; a reading past the end of spans is split there by cumulative floors.
+
+        Each part of the register's difference times its span's multiplier is energy.
+        """
+        here, start_s, from_s, given = self, self.at_s, self.at_s, 0
         while True:
             upto_s = min(at_s, here.until_s)
-            part = energy if upto_s == at_s else energy * (upto_s - from_s) // (at_s - from_s)
+            upto = change * (upto_s - start_s) // (at_s - start_s)
             if upto_s > from_s:
                 if here.charged:
-                    here.walk(from_s, upto_s, part, sink)
+                    here.walk(from_s, upto_s, (upto - given) * here.multiplier, sink)
                 here.settle()
             here.value, here.at_s, here.quality = value, upto_s, quality
-            energy, from_s = energy - part, upto_s
+            given, from_s = upto, upto_s
             following = here.next
             if upto_s < here.until_s or following is None or not here.touches(following):
                 return

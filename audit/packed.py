@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 Rows = npt.NDArray[Any]
 PAGE_SLOTS: Final = 1024
-FORMAT: Final = 1
+FORMAT: Final = 2
 DELTA: Final = -1  # the page number in a delta's checksum
 
 
@@ -56,7 +56,14 @@ STATE: Final = {
         flags=("u1", 62),
     ),
     "cold": _layout(32, pending_value=("<i8", 0), pending_at_s=("<u4", 8), next=("<i4", 16), account=("<i4", 20)),
-    "ladder": _layout(32, used=("<i8", 0), used_before=("<i8", 8), account=("<i4", 20)),
+    "ladder": _layout(
+        32,
+        used=("<i8", 0),
+        used_before=("<i8", 8),
+        account=("<i4", 20),
+        ring=("<i4", 24),
+        ring_until_s=("<u4", 28),
+    ),
     "account": _layout(
         64,
         balance_fen=("<i8", 0),
@@ -67,7 +74,7 @@ STATE: Final = {
         flags=("u1", 56),
     ),
 }
-CHANNEL_BILL: Final = 1
+CHANNEL_BILL, CHANNEL_SHARED = 1, 16
 ACCOUNT_OPEN: Final = 4
 
 

@@ -118,7 +118,9 @@ class _Job:
         snap, book = self.snap, self.book
         pairs = zip(snap.applied[0::2], snap.applied[1::2], strict=True)
         last = tuple(number for offset, number in pairs if offset == snap.offset)
-        at = dump.Position(snap.offset, snap.checkpoint, snap.entry_last, book.as_of_s, book.digest, last)
+        at = dump.Position(
+            *(snap.offset, snap.checkpoint, snap.entry_last, book.as_of_s, book.ticked_s, book.digest, last)
+        )
         return dump.dump(book, at)
 
     # -- records, inbox rows and entries, in order ---------------------------------------------------------------
@@ -132,8 +134,11 @@ class _Job:
         def apply_until(offset: int) -> None:
             nonlocal command
             while command is not None and command.offset <= offset:
+                book.as_of_s = max(book.as_of_s, command.created_at_s)  # of every row, also one that changed nothing
                 if not command.outcome or command.kind == "release":  # a release may take some and not others
-                    book.command(command.kind, command.key, command.body, self.world_of)
+                    book.command(command.id, command.kind, command.key, command.body, self.world_of)
+                else:
+                    book.refused.command(command.id, command.kind, command.body, book.offset)
                 command = next(waiting, None)
 
         apply_until(book.offset)

@@ -1,21 +1,25 @@
 """Pure: what must stand in the exceptions queue: one row per distinct event, however often it was delivered.
 
-A distinct event is a refused reading (reason, source, meter, register, time, value, quality), or a message that
-ingest refused whole (reason, source, stream, sequence, bytes). A row counts how often the same came again.
+A distinct event is a refused reading (reason, source, meter, register, time, value, quality), a message that
+ingest refused whole (reason, source, stream, sequence, bytes), a register whose facts a registry version changed
+behind it (backdated, and from when on), or an inbox row that changed nothing (command). A row counts how often the
+same came again.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from hashlib import blake2b
-from typing import Final
+from typing import Any, Final
 
 from audit.compare import Difference
 from config.units import REGISTER_NAME, Quality
 
 # Verdicts that change nothing and are no exception: counted, or listed for the re-rating from the archive.
 QUIET: Final = frozenset({"accepted", "rollover", "confirmed", "replaced", "duplicate", "late"})
+BACKDATED: Final = "backdated"
 UNSEEN: Final = "frozen"  # a row beside an accepted reading, which the auditor does not derive
 
 
@@ -27,6 +31,14 @@ def event(*parts: object) -> bytes:
 
 def message_event(reason: str, source: str, stream: str, sequence: int, body: bytes) -> bytes:
     return event("message", reason, source, stream, sequence, blake2b(body).hexdigest())
+
+
+def reading_event(
+    reason: str, source: str, serial: str, code: str, at_s: int, value: int, quality: str, body: bytes
+) -> bytes:
+    """`body` tells two events of one register apart only where it is no copy of the reading."""
+    more = (body.decode("utf-8", "replace"),) if reason == BACKDATED else ()
+    return event("reading", reason, source, serial, code, at_s, value, quality, *more)
 
 
 @dataclass(slots=True)
@@ -48,9 +60,36 @@ class Refused:
         self, reason: str, source: str, meter: int, value: int, at_s: int, register: int, quality: int, offset: int
     ) -> None:
         """A reading with an exceptional verdict."""
+        self._reading(reason, source, meter, value, at_s, register, quality, offset, b"")
+
+    def backdated(
+        self, meter: int, value: int, at_s: int, register: int, quality: int, since_s: int, offset: int
+    ) -> None:
+        """A registry version changed facts from `since_s` on, before the register's last accepted reading [9]."""
+        body = json.dumps({"since_s": since_s}).encode()
+        self._reading(BACKDATED, "registry", meter, value, at_s, register, quality, offset, body)
+
+    def command(self, number: int, kind: str, body: Any, offset: int) -> None:
+        """An inbox row that changed nothing [10]."""
+        text = json.dumps(body, sort_keys=True, ensure_ascii=False).encode("utf-8", "surrogatepass")
+        key = message_event("command", "inbox", kind, number, text)
+        self._add(key, offset, f"command: inbox row {number}, {kind}")
+
+    def _reading(
+        self,
+        reason: str,
+        source: str,
+        meter: int,
+        value: int,
+        at_s: int,
+        register: int,
+        quality: int,
+        offset: int,
+        body: bytes,
+    ) -> None:
         serial = f"{meter:012d}" if meter < 2**63 else f"#{meter - 2**63:016x}"
         code = str(REGISTER_NAME.get(register, register))
-        key = event("reading", reason, source, serial, code, at_s, value, Quality(quality).name)
+        key = reading_event(reason, source, serial, code, at_s, value, Quality(quality).name, body)
         self._add(key, offset, f"{reason}: meter {serial} {code} of {source}, {value} at {at_s}")
 
     def message(self, detail: str, source: str, stream: str, sequence: int, body: bytes, offset: int) -> None:

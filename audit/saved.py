@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Final
 
 LATEST: Final = "last"
-FORMAT: Final = 2
+FORMAT: Final = 4
 _HEAD: Final = "audit.json"
 Line = list[Any]
 

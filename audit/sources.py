@@ -72,6 +72,7 @@ class Command:
     key: str
     body: dict[str, Any]
     outcome: str
+    created_at_s: int
 
 
 @dataclass(slots=True)
@@ -170,10 +171,12 @@ def _exceptions(db: sqlite3.Connection, found: Snapshot) -> None:
         if row["meter"] is None:
             key = refused.message_event(reason, source, row["stream"], row["sequence"], row["bytes"])
         else:
-            told = (row[name] for name in ("meter", "register", "read_at_s", "value", "quality"))
-            key = refused.event("reading", reason, source, *told)
+            told = (row[name] for name in ("meter", "register", "read_at_s", "value", "quality", "bytes"))
+            key = refused.reading_event(reason, source, *told)
         words = f"{reason}: {row['meter'] or 'a message'} of {source}"
-        found.exceptions[key] = refused.Row(1 + row["repeats"], row["offset"], words)
+        known = found.exceptions.setdefault(key, refused.Row(0, row["offset"], words))
+        known.count += 1 + row["repeats"]
+        known.offset = min(known.offset, row["offset"])
 
 
 def _slots(found: Snapshot, text: str) -> dict[str, int]:
@@ -223,13 +226,15 @@ def commands(paths: Paths, snap: Snapshot, after_offset: int, known: set[int]) -
             chunk = pairs[low : low + _CHUNK]
             marks = ",".join("?" * len(chunk))
             asked = (
-                "SELECT i.id, i.kind, i.key, i.body, a.outcome FROM inbox i JOIN inbox_applied a ON a.inbox_id = i.id"  # noqa: S608
+                "SELECT i.id, i.kind, i.key, i.body, i.created_at_s, a.outcome"  # noqa: S608
+                " FROM inbox i JOIN inbox_applied a ON a.inbox_id = i.id"
                 f" WHERE a.partition = ? AND i.id IN ({marks})"
             )
             rows = {row["id"]: row for row in db.execute(asked, (snap.partition, *(id_ for _, id_ in chunk)))}
             for offset, number in chunk:
                 row = rows[number]
-                yield Command(number, offset, row["kind"], row["key"], json.loads(row["body"]), row["outcome"])
+                body = json.loads(row["body"])
+                yield Command(number, offset, row["kind"], row["key"], body, row["outcome"], row["created_at_s"])
 
 
 def records(paths: Paths, snap: Snapshot, after_offset: int) -> Iterator[RecordRow]:

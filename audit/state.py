@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from decimal import Decimal
-from typing import Final
+from typing import Any, Final
 
 from audit.accounts import Bill, PartitionAudit
 from audit.compare import Difference, day_text
-from audit.meter import Channel
-from audit.packed import ACCOUNT_OPEN, CHANNEL_BILL, Rows
+from audit.meter import Channel, Ladder
+from audit.packed import ACCOUNT_OPEN, CHANNEL_BILL, CHANNEL_SHARED, Rows
 from audit.tariffs import WIDE
 
 _E11: Final = Decimal(10**11)
@@ -28,6 +28,11 @@ def e11(amount: Decimal) -> int:
     whole = int(scaled)
     assert scaled == whole, f"finer than 1e-11: {amount}"
     return whole
+
+
+def _waiting(pending: tuple[int, int] | None, at_s: int) -> tuple[int, int]:
+    """A jump (value, time) that still waits [3]; (0, 0): none."""
+    return pending if pending is not None and pending[1] > at_s else (0, 0)
 
 
 class StateAudit:
@@ -56,8 +61,19 @@ class StateAudit:
                 row = self.arrays["ladder"][slot]
                 self._differ(account, "", "ladder_used_wh", told[0], int(row["used"]), tariff)
                 self._differ(account, "", "ladder_used_before_wh", told[1], int(row["used_before"]), tariff)
+                slots = sorted(ladder_slot.get((account, member.tariff.id), -1) for member in ladder.ring)
+                self._ring((account, tariff), slot, ladder, row, slots)
         for name, bill in self.book.bills.items():
             self._account(name, bill)
+
+    def _ring(self, key: tuple[str, str], slot: int, ladder: Ladder, row: Any, slots: list[int]) -> None:
+        """Ladders that count as one name each other in order of slots; where that is over the tie says nothing."""
+        if ladder.ring and ladder.reached is not None and ladder.reached > ladder.ring_until:
+            return
+        (account, tariff), following = key, slots[(slots.index(slot) + 1) % len(slots)] + 1 if slots else 0
+        until_s = int(row["ring_until_s"]) if row["ring"] else 0
+        self._differ(account, "", "ladder_ring", following, int(row["ring"]), tariff)
+        self._differ(account, "", "ladder_ring_until_s", ladder.ring_until_s(), until_s, tariff)
 
     def _lengths(self, channels: int, ladders: int) -> None:
         assert self.book.world is not None
@@ -99,6 +115,8 @@ class StateAudit:
         row, cold = self.arrays["channel"][slot], self.arrays["cold"][slot]
         self._accrued[int(cold["account"])] += int(row["energy_e11"]) + int(row["adder_e11"])
         following = channel_slot.get(channel.next.span.key, -1) if channel.next is not None else -1
+        held = _waiting((int(cold["pending_value"]), int(cold["pending_at_s"])), int(row["at_s"]))
+        waits = _waiting(channel.pending, channel.at_s)
         told = {
             "register": (channel.value, row["value"]),
             "register_at_s": (channel.at_s, row["at_s"]),
@@ -113,6 +131,9 @@ class StateAudit:
             "resolution": (span.resolution, row["resolution"]),
             "digits": (span.digits, row["digits"]),
             "billed": (int(span.bill), row["flags"] & CHANNEL_BILL),
+            "pending": (waits[0], held[0]),
+            "pending_at_s": (waits[1], held[1]),
+            "ladder_shared": (self._shared(channel), int(row["flags"] & CHANNEL_SHARED != 0)),
             "ladder_slot": (ladder_slot.get((account, span.tariff), -1), row["ladder"]),
             "account_slot": (account_slot[account], cold["account"]),
             "next_slot": (following, cold["next"]),
@@ -122,6 +143,11 @@ class StateAudit:
         day = channel.segment.day if channel.segment else channel.ladder.tariff.day_of(channel.at_s)
         for component, (expected, found) in told.items():
             self._differ(account, day_text(day), component, expected, int(found), f"open day, meter {key[0]}")
+
+    @staticmethod
+    def _shared(channel: Channel) -> int:
+        segment = channel.segment
+        return int(segment is not None and channel.charged and channel.ladder.shares(segment))
 
     def _account(self, name: str, bill: Bill) -> None:
         """Posted balance, carry, arrears, and the live balance that follows from all of it."""

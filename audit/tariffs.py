@@ -111,6 +111,8 @@ class Tariff:
         self.zone = ZoneInfo(told["timezone"])
         self.cycle_months = 12 if told["cycle"] == "calendar_year" else 1
         self.on_change: str = told["on_change"]
+        self.on_switch: str = told["on_switch"]
+        self.kind = (told["commodity"], told["unit"], told["timezone"], told["cycle"])
         self.rounding = ROUNDING[told["rounding"]["mode"]]
         self.minor = Decimal(told["rounding"]["step"])
         self.versions = [Version(v) for v in told["version"]]
@@ -131,6 +133,13 @@ class Tariff:
         self._days: dict[int, list[Segment]] = {}
         self._starts: dict[int, int] = {}
         self._bounds: dict[tuple[History, int], tuple[int, list[Bounds]]] = {}
+
+    def carries_with(self, other: Tariff) -> bool:
+        """Does energy so far in a tier cycle come along when an account changes between these two?"""
+        both = (self, other)
+        return self.kind == other.kind and all(
+            tariff.on_switch == "carry_over" and any(version.bounds for version in tariff.versions) for tariff in both
+        )
 
     def day_of(self, at_s: int) -> int:
         """The local day that holds an instant."""

@@ -26,7 +26,7 @@ from rating.register_rules import PARAMS
 from rating.spread import CLOSE
 from rating.state import CHANNEL, COLD, LADDER, ChannelFlag
 from rating.tariff import parse_tariffs
-from rating.verdicts import Verdict
+from rating.verdicts import Verdict, Warn
 
 ORDER: Final = ("guangzhou-residential", "guangzhou-residential-tou", "guangzhou-residential-flat")
 START_S: Final = 1_784_077_200  # 2026-07-15 09:00 in Guangzhou
@@ -158,7 +158,7 @@ class Runner:
         self.city = city
         self.dirty_channel, self.dirty_ladder = np.zeros(n, np.uint8), np.zeros(n, np.uint8)
         self.verdict = np.zeros(CHUNK, np.uint8)
-        self.warnings = np.zeros(4, np.int64)
+        self.warnings = np.zeros(len(Warn.NAMES), np.int64)
         self.closes = np.zeros(CLOSE_ROWS_MIN, CLOSE)
         self.params = np.array([10**9, 3 * 86_400, 30 * 86_400, 96], dtype=np.int64)
         self.accepted = 0

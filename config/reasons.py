@@ -60,6 +60,9 @@ class Reason(StrEnum):
     DUPLICATE = "duplicate"
     LATE = "late"
     REPLACED = "replaced"
+    # found when a registry version or another inbox row was applied
+    BACKDATED = "backdated"
+    COMMAND = "command"
 
 
 class Place(StrEnum):
@@ -185,7 +188,7 @@ PLACE_TEXT: Final[dict[Place, str]] = {
     Place.COUNTED: "a counter and nothing else: it is normal and changes nothing",
     Place.LISTED: "counted, and listed by channel and day for the re-rating from the archive",
     Place.APPLIED: "it changes the register as a correction and is counted",
-    Place.SIGNAL: "not a message: the daemon noticed something and acted",
+    Place.SIGNAL: "not a message: the daemon noticed something and acted, or asks a person to",
 }
 _PLACES: Final[dict[Reason, Place]] = {reason: bad.place for bad in BAD_INPUTS for reason in bad.reasons} | {
     R.UNIT: Place.REJECT,  # a record has no column for units: only the decoder sees one
@@ -193,6 +196,20 @@ _PLACES: Final[dict[Reason, Place]] = {reason: bad.place for bad in BAD_INPUTS f
     R.UNKNOWN_FORMAT: Place.REJECT,
     R.SEQUENCE_LEAP: Place.REJECT,  # nothing is missing in between, and its number is not noted
     R.FROZEN: Place.EXCEPTION,
+    R.BACKDATED: Place.SIGNAL,
+    R.COMMAND: Place.SIGNAL,
+}
+
+
+OTHER_TEXT: Final[dict[Reason, str]] = {
+    R.UNIT: "a reading in a unit that its register does not have is not converted",
+    R.KIND: "only registers are read, not intervals or events",
+    R.UNKNOWN_FORMAT: "no codec has that name",
+    R.SEQUENCE_LEAP: "a number far beyond what its stream sent: it is not noted, and nothing is missed in between",
+    R.FROZEN: "the reading is accepted; the register has not moved for too long",
+    R.BACKDATED: "a registry version dated a change behind the last accepted reading: what was charged between stays"
+    " where it is, the span that follows goes on from that reading, and a correction is due",
+    R.COMMAND: "an inbox row (credit, re-baseline, release, registry) that changed nothing; its outcome says why",
 }
 
 
@@ -238,7 +255,8 @@ def table_markdown() -> str:
         lines.append(f"| {bad.number} | {bad.name} | {codes} | {bad.place.value} | {bad.what_happens} |")
     lines += ["", "## Places", "", "| Place | Meaning |", "|---|---|"]
     lines += [f"| {place.value} | {text} |" for place, text in PLACE_TEXT.items()]
-    lines += ["", "## Reasons outside the classes", "", "| Reason | Place |", "|---|---|"]
-    lines += [f"| `{reason.value}` | {place_of(reason).value} |" for reason in Reason if reason not in classed]
+    lines += ["", "## Reasons outside the classes", "", "| Reason | Place | What happens |", "|---|---|---|"]
+    others = [reason for reason in Reason if reason not in classed]
+    lines += [f"| `{reason.value}` | {place_of(reason).value} | {OTHER_TEXT[reason]} |" for reason in others]
     lines += ["", "## Release", "", RELEASE_TEXT.rstrip()]
     return "\n".join(lines) + "\n"

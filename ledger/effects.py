@@ -12,8 +12,8 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-ENGINE_VERSION: Final = 1
-STATE_FORMAT: Final = 1
+ENGINE_VERSION: Final = 2
+STATE_FORMAT: Final = 2
 PAGE_SLOTS: Final = 1024
 
 

@@ -160,8 +160,9 @@ def _stored_rows(
 
 def account_rows(
     connection: Connection, partition: int, wanted: Mapping[int, Sequence[int]], dtypes: Dtypes
-) -> dict[int, tuple[np.void, npt.NDArray[np.void]]]:
-    """Account slot -> its row and those of its channels, as last committed; `wanted`: account slot -> channel slots.
+) -> dict[int, tuple[np.void, npt.NDArray[np.void], list[int]]]:
+    """Account slot -> its row, those of its channels, and their slots, as last committed; `wanted`: account slot ->
+    channel slots.
 
     Slots that no checkpoint has stored yet (a registry version that is still new) are left out.
     """
@@ -170,11 +171,11 @@ def account_rows(
     channels = sorted({channel for slot in slots for channel in wanted[slot]})
     held, there = _stored_rows(connection, partition, "channel", np.array(channels, np.int64), dtypes["channel"])
     place = {channel: at for at, channel in enumerate(channels)}
-    found: dict[int, tuple[np.void, npt.NDArray[np.void]]] = {}
+    found: dict[int, tuple[np.void, npt.NDArray[np.void], list[int]]] = {}
     for at, slot in enumerate(slots):
         if stored[at]:
-            mine = [place[channel] for channel in wanted[slot] if there[place[channel]]]
-            found[slot] = accounts[at], held[mine]
+            mine = [channel for channel in wanted[slot] if there[place[channel]]]
+            found[slot] = accounts[at], held[[place[channel] for channel in mine]], mine
     return found
 
 

@@ -136,7 +136,7 @@ entry = _table(
     "entry",
     Column("id", Id, primary_key=True),
     Column("partition", Integer, nullable=False),
-    Column("kind", String(20), nullable=False),  # opening, usage, bill, credit, reversal, adjustment
+    Column("kind", String(20), nullable=False),  # opening, usage, estimate, bill, credit, reversal, adjustment
     Column("offset", BigInteger, nullable=False),
     Column("booked_at_s", BigInteger, nullable=False),
     Column("reference", String(120), unique=True),  # the inbox key for credits and the like; NULL for usage

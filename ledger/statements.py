@@ -61,6 +61,7 @@ class Cycle:
     days: tuple[DayUse, ...]
     closing_fen: int
     bill: BillRow | None
+    estimated_wh: int = 0  # of the use: what was guessed because the boundary register was not there in time
 
     @property
     def usage_fen(self) -> int:
@@ -154,6 +155,7 @@ def _cycle(month: int, opening_fen: int, rows: Sequence[StatementRow], bill: Bil
         days=tuple(DayUse(day, *days[day]) for day in sorted(days)),
         closing_fen=opening_fen + _sum(rows, lambda _row: True),
         bill=bill,
+        estimated_wh=sum(row.quantity for row in rows if row.kind == "estimate"),
     )
 
 

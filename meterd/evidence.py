@@ -24,15 +24,17 @@ from ledger.statements import month_of
 from meterd.city import City
 from meterd.exits import Exit, Stop
 from meterd.lookup import Account
-from meterd.views.explaining import ChannelDay, Point, Seen, Span, accepted, cut, explain
+from meterd.views.explaining import MINOR, ChannelDay, Point, Seen, Span, accepted, cut, explain
 from rating.book import TariffBook
 from rating.calendar import first_day_of
 from rating.readings import RecordKind
 from rating.refusals import READING_BYTES
 from rating.releases import refused
+from rating.rings import groups
 from registry.image import FOREVER
 
 DAY_S: Final = 86_400
+_SHORT: Final = (("energy", "energy"), ("tier_adder", "adder"))  # component, in the state's field names
 MARGIN_DAYS: Final = 5  # concentrators re-read three days every night
 _AT_THAT_TIME: Final = ("future", "unknown_meter", "unknown_register", "not_installed")  # accepted when sent again
 _LOG: Final = "SELECT id, kind, received_at_s, source, body FROM record WHERE id > ? AND id < ? ORDER BY id"
@@ -83,21 +85,25 @@ class Evidence:
         points = self._points(slot, span, from_s, calendar.day_start_s(day + 1))
         mine = [row for row in self._rows if row.channel == slot and row.day == day]
         state = self._account.rows[self._account.channels.index(slot)]
-        open_day = not mine and int(state["at_s"]) < calendar.day_start_s(day + 1)
-        posted = None if open_day else {name: -_sum(mine, name) for name in ("energy", "tier_adder")}
+        # A day that a tick has closed may go on: what was posted and what has accrued since are one.
+        goes_on = not mine or int(state["day_energy"]) != 0
+        open_day = goes_on and int(state["at_s"]) < calendar.day_start_s(day + 1)
+        told = {name: -_sum(mine, name) for name in ("energy", "tier_adder")}
         accrued = None
         if open_day and int(state["at_s"]) >= calendar.day_start_s(day):
-            accrued = {"energy": int(state["accrued_energy_e11"]), "tier_adder": int(state["accrued_adder_e11"])}
+            accrued = {name: int(state[f"accrued_{short}_e11"]) + told[name] * MINOR for name, short in _SHORT}
+        posted = None if open_day else told
         ledger_wh = sum(row.quantity for row in mine) if posted is not None else None
         if accrued is not None:
-            ledger_wh = int(state["day_energy"])
+            ledger_wh = sum(row.quantity for row in mine) + int(state["day_energy"])
         return explain(self.book, span, points, self._used(slot, span, day), day, posted, accrued, ledger_wh)
 
     def _used(self, slot: int, span: Span, day: int) -> dict[int, int]:
         """The ladder's energy at the start of every day of the bill cycle up to `day`, from what was posted."""
         facts = self._image.channels
         ladder = int(facts["ladder"][slot])
-        siblings = {s for s in self._account.channels if int(facts["ladder"][s]) == ladder}
+        group = groups(self.book)[self._image.ladders["tariff"]]
+        siblings = {s for s in self._account.channels if group[facts["ladder"][s]] == group[ladder]}
         opening = self._image.ladders[ladder]
         used = {}
         for one in range(min(first_day_of(month_of(day)), day), day + 1):

@@ -73,6 +73,13 @@ class Rebaseline(Command):
     why: Why
 
 
+class Supply(Command):
+    meter: Annotated[str, Field(min_length=1, max_length=32)]
+    register_name: Annotated[str, Field(min_length=1, max_length=12, alias="register")]
+    state: Literal["disconnected", "connected"]
+    why: Why
+
+
 class Release(Command):
     """All of it for whole messages only; `trust` needs `why` and `by`, who says so."""
 
@@ -111,6 +118,7 @@ def create_app(daemon: DaemonPort) -> FastAPI:
     _errors(app)
     _watching(app, daemon)
     _commands(app, daemon)
+    _autopay(app, daemon)
     return app
 
 
@@ -215,6 +223,10 @@ def _commands(app: FastAPI, daemon: DaemonPort) -> None:
             run.rebaseline(asked.meter, asked.register_name, asked.value, asked.at_s, asked.why, wait_s(asked))
         )
 
+    @app.post("/v1/supply", **guarded)
+    def supply(asked: Supply) -> Response:
+        return _told(run.mark_supply(asked.meter, asked.register_name, asked.state, asked.why, wait_s(asked)))
+
     @app.post("/v1/exceptions/{exception_id}/release", **guarded)
     def release(exception_id: int, asked: Release) -> Response:
         word = Word(asked.as_format or "", asked.source or "", asked.trust, asked.why or "", asked.by or "")
@@ -224,6 +236,12 @@ def _commands(app: FastAPI, daemon: DaemonPort) -> None:
     def discard(exception_id: int, asked: Discard) -> Response:
         run.discard(exception_id, asked.why)
         return JSONResponse({"exception": exception_id, "state": "discarded"})
+
+
+def _autopay(app: FastAPI, daemon: DaemonPort) -> None:
+    """What needs the token, too, and is about charges."""
+    run = Operations(daemon)
+    guarded: Any = {"dependencies": [Depends(_bearer(daemon))]}
 
     @app.post("/v1/autopay/hold", **guarded)
     def hold(asked: Hold) -> Response:

@@ -84,17 +84,18 @@ class Operations:
     # -- readings --------------------------------------------------------------------------------------------
     def rebaseline(self, meter: str, register: str, value: int, at_s: int, why: str, wait_s: float) -> Done:
         """Say where a register stands: energy counts on from there, nothing is charged for the step."""
-        try:
-            number, code = address(meter), REGISTER_CODE[Register(register)]
-        except (BadSerial, ValueError) as wrong:
-            raise Rejected(422, str(wrong), "Name the meter's serial and a register like 1.8.0") from None
-        place = place_of(self._registry(), number, code)
-        if place is None:
-            raise Rejected(404, f"no meter {meter} with register {register}", "Look at `meterd account show`")
-        partition, concentrator = place
-        body = {"concentrator": concentrator, "meter": number, "register": register, "value": value, "at_s": at_s}
+        partition, where = self._register(meter, register)
+        body = where | {"value": value, "at_s": at_s}
         key = f"rebaseline:{meter}:{register}:{at_s}:{value}"
         return self._wait(self._daemon.submit("rebaseline", key, body | {"reason": why}, partition), wait_s)
+
+    def mark_supply(self, meter: str, register: str, state: str, why: str, wait_s: float) -> Done:
+        """Say that a register's supply is disconnected or connected; the state only warns of use."""
+        partition, where = self._register(meter, register)
+        key = f"supply:{meter}:{register}:{state}:{self._daemon.clock.now_s()}"
+        return self._wait(
+            self._daemon.submit("supply", key, where | {"state": state, "reason": why}, partition), wait_s
+        )
 
     def release(self, exception_id: int, word: Word, wait_s: float) -> Released:
         """Have a reading, or a whole message, of the exceptions queue judged again, now."""
@@ -115,6 +116,18 @@ class Operations:
     # -- helpers ---------------------------------------------------------------------------------------------
     def _registry(self) -> RegistryReader:
         return active_registry(self._daemon)
+
+    def _register(self, meter: str, register: str) -> tuple[int, dict[str, Any]]:
+        """(partition, body that names the register)."""
+        try:
+            number, code = address(meter), REGISTER_CODE[Register(register)]
+        except (BadSerial, ValueError) as wrong:
+            raise Rejected(422, str(wrong), "Name the meter's serial and a register like 1.8.0") from None
+        place = place_of(self._registry(), number, code)
+        if place is None:
+            raise Rejected(404, f"no meter {meter} with register {register}", "Look at `meterd account show`")
+        partition, concentrator = place
+        return partition, {"concentrator": concentrator, "meter": number, "register": register}
 
     def _home(self, account: str) -> tuple[int, int]:
         try:

@@ -7,6 +7,7 @@ the remainders of the cycle's days, is rounded by the tariff's mode and set to 0
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, Final
 
 import numpy as np
@@ -65,33 +66,47 @@ def _ripen(
     return count
 
 
-def ripe_accounts(part: Partition, as_of_s: int, window_s: int, minor: int, closes: Rows) -> tuple[Rows, Rows, Rows]:
-    """Accounts whose open cycle closes now: (slots, 1 complete or 2 by the window, close rows of laggards)."""
+def ripe_accounts(
+    part: Partition, as_of_s: int, window_s: int, minor: int, closes: Rows
+) -> Iterator[tuple[Rows, Rows, Rows]]:
+    """Accounts whose open cycle closes now: (slots, 1 complete or 2 by the window, close rows of laggards).
+
+    All that are due are looked at, as many at a time as `closes` has rows for their channels: those that wait for a
+    register must not stand in the way of the others. An account may be due again when its next cycle is over, too.
+    """
     ends = part.bill_end_s()
     due = np.flatnonzero(ends <= as_of_s).astype(np.int32)
     if len(due) == 0:
-        return due, np.zeros(0, np.uint8), closes[:0]
-    assert part.image is not None
-    assert part.book is not None
-    # Close rows cannot run out: a laggard writes one row, and the caller's buffer is longer than a partition's list.
-    due = due[: len(closes) // 8]
-    ripe = np.zeros(len(due), np.uint8)
+        return
+    image, book = part.image, part.book
+    assert image is not None
+    assert book is not None
+    rows_upto = np.cumsum(image.account_start[due + 1] - image.account_start[due])  # a channel writes one row at most
     over = (ends[due] + window_s <= as_of_s).astype(np.uint8)
-    count = _ripen(
-        due,
-        over,
-        part.channel,
-        part.account,
-        part.image.account_start,
-        part.image.account_channels,
-        part.book.seg_day,
-        part.book.seg_cycle,
-        minor,
-        ripe,
-        closes,
-        part.dirty_channel,
-    )
-    return due[ripe > 0], ripe[ripe > 0], closes[:count]
+    start = 0
+    while start < len(due):
+        room = len(closes) + (int(rows_upto[start - 1]) if start else 0)
+        stop = int(np.searchsorted(rows_upto, room, side="right"))
+        assert stop > start, "an account has more channels than there are close rows"
+        some = due[start:stop]
+        ripe = np.zeros(len(some), np.uint8)
+        count = _ripen(
+            some,
+            over[start:stop],
+            part.channel,
+            part.account,
+            image.account_start,
+            image.account_channels,
+            book.seg_day,
+            book.seg_cycle,
+            minor,
+            ripe,
+            closes,
+            part.dirty_channel,
+        )
+        if (ripe > 0).any():
+            yield some[ripe > 0], ripe[ripe > 0], closes[:count]
+        start = stop
 
 
 def round_carries(part: Partition, slots: Rows, ripe: Rows, as_of_s: int, minor: int) -> Rows:

@@ -36,6 +36,8 @@ from rating.booking import Bookings
 from rating.closing import ripe_accounts, round_carries
 from rating.commands import Commands
 from rating.compiled import Batch, Homes
+from rating.days import LAST_TICK, Days, post_days
+from rating.estimates import guesses
 from rating.judging import ALERT, KIND_NAME, judge
 from rating.kernel import CLOSE_ROWS_MIN, rate
 from rating.names import Names
@@ -43,6 +45,7 @@ from rating.partition import Partition, empty_arrays
 from rating.readings import Frames, RecordKind, StoredRecord
 from rating.register_rules import P_ESTIMATES, P_FROZEN, P_MINOR, P_WINDOW, PARAMS
 from rating.spread import CLOSE
+from rating.takeover import misfit
 from rating.verdicts import EXCEPTION_REASON, Verdict, Warn
 from registry.image import NOTHING, PartitionImage
 
@@ -87,6 +90,7 @@ class PartitionEngine:
         self._notices: list[Notice] = []
         self._applied: list[Applied] = []
         self._commands = Commands(self)
+        self._days = Days(rating.settlement_window_s)
         self._changed = False
         self._hints: dict[str, int] = {}  # concentrator -> place in its list that its next reading is guessed at
         self._cold_pages: dict[int, bytes] = {}  # digest of each page of `cold` as it was last handed over
@@ -101,11 +105,16 @@ class PartitionEngine:
         """Apply an inbox row of kind `registry`: the shell has loaded and compiled what it names."""
         assert row.kind == "registry"
         self.as_of_s = max(self.as_of_s, row.created_at_s)
-        new = self.part.activate(image, book)
+        why = misfit(image, self.part.image)
+        if why:
+            self._commands.refuse(row, why)
+            return
+        found = self.part.activate(image, book)
         self._hints.clear()
         self.names = names
         self.registry_digest = str(row.body["digest"])
-        self._commands.opened(new, row)
+        self._commands.opened(found.accounts, row)
+        self._commands.tell_backdated(found, image)
         self._commands.close_removed(image)
         self.applied(row)
 
@@ -124,9 +133,7 @@ class PartitionEngine:
                 i = j
                 continue
             if stored.record.kind is RecordKind.REJECT:
-                row = refusals.rejected(stored)
-                self._exceptions.append(row)
-                self.count(f"exception.{row.reason}")
+                self.set_aside(refusals.rejected(stored))
                 self.count("records.reject")
             else:
                 self._tick(stored.record.received_at_s)
@@ -195,6 +202,7 @@ class PartitionEngine:
             homes = Homes(part.channel, part.cold, part.ladder, part.dirty_channel, part.dirty_ladder)
             done, closed = rate(homes, batch, book.lines, self._params, done, verdict, self._warnings, self._closes)
             self.bookings.close(part, self._closes[:closed])
+        self._count_warnings()
         return verdict
 
     def _count_verdicts(self, verdict: npt.NDArray[np.uint8]) -> None:
@@ -202,6 +210,8 @@ class PartitionEngine:
             if count:
                 self.count(f"verdict.{Verdict(code).name.lower()}", int(count))
         self.count("readings", len(verdict))
+
+    def _count_warnings(self) -> None:
         for place, name in enumerate(Warn.NAMES):
             if self._warnings[place]:
                 self.count(f"warning.{name}", int(self._warnings[place]))
@@ -231,20 +241,39 @@ class PartitionEngine:
     def _tick(self, as_of_s: int) -> None:
         self.count("ticks")
         part = self.part
-        if part.image is None:
+        if part.image is None or part.book is None:
             return
+        before_s = self.counters.get(LAST_TICK, 0)
+        self.counters[LAST_TICK] = max(before_s, as_of_s)
+        last_day = self._days.ended(part.book, before_s, as_of_s)
+        if last_day is not None:
+            for closes in post_days(part, last_day, self._minor, self._closes):
+                self.bookings.close(part, closes)
         for _ in range(1200):  # months in a century: a bound, not an expectation
-            slots, ripe, closes = ripe_accounts(
+            closed = 0
+            for slots, ripe, closes in ripe_accounts(
                 part, as_of_s, self._rating.settlement_window_s, self._minor, self._closes
-            )
-            if len(slots) == 0:
+            ):
+                self.bookings.close(part, closes)
+                self._estimate(slots[ripe == 2])
+                bills = round_carries(part, slots, ripe, as_of_s, self._minor)
+                self.bookings.bill(bills)
+                self.count("bills.complete", int((ripe == 1).sum()))
+                self.count("bills.by_window", int((ripe == 2).sum()))
+                closed += len(slots)
+            if closed == 0:
                 return
-            self.bookings.close(part, closes)
-            bills = round_carries(part, slots, ripe, as_of_s, self._minor)
-            self.bookings.bill(bills)
-            self.count("bills.complete", int((ripe == 1).sum()))
-            self.count("bills.by_window", int((ripe == 2).sum()))
         raise AssertionError("bill cycles do not come to an end")
+
+    def _estimate(self, slots: npt.NDArray[np.int32]) -> None:
+        """Take the lagging registers of accounts that close by the window to the cycle's end, by estimates."""
+        if len(slots) == 0:
+            return
+        readings = guesses(self.part, slots, self._rating.plausible_window_s)
+        with self.bookings.estimating():
+            verdict = self.rate(*readings)
+        for code in verdict:
+            self.count(f"estimate.{Verdict(code).name.lower()}")
 
     # -- the inbox -------------------------------------------------------------------------------------------
     def apply_inbox(self, row: InboxRow) -> None:
@@ -265,6 +294,10 @@ class PartitionEngine:
 
     def book(self, entry: Entry) -> None:
         self.bookings.entries.append(entry)
+
+    def set_aside(self, row: ExceptionRow) -> None:
+        self._exceptions.append(row)
+        self.count(f"exception.{row.reason}")
 
     def notify(self, notice: Notice) -> None:
         self._notices.append(notice)
@@ -329,7 +362,7 @@ class PartitionEngine:
 
     def _judge(self) -> list[Event]:
         events: list[Event] = []
-        judged = judge(self.part, self._autopay.hysteresis_fen, self._minor)
+        judged = judge(self.part, self._autopay.hysteresis_fen, self._minor, self.as_of_s)
         if len(judged) == 0:
             return events
         assert self.names is not None

@@ -25,14 +25,26 @@ _BILL, _ESTIMATE, _NO_TRIGGER = ChannelFlag.BILL, 1, NO_TRIGGER
 
 
 @jit
+def open_now(channel: Any, cold: Any, slot: int, as_of_s: int) -> bool:
+    """Does the register still count in this span? One that has ended, or whose meter is gone, says nothing now."""
+    row = channel[slot]
+    if row.value < 0 or row.at_s >= row.until_s:
+        return False
+    after = cold[slot].next
+    return bool(row.until_s > as_of_s or (after >= 0 and channel[after].value < 0))
+
+
+@jit
 def _judge(
     touched: Any,
     account: Any,
     channel: Any,
+    cold: Any,
     account_start: Any,
     account_channels: Any,
     hysteresis: int,
     minor: int,
+    as_of_s: int,
     out: Any,
     dirty_account: Any,
 ) -> int:
@@ -48,7 +60,7 @@ def _judge(
             of = channel[account_channels[j]]
             accrued += of.accrued_energy_e11 + of.accrued_adder_e11
             if of.flags & _BILL and of.quality == _ESTIMATE:
-                estimated = True
+                estimated |= open_now(channel, cold, account_channels[j], as_of_s)
         live = row.balance_fen + (-accrued) // minor
         kind = 0
         if row.flags & _ALERT_ARMED:
@@ -82,7 +94,7 @@ def _judge(
     return count
 
 
-def judge(part: Partition, hysteresis_fen: int, minor: int) -> Rows:
+def judge(part: Partition, hysteresis_fen: int, minor: int, as_of_s: int) -> Rows:
     """Judge every account whose channels or row are dirty; returns JUDGED rows and moves the armed flags."""
     if part.image is None:
         return np.zeros(0, JUDGED)
@@ -96,10 +108,12 @@ def judge(part: Partition, hysteresis_fen: int, minor: int) -> Rows:
         touched,
         part.account,
         part.channel,
+        part.cold,
         part.image.account_start,
         part.image.account_channels,
         hysteresis_fen,
         minor,
+        as_of_s,
         out,
         part.dirty_account,
     )

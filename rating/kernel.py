@@ -13,6 +13,7 @@ from typing import Any, Final
 import numpy as np
 
 from rating.compiled import Batch, Homes, Lines, jit
+from rating.history import hand_on
 from rating.plain import rate_plain
 from rating.register_rules import (
     ACCEPTED,
@@ -34,7 +35,8 @@ _BILL: Final = ChannelFlag.BILL
 _LATE, _FUTURE, _NEGATIVE = int(Verdict.LATE), int(Verdict.FUTURE), int(Verdict.NEGATIVE)
 _RESOLUTION, _NOT_INSTALLED = int(Verdict.RESOLUTION), int(Verdict.NOT_INSTALLED)
 _UNKNOWN_METER, _UNKNOWN_REGISTER = int(Verdict.UNKNOWN_METER), int(Verdict.UNKNOWN_REGISTER)
-_HIGH: Final = Warn.HIGH
+_NEAR_MAXIMUM, _WHILE_DISCONNECTED = Warn.NEAR_MAXIMUM, Warn.USE_WHILE_DISCONNECTED
+_DISCONNECTED: Final = ChannelFlag.DISCONNECTED
 
 
 @jit
@@ -61,13 +63,14 @@ def _advance(
     quality: int,
     lines: Lines,
     minor: int,
+    warnings: Any,
     closes: Any,
     count: int,
 ) -> int:
     """Move one span's register to (value, to_s) and charge `energy` on the way."""
     row = homes.channel[slot]
     if row.segment >= 0 and row.flags & _BILL:
-        count = walk(homes, slot, from_s, to_s, energy, lines, minor, closes, count)
+        count = walk(homes, slot, from_s, to_s, energy, lines, minor, warnings, closes, count)
     row.value = value
     row.at_s = to_s
     row.quality = quality
@@ -80,26 +83,30 @@ def _use(
     homes: Homes,
     slot: int,
     at_s: int,
-    energy: int,
+    diff: int,
     value: int,
     quality: int,
     lines: Lines,
     minor: int,
+    warnings: Any,
     closes: Any,
     count: int,
 ) -> int:
-    """Charge an accepted reading; where it passes the end of a span, split it there by cumulative floors."""
+    """Charge an accepted reading: its register difference is split at the ends of spans by cumulative floors, and
+    each part times its span's multiplier is energy."""
     row = homes.channel[slot]
     start_s = int(row.at_s)
     from_s, done = start_s, 0
-    whole = energy // (at_s - start_s)
-    rest = energy - whole * (at_s - start_s)
+    whole = diff // (at_s - start_s)
+    rest = diff - whole * (at_s - start_s)
     while at_s >= row.until_s and homes.cold[slot].next >= 0 and homes.channel[homes.cold[slot].next].value < 0:
         end_s = int(row.until_s)
         upto = whole * (end_s - start_s) + rest * (end_s - start_s) // (at_s - start_s)
-        count = _advance(homes, slot, from_s, end_s, upto - done, value, quality, lines, minor, closes, count)
+        part = (upto - done) * np.int64(row.multiplier)
+        count = _advance(homes, slot, from_s, end_s, part, value, quality, lines, minor, warnings, closes, count)
         done, from_s = upto, end_s
         excess = row.estimate_excess
+        hand_on(homes, slot, int(homes.cold[slot].next))
         slot = int(homes.cold[slot].next)
         row = homes.channel[slot]
         row.value = value
@@ -107,24 +114,43 @@ def _use(
         row.estimate_excess = excess
         homes.dirty_channel[slot] = 1
     if at_s > from_s:
-        count = _advance(homes, slot, from_s, at_s, energy - done, value, quality, lines, minor, closes, count)
+        part = (diff - done) * np.int64(row.multiplier)
+        count = _advance(homes, slot, from_s, at_s, part, value, quality, lines, minor, warnings, closes, count)
     return int(count)
 
 
 @jit
-def _open_span(homes: Homes, slot: int, at_s: int) -> int:
-    """The span that a reading at `at_s` is judged in: past spans that are finished.
+def _reached(homes: Homes, slot: int, at_s: int) -> Any:
+    """How far a reading at `at_s` goes from span to span without a new register: (span, largest multiplier)."""
+    place = np.int64(slot)
+    most = np.int64(homes.channel[place].multiplier)
+    after = np.int64(homes.cold[place].next)
+    while at_s > homes.channel[place].until_s and after >= 0 and homes.channel[after].value < 0:
+        place = after
+        most = max(most, np.int64(homes.channel[place].multiplier))
+        after = np.int64(homes.cold[place].next)
+    return place, most
+
+
+@jit
+def open_span(homes: Homes, slot: int, at_s: int) -> int:
+    """The span that a reading at `at_s` is judged in: past spans that are finished, and past a vacancy.
 
     A span with a register of its own (after a vacancy) takes nothing over: what flowed between the last reading
-    before and that register is nobody's.
+    before and that register is nobody's, and a reading of that time is judged against that register.
     """
-    row = homes.channel[slot]
-    after = homes.cold[slot].next
-    while after >= 0 and (row.at_s >= row.until_s or (at_s > row.until_s and homes.channel[after].value >= 0)):
-        slot = int(after)
-        row = homes.channel[slot]
-        after = homes.cold[slot].next
-    return slot
+    place = np.int64(slot)
+    while True:
+        row = homes.channel[place]
+        after = np.int64(homes.cold[place].next)
+        if row.at_s < row.until_s:
+            last, _ = _reached(homes, place, at_s)
+            if at_s <= homes.channel[last].until_s:
+                return int(place)
+            after = np.int64(homes.cold[last].next)
+        if after < 0:
+            return int(place)
+        place = after
 
 
 @jit
@@ -145,8 +171,9 @@ def _one(
     row = homes.channel[slot]
     if at_s > not_after_s:
         return _FUTURE, count
-    slot = _open_span(homes, slot, at_s)
+    slot = open_span(homes, slot, at_s)
     row = homes.channel[slot]
+    assert row.value >= 0, "a span without a register: its predecessor did not hand it over"
     if misses_step(value, row.resolution):
         return _RESOLUTION, count
     if value < 0:
@@ -159,19 +186,20 @@ def _one(
         if said == REPLACED:
             _replace(homes, slot, value, quality, lines)
         return said, count
-    if at_s > row.until_s and homes.cold[slot].next < 0:
+    last, mult = _reached(homes, slot, at_s)
+    if at_s > homes.channel[last].until_s:
         return _NOT_INSTALLED, count
     if count + dt // 80_000 + 16 > closes.shape[0]:
         return -1, count
-    said, diff = judge_step(homes, slot, value, at_s, quality, params)
+    said, diff = judge_step(homes, slot, value, at_s, quality, mult, params)
     if said > CONFIRMED:
         return said, count
-    energy = diff * np.int64(row.multiplier)
-    if row.power_max_w > 0 and energy * 7200 > np.int64(row.power_max_w) * dt:
-        warnings[_HIGH] += 1
+    if row.power_max_w > 0 and diff * mult * 7200 > np.int64(row.power_max_w) * dt:
+        warnings[_NEAR_MAXIMUM] += 1
+    if row.flags & _DISCONNECTED and diff > 0:
+        warnings[_WHILE_DISCONNECTED] += 1
     noted = note_use(homes, slot, diff, quality, dt, params, warnings)
-    homes.cold[slot].pending_at_s = 0
-    count = _use(homes, slot, at_s, energy, value, quality, lines, params[P_MINOR], closes, count)
+    count = _use(homes, slot, at_s, diff, value, quality, lines, params[P_MINOR], warnings, closes, count)
     return (noted if said == ACCEPTED else said), count
 
 

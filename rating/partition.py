@@ -6,7 +6,6 @@ the book: the channels of an account, the ends of bill cycles, the sorted concen
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,9 @@ import numpy.typing as npt
 from config.units import Quality
 from rating.book import TariffBook
 from rating.calendar import months_of
+from rating.rings import tie
 from rating.state import ACCOUNT, ARRAYS, CHANNEL, COLD, LADDER, AccountFlag, ChannelFlag
+from rating.takeover import Activated, bounds_moved, moved_back, take_over
 from registry.image import PartitionImage
 
 Rows = npt.NDArray[Any]
@@ -60,33 +61,44 @@ class Partition:
             dtype=np.int64,
         ).reshape(len(book.tariffs), cycles)
 
-    def activate(self, image: PartitionImage, book: TariffBook) -> Sequence[int]:
-        """Take over a new registry version: keep every slot, open the new ones. Returns the new account slots."""
-        old_book, old_accounts = self.book, len(self.account)
+    def activate(self, image: PartitionImage, book: TariffBook) -> Activated:
+        """Take over a new registry version: keep every slot, open the new ones, hand registers over where a date
+        lies before them."""
+        old_book, old_image, old_accounts = self.book, self.image, len(self.account)
         old_channels, old_ladders = len(self.channel), len(self.ladder)
-        places = self._ladder_instants(old_book) if old_book is not None and old_ladders else None
+        old_until_s = self.channel["until_s"].copy()
+        furthest_s = self._furthest_s()
+        places = self._ladder_instants(old_book, furthest_s) if old_book is not None and old_ladders else None
         self.attach(image, book)
         self._grow(len(image.channels), len(image.ladders), len(image.accounts))
         self._open_ladders(old_ladders)
-        if places is not None:
+        ladders, since_s = np.zeros(0, np.int32), tuple[int, ...]()
+        if places is not None and old_book is not None and old_image is not None:
             facts = image.ladders[:old_ladders]
             self.ladder["stage"][:old_ladders] = book.stage_at(facts["tariff"], facts["history"], places)
+            ladders, since_s = bounds_moved(old_book, book, old_image.ladders, facts, furthest_s)
+        tie(self.ladder, image, book, old_channels, furthest_s)
         self._open_channels(old_channels)
         self._open_accounts(old_accounts)
         for marks in (self.dirty_channel, self.dirty_ladder, self.dirty_account):
             marks[:] = 1
-        return range(old_accounts, len(self.account))
+        new = range(old_accounts, len(self.account))
+        return Activated(new, moved_back(self.channel, old_until_s), ladders, since_s)
 
-    def _ladder_instants(self, book: TariffBook) -> npt.NDArray[np.int64]:
+    def _furthest_s(self) -> npt.NDArray[np.int64]:
+        """For each ladder the time of the latest register that counts on it."""
+        furthest = np.zeros(len(self.ladder), np.int64)
+        on = (self.channel["ladder"] >= 0) & (self.channel["value"] >= 0)
+        np.maximum.at(furthest, self.channel["ladder"][on], self.channel["at_s"][on].astype(np.int64))
+        return furthest
+
+    def _ladder_instants(self, book: TariffBook, furthest_s: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         """For each ladder an instant inside the stage it stands on, so that the stage can be found in another book.
 
         A ladder moves on with energy, not with time: at the boundary it still stands in the old cycle.
         """
-        furthest = np.zeros(len(self.ladder), np.int64)
-        on = self.channel["ladder"] >= 0
-        np.maximum.at(furthest, self.channel["ladder"][on], self.channel["at_s"][on].astype(np.int64))
         stage = self.ladder["stage"]
-        return np.clip(furthest, book.stage_start[stage], book.stage_end[stage] - 1)
+        return np.clip(furthest_s, book.stage_start[stage], book.stage_end[stage] - 1)
 
     def _grow(self, channels: int, ladders: int, accounts: int) -> None:
         def longer(rows: Rows, count: int, dtype: Any) -> Rows:
@@ -112,7 +124,8 @@ class Partition:
         new["stage"] = self.book.stage_at(facts["tariff"], facts["history"], facts["opening_at_s"])
 
     def _open_channels(self, first: int) -> None:
-        """New channels start at their opening register; dated facts and places in the book are renewed for all."""
+        """New channels start at their opening register, or where the span before them stands already; dated facts
+        and places in the book are renewed for all."""
         assert self.image is not None
         assert self.book is not None
         facts = self.image.channels
@@ -123,14 +136,19 @@ class Partition:
         rows = self.channel
         for name in ("ladder", "until_s", "power_max_w", "multiplier", "resolution", "digits"):
             rows[name] = facts[name]
+        self.cold["next"] = facts["next"]
+        self.cold["account"] = facts["account"]
+        take_over(rows, self.cold)
         rows["segment"] = self.book.segment_at(facts["tariff"], rows["at_s"])
         unplaced = (rows["ladder"] >= 0) & (self.ladder["stage"][np.maximum(rows["ladder"], 0)] < 0)
         rows["segment"][unplaced] = -1
         billed = (facts["bill"] == 1) & (facts["tariff"] >= 0)
-        kept = rows["flags"] & ~np.uint8(ChannelFlag.BILL)
-        rows["flags"] = np.where(billed, kept | ChannelFlag.BILL, kept)
-        self.cold["next"] = facts["next"]
-        self.cold["account"] = facts["account"]
+        flags = rows["flags"] & ~np.uint8(ChannelFlag.BILL | ChannelFlag.SHARED)
+        until_s = self.ladder["ring_until_s"][np.maximum(rows["ladder"], 0)] if len(self.ladder) else 0
+        starts_s = self.book.seg_start[np.maximum(rows["segment"], 0)] if len(self.book.seg_start) else 0
+        shared = (rows["ladder"] >= 0) & (rows["segment"] >= 0) & (starts_s < until_s)
+        flags = np.where(billed, flags | ChannelFlag.BILL, flags)
+        rows["flags"] = np.where(shared, flags | ChannelFlag.SHARED, flags)
 
     def _open_accounts(self, first: int) -> None:
         assert self.image is not None

@@ -55,7 +55,7 @@ def rate_plain(homes: Homes, batch: Batch, lines: Lines, window_s: int, first: i
         dt, diff = at_s - before_s, value - row.value
         if np.uint64(diff) > np.uint64(ENERGY_MAX) or np.uint64(dt - 1) >= np.uint64(window_s):
             break  # as unsigned numbers: below 0 is beyond either, too
-        if at_s > limit_s or at_s >= row.until_s or (flags | _STALLED) != _BILL_STALLED:
+        if at_s > limit_s or at_s >= row.until_s or (flags | _STALLED) != _BILL_STALLED or row.quality == ESTIMATE:
             break
         if (row.ladder | row.segment) < 0 or row.estimate_excess != 0 or quality == ESTIMATE:
             break

@@ -1,4 +1,5 @@
-"""Pure: rows of the exceptions queue: from REJECT records, and from readings with an exceptional verdict.
+"""Pure: rows of the exceptions queue: from REJECT records, from readings with an exceptional verdict, and from
+what a registry version or an inbox row could not do.
 
 The key makes a row once per distinct event: the same bytes of the same message, or the same reading with the
 same verdict, however often it is delivered.
@@ -6,12 +7,14 @@ same verdict, however often it is delivered.
 
 from __future__ import annotations
 
+import json
 from hashlib import blake2b
 
 import numpy as np
 
+from config.reasons import Reason
 from config.units import REGISTER_NAME, Quality
-from ledger.effects import ExceptionRow
+from ledger.effects import ExceptionRow, InboxRow
 from rating.readings import Readings, StoredRecord
 from rating.verdicts import EXCEPTION_REASON, Verdict
 
@@ -42,6 +45,10 @@ def rejected(stored: StoredRecord) -> ExceptionRow:
     )
 
 
+def _meter(address: int) -> str:
+    return f"{address:012d}" if address < 2**63 else f"#{address - 2**63:016x}"
+
+
 def pack_reading(readings: Readings, i: int) -> bytes:
     """One reading as the 22 bytes that the exceptions queue keeps."""
     row = np.zeros(1, READING_BYTES)
@@ -65,9 +72,80 @@ def refused(stored: StoredRecord, readings: Readings, i: int, verdict: Verdict) 
         stream=record.stream,
         sequence=record.sequence,
         body=pack_reading(readings, i),
-        meter=f"{meter:012d}" if meter < 2**63 else f"#{meter - 2**63:016x}",
+        meter=_meter(meter),
         register=str(REGISTER_NAME.get(register, register)),
         read_at_s=read_at_s,
         value=value,
         quality=Quality(quality).name,
+    )
+
+
+def final_read(
+    meter: int, register: int, read_at_s: int, value: int, verdict: Verdict, source: str, offset: int, as_of_s: int
+) -> ExceptionRow:
+    """The old meter's final read of a change-out, refused; as a reading of `source`, so that it may be released."""
+    reason, quality = str(EXCEPTION_REASON[verdict]), int(Quality.A)
+    row = np.zeros(1, READING_BYTES)
+    for name, told in zip(READING_BYTES.names or (), (meter, value, read_at_s, register, quality), strict=True):
+        row[name] = told
+    return ExceptionRow(
+        key=_key(reason, "change_out", meter, register, read_at_s, value),
+        reason=reason,
+        offset=offset,
+        received_at_s=as_of_s,
+        source=source,
+        stream="",
+        sequence=-1,
+        body=row.tobytes(),
+        note="final read of a change-out: the old register stays open, the new one counts",
+        meter=_meter(meter),
+        register=str(REGISTER_NAME.get(register, register)),
+        read_at_s=read_at_s,
+        value=value,
+        quality=Quality.A.name,
+    )
+
+
+def backdated(
+    meter: int,
+    register: int,
+    read_at_s: int,
+    value: int,
+    quality: int,
+    since_s: int,
+    note: str,
+    offset: int,
+    as_of_s: int,
+) -> ExceptionRow:
+    """A registry version changed facts of a register from `since_s` on, before its last accepted reading."""
+    return ExceptionRow(
+        key=_key(Reason.BACKDATED, meter, register, read_at_s, since_s, note),
+        reason=str(Reason.BACKDATED),
+        offset=offset,
+        received_at_s=as_of_s,
+        source="registry",
+        stream="",
+        sequence=-1,
+        body=json.dumps({"since_s": since_s}).encode(),
+        note=note,
+        meter=_meter(meter),
+        register=str(REGISTER_NAME.get(register, register)),
+        read_at_s=read_at_s,
+        value=value,
+        quality=Quality(quality).name,
+    )
+
+
+def command(row: InboxRow, why: str, offset: int, as_of_s: int) -> ExceptionRow:
+    """An inbox row that changed nothing."""
+    return ExceptionRow(
+        key=_key(Reason.COMMAND, row.id, row.kind, row.key),
+        reason=str(Reason.COMMAND),
+        offset=offset,
+        received_at_s=as_of_s,
+        source="inbox",
+        stream=row.kind,
+        sequence=row.id,
+        body=json.dumps(row.body, sort_keys=True, ensure_ascii=False, default=str).encode(),
+        note=f"inbox row {row.id} ({row.key}): {why}"[:500],
     )

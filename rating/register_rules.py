@@ -43,17 +43,21 @@ def misses_step(value: int, resolution: int) -> bool:
 
 
 @jit
-def judge_step(homes: Homes, slot: int, value: int, at_s: int, quality: int, params: Any) -> Any:
-    """A later reading that is no plain forward step: (verdict, register difference). May note a pending jump."""
+def judge_step(homes: Homes, slot: int, value: int, at_s: int, quality: int, mult: int, params: Any) -> Any:
+    """A later reading that is no plain forward step: (verdict, register difference). May note a pending jump.
+
+    `mult`: the largest multiplier of the spans that it covers. A pending jump stands until a later reading is
+    accepted, whichever way that one came.
+    """
     row = homes.channel[slot]
     dt = at_s - row.at_s
     power = np.int64(row.power_max_w)
     window = min(dt, params[P_WINDOW])
-    mult = np.int64(row.multiplier)
     if value < row.value - row.estimate_excess:
         if row.digits > 0:
             wrapped = value + 10 ** np.int64(row.digits) * 1000 - row.value
-            if 0 <= wrapped <= ENERGY_MAX and power > 0 and wrapped * mult * 3600 <= power * window:
+            fits = 0 <= wrapped <= ENERGY_MAX and wrapped * mult <= ENERGY_MAX
+            if fits and power > 0 and wrapped * mult * 3600 <= power * window:
                 return ROLLOVER, wrapped
         if row.value > 1_000_000 and value < row.value // 1000:
             return _RESET, 0
@@ -67,7 +71,7 @@ def judge_step(homes: Homes, slot: int, value: int, at_s: int, quality: int, par
     if need > power * dt:
         return _IMPLAUSIBLE, 0
     wait = homes.cold[slot]
-    if quality != ESTIMATE and wait.pending_at_s > 0 and wait.pending_at_s < at_s and value >= wait.pending_value:
+    if quality != ESTIMATE and row.at_s < wait.pending_at_s < at_s and value >= wait.pending_value:
         since = (value - wait.pending_value) * mult * 3600
         if since <= power * min(at_s - wait.pending_at_s, params[P_WINDOW]):
             return CONFIRMED, diff
@@ -79,10 +83,10 @@ def judge_step(homes: Homes, slot: int, value: int, at_s: int, quality: int, par
 
 @jit
 def judge_same_time(homes: Homes, slot: int, value: int, quality: int, params: Any) -> int:
-    """A reading at the very time of the last accepted one."""
+    """A reading at the very time of the last accepted one; the same value of a better quality confirms it."""
     row = homes.channel[slot]
     if value == row.value:
-        return DUPLICATE
+        return REPLACED if quality > row.quality else DUPLICATE
     if quality <= row.quality:
         return _CONFLICT
     if value < row.value - row.estimate_excess:

@@ -11,10 +11,14 @@ from typing import Any, Final
 import numpy as np
 
 from rating.compiled import Homes, Lines, jit
+from rating.history import note_day
+from rating.state import ChannelFlag
 
 ENERGY_MAX: Final = 4_000_000_000
 FOLD_AT: Final = 500_000_000_000_000_000
 _INT64_MAX: Final = 2**63 - 1
+_SHARED: Final = ChannelFlag.SHARED
+_PART: Final = ChannelFlag.PART
 
 CLOSE: Final = np.dtype(  # what a channel posts when a local day ends under it
     [
@@ -60,6 +64,26 @@ def ladder_place(row: Any, start_s: int, lines: Lines) -> int:
 
 
 @jit
+def share(homes: Homes, place: int, cycle: int, piece: int, lines: Lines) -> None:
+    """A piece of energy of the tier cycle `cycle`, counted on ladder `place`, moves its ring."""
+    other = homes.ladder[place].ring - 1
+    while other != place:
+        row = homes.ladder[other]
+        while row.stage >= 0 and lines.stage_cycle[row.stage] < cycle:
+            if lines.stage_cycle[row.stage + 1] != lines.stage_cycle[row.stage]:
+                row.used_before = row.used
+                row.used = 0
+            row.stage += 1
+        if row.stage >= 0:
+            if lines.stage_cycle[row.stage] == cycle:
+                row.used += piece
+            else:
+                row.used_before += piece
+            homes.dirty_ladder[other] = 1
+        other = row.ring - 1
+
+
+@jit
 def charge(homes: Homes, slot: int, segment: int, piece: int, lines: Lines) -> None:
     """Price one piece of energy of one segment: the first tier into `energy`, the rest into `tier_adder`."""
     row = homes.channel[slot]
@@ -84,6 +108,8 @@ def charge(homes: Homes, slot: int, segment: int, piece: int, lines: Lines) -> N
     else:
         step.used_before = used + piece
     homes.dirty_ladder[place] = 1
+    if step.ring > 0 and start_s < step.ring_until_s:
+        share(homes, place, lines.stage_cycle[stage], piece, lines)
 
 
 @jit
@@ -104,6 +130,7 @@ def close_day(channel: Any, slot: int, day: int, cycle: int, last: int, minor: i
     energy -= out.energy_minor * minor
     adder -= out.adder_minor * minor
     row.day_energy = 0
+    row.flags |= _PART
     out.energy_rest = energy if last == 1 else 0
     out.adder_rest = adder if last == 1 else 0
     row.accrued_energy_e11 = 0 if last == 1 else energy
@@ -113,7 +140,16 @@ def close_day(channel: Any, slot: int, day: int, cycle: int, last: int, minor: i
 
 @jit
 def walk(
-    homes: Homes, slot: int, from_s: int, to_s: int, energy: int, lines: Lines, minor: int, closes: Any, count: int
+    homes: Homes,
+    slot: int,
+    from_s: int,
+    to_s: int,
+    energy: int,
+    lines: Lines,
+    minor: int,
+    warnings: Any,
+    closes: Any,
+    count: int,
 ) -> int:
     """Spread `energy` over (from_s, to_s] by cumulative floors, price the pieces, close the days that end.
 
@@ -142,7 +178,11 @@ def walk(
         if lines.seg_day[segment] != lines.seg_day[segment - 1]:
             last = 1 if lines.seg_cycle[segment] != lines.seg_cycle[segment - 1] else 0
             day, cycle = lines.seg_day[segment - 1], lines.seg_cycle[segment - 1]
+            note_day(homes, slot, warnings)
             count = close_day(homes.channel, slot, day, cycle, last, minor, closes, count)
+            row.flags &= ~_PART
+            if row.flags & _SHARED and lines.seg_start[segment] >= homes.ladder[row.ladder].ring_until_s:
+                row.flags &= ~_SHARED
         if end == to_s:
             break
     if abs(row.accrued_energy_e11) > FOLD_AT or abs(row.accrued_adder_e11) > FOLD_AT:

@@ -45,8 +45,9 @@ COLD: Final = np.dtype(  # of a channel, touched only off the common path
         ("stalled_since_s", np.uint32),  # first reading that did not move, while STALLED
         ("next", np.int32),  # slot of the following span of this register; -1: none
         ("account", np.int32),
+        ("mean_day", np.uint32),  # energy of a usual day (rating.history)
         ("estimates", np.uint16),  # in a row
-        ("pad", np.uint16, (3,)),
+        ("days", np.uint16),  # that the mean has seen
     ]
 )
 LADDER: Final = np.dtype(
@@ -55,7 +56,8 @@ LADDER: Final = np.dtype(
         ("used_before", np.int64),  # energy in the cycle before it, for siblings that lag
         ("stage", np.int32),  # global index of the stage that holds the furthest instant rated
         ("account", np.int32),
-        ("pad", np.int64),
+        ("ring", np.int32),  # slot + 1 of the next ladder that counts as one with this; 0: none (rating.rings)
+        ("ring_until_s", np.uint32),  # energy before this instant moves the whole ring
     ]
 )
 ACCOUNT: Final = np.dtype(
@@ -87,6 +89,8 @@ class ChannelFlag:
     STALLED: Final = 2  # the last reading did not move
     FROZEN: Final = 4  # said so already, in this stretch
     DISCONNECTED: Final = 8
+    SHARED: Final = 16  # energy of the open segment moves a ring of ladders
+    PART: Final = 32  # some of the open day is posted already
 
 
 class AccountFlag:

@@ -184,6 +184,7 @@ class Tariff(Part):
     allocation: Annotated[str, BeforeValidator(word("allocation"))]
     on_change: Annotated[str, BeforeValidator(word("on_change"))]
     on_open: Annotated[str, BeforeValidator(word("on_open"))]
+    on_switch: Annotated[str, BeforeValidator(word("on_switch"))]
     rounding: Rounding
     version: tuple[Version, ...] = Field(min_length=1)
 

@@ -24,6 +24,7 @@ BUILT: Final[dict[str, tuple[str, ...]]] = {
     "allocation": ("chronological",),
     "on_change": ("next_cycle", "from_cycle_start", "by_instant", "by_days"),
     "on_open": ("full_bounds",),
+    "on_switch": ("carry_over", "start_anew"),
     "rounding.level": ("bill",),
 }
 KNOWN: Final[dict[str, tuple[str, ...]]] = {  # words that mean something and wait for a later version
@@ -32,6 +33,7 @@ KNOWN: Final[dict[str, tuple[str, ...]]] = {  # words that mean something and wa
     "tier_kind": ("slab",),
     "allocation": ("proportional", "per_period"),
     "on_open": ("by_days", "by_months"),
+    "on_switch": ("by_days",),
     "rounding.level": ("line",),
 }
 

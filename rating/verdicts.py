@@ -54,7 +54,18 @@ class Warn:
     """Warnings beside the verdict: places in the kernel's counter array."""
 
     ZERO: Final = 0  # no use over a day or more
-    HIGH: Final = 1  # more than half of the connection's maximum, on average
+    NEAR_MAXIMUM: Final = 1  # more than half of the connection's maximum, on average
     PROLONGED_ESTIMATION: Final = 2
     ESTIMATE_TAKEN_BACK: Final = 3  # an estimate was too high
-    NAMES: Final = ("zero", "high", "prolonged_estimation", "estimate_taken_back")
+    HIGH: Final = 4  # a day of three times the register's usual, or more
+    LOW: Final = 5  # a day of a third of it, or less
+    USE_WHILE_DISCONNECTED: Final = 6
+    NAMES: Final = (
+        "zero",
+        "near_maximum",
+        "prolonged_estimation",
+        "estimate_taken_back",
+        "high",
+        "low",
+        "use_while_disconnected",
+    )

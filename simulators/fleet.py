@@ -167,7 +167,6 @@ def _run(args: argparse.Namespace, clock: Clock, stopped: list[int], ended: list
         | {"seed": args.seed, "faults": args.faults, "registry": str(args.registry)},
     )
     links = _links(args, setting.fleet.shards, names, min(s.stream for s in streams), clock)
-    limits = Limits(args.unheld_max, args.resend_after, args.deadline)
     run = Run(
         setting.load,
         setting.plan,
@@ -178,7 +177,7 @@ def _run(args: argparse.Namespace, clock: Clock, stopped: list[int], ended: list
         truth,
         streams,
         links,
-        limits,
+        Limits(args.unheld_max, args.resend_after, args.deadline),
         _tell,
         paced=not args.as_fast_as_possible,
         keys=read_keys(args.keys) if args.keys is not None else None,

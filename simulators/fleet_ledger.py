@@ -50,14 +50,17 @@ def _snapshot(path: Path) -> Iterator[sqlite3.Connection]:
 
 
 def billed_wh(data_dir: Path) -> dict[int, int]:
-    """Energy billed by meter address: posted days, and the days that are still open."""
+    """Energy billed by meter address: posted days, and the days that are still open.
+
+    Without what was estimated for a bill and no reading has made good yet: no meter has said that.
+    """
     paths = Paths(data_dir)
     found: dict[int, int] = defaultdict(int)
     with _snapshot(paths.ledger) as db:
         for partition, digest, _ in db.execute(_NEWEST).fetchall():
-            by_slot = _posted(db, partition)
+            by_slot, guessed = _posted(db, partition)
             for slot, energy in _open_days(db, partition).items():
-                by_slot[slot] += energy
+                by_slot[slot] += energy - (0 if energy else guessed.get(slot, 0))
             if not by_slot:
                 continue
             meters = load_image(paths.registry, digest).partitions[partition].channels["meter"]
@@ -66,10 +69,16 @@ def billed_wh(data_dir: Path) -> dict[int, int]:
     return dict(found)
 
 
-def _posted(db: sqlite3.Connection, partition: int) -> dict[int, int]:
-    """Wh by channel slot in the subledger's energy rows."""
+def _posted(db: sqlite3.Connection, partition: int) -> tuple[dict[int, int], dict[int, int]]:
+    """Wh by channel slot in the subledger's energy rows; and of that, what was estimated since the last use."""
     found: dict[int, int] = defaultdict(int)
-    for (body,) in db.execute("SELECT body FROM subledger WHERE partition = ?", (partition,)):
+    guessed: dict[int, int] = defaultdict(int)
+    pages = db.execute(
+        "SELECT s.body, e.kind FROM subledger s JOIN entry e ON e.id = s.entry_id"
+        " WHERE s.partition = ? ORDER BY e.id",
+        (partition,),
+    )
+    for body, kind in pages:
         rows = np.frombuffer(body, SUBLEDGER)
         rows = rows[(rows["component"] == Component.ENERGY) & (rows["channel"] >= 0)]
         slots, place = np.unique(rows["channel"], return_inverse=True)
@@ -77,7 +86,8 @@ def _posted(db: sqlite3.Connection, partition: int) -> dict[int, int]:
         np.add.at(sums, place, rows["quantity"])
         for slot, energy in zip(slots.tolist(), sums.tolist(), strict=True):
             found[slot] += energy
-    return found
+            guessed[slot] = guessed[slot] + energy if kind == "estimate" else 0
+    return found, guessed
 
 
 def _open_days(db: sqlite3.Connection, partition: int) -> dict[int, int]:

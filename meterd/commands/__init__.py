@@ -25,6 +25,7 @@ GROUPS: Final[dict[str, str]] = {
     "late": "Readings that came after their day was closed.",
     "orders": "Payment orders and their steps.",
     "autopay": "Why somebody was charged or not, and the switch by hand.",
+    "supply": "Whether a register's supply is connected.",
     "docs": "Reference pages printed from the code.",
 }
 COMMANDS: Final[dict[str, Command]] = {
@@ -131,6 +132,11 @@ COMMANDS: Final[dict[str, Command]] = {
         "meterd.commands.topup",
         "rebaseline",
         "Say where a register stands, through the daemon: nothing is charged for the step.",
+    ),
+    "supply mark": Command(
+        "meterd.commands.supply",
+        "mark",
+        "Say that a register's supply is disconnected or connected, through the daemon: use meanwhile is warned of.",
     ),
     "backup": Command(
         "meterd.commands.backup",

@@ -21,7 +21,10 @@ _DAY_S = 86_400
 def balance_steps(rows: Sequence[StatementRow], offset_s: int) -> list[tuple[int, int]]:
     """(UTC second, balance in fen after it), in order of time: a day's use falls at its end, a credit when booked."""
     moves = sorted(
-        (row.booked_at_s if row.kind != "usage" else (row.day + 1) * _DAY_S - offset_s, row.amount_fen)
+        (
+            row.booked_at_s if row.kind not in ("usage", "estimate") else (row.day + 1) * _DAY_S - offset_s,
+            row.amount_fen,
+        )
         for row in rows
     )
     steps: list[tuple[int, int]] = []

@@ -49,6 +49,8 @@ def rows(shown: Statement) -> list[Row]:
         month = month_text(cycle.month)
         out.append((month, "opening", "", yuan(cycle.opening_fen)))
         out += [(month, x.component, kwh(x.quantity_wh), yuan(x.amount_fen)) for x in cycle.usage]
+        if cycle.estimated_wh:
+            out.append((month, "of it estimated", kwh(cycle.estimated_wh), ""))
         if cycle.rounding_fen:
             out.append((month, "rounding", "", yuan(cycle.rounding_fen)))
         for money in cycle.money:
@@ -84,6 +86,7 @@ def _plain_cycle(cycle: Cycle) -> dict[str, Any]:
         "usage": [
             {"component": x.component, "kwh": kwh(x.quantity_wh), "amount": yuan(x.amount_fen)} for x in cycle.usage
         ],
+        "estimated_kwh": kwh(cycle.estimated_wh),
         "rounding": yuan(cycle.rounding_fen),
         "money": [
             {
@@ -190,6 +193,7 @@ def _section(cycle: Cycle) -> str:
         '<th class="n">金额 <small>CNY</small></th></tr></thead><tbody>',
         _line("opening", "", "", cycle.opening_fen, edge=True),
         *(_line(x.component, "", kwh(x.quantity_wh) if x.quantity_wh else "", x.amount_fen) for x in cycle.usage),
+        *([_estimated(cycle)] if cycle.estimated_wh else []),
         *([_line("rounding", "", "", cycle.rounding_fen)] if cycle.rounding_fen else []),
         *(_line(x.component, f"{date_of(x.day)} {x.reference}", "", x.amount_fen) for x in cycle.money),
         _line("closing", "", "", cycle.closing_fen, edge=True),
@@ -203,6 +207,14 @@ def _section(cycle: Cycle) -> str:
 def _opening(shown: Statement) -> str:
     """What there is before the first cycle: without it the foot would sum lines that nobody sees."""
     return f"<table><tbody>{_line('opening', '', '', shown.opening_fen, edge=True)}</tbody></table>"
+
+
+def _estimated(cycle: Cycle) -> str:
+    why = "缺边界读数，下次实际读数后自动更正 · made good by the next actual register"
+    return (
+        f"<tr><td>其中估计 <small>of it estimated</small><br><small>{why}</small></td>"
+        f'<td class="n">{kwh(cycle.estimated_wh)}</td><td class="n"></td></tr>'
+    )
 
 
 def _line(name: str, more: str, quantity: str, amount_fen: int, *, edge: bool = False) -> str:

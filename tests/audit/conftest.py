@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from ledger.effects import STATE_FORMAT
 from ledger.pages import checksum, row_checksum
 from rating.state import ARRAYS
 
@@ -42,7 +43,9 @@ CREATE TABLE state_delta (
     id INTEGER PRIMARY KEY, partition INTEGER, array TEXT, version INTEGER, format INTEGER, count INTEGER, body BLOB,
     crc INTEGER
 );
-CREATE TABLE inbox (id INTEGER PRIMARY KEY, partition INTEGER, kind TEXT, key TEXT, body TEXT);
+CREATE TABLE inbox (
+    id INTEGER PRIMARY KEY, partition INTEGER, kind TEXT, key TEXT, body TEXT, created_at_s INTEGER DEFAULT 0
+);
 CREATE TABLE inbox_applied (inbox_id INTEGER, partition INTEGER, "offset" INTEGER, outcome TEXT);
 CREATE TABLE entry (id INTEGER PRIMARY KEY, partition INTEGER, kind TEXT, "offset" INTEGER, reference TEXT);
 CREATE TABLE posting (entry_id INTEGER, line INTEGER, account_name TEXT, amount_fen INTEGER);
@@ -161,7 +164,9 @@ class Disk:
 
     def command(self, kind: str, key: str, body: dict[str, Any], at: int) -> None:
         self.inbox += 1
-        self.ledger.execute("INSERT INTO inbox VALUES (?, NULL, ?, ?, ?)", (self.inbox, kind, key, json.dumps(body)))
+        self.ledger.execute(
+            "INSERT INTO inbox VALUES (?, NULL, ?, ?, ?, 0)", (self.inbox, kind, key, json.dumps(body))
+        )
         self.ledger.execute("INSERT INTO inbox_applied VALUES (?, 0, ?, '')", (self.inbox, at))
 
     def read(self, at: str, value_wh: int, meter: int = 1, quality: int = 4) -> None:
@@ -230,7 +235,7 @@ class Disk:
             rows = np.zeros(1, dtype)
             for name, value in self.home[array].items():
                 rows[name] = value
-            page = (0, array, 0, self.checkpoints, 1, rows.tobytes())
+            page = (0, array, 0, self.checkpoints, STATE_FORMAT, rows.tobytes())
             crc = checksum(0, array, 0, self.checkpoints, rows.tobytes())
             self.ledger.execute("INSERT OR REPLACE INTO state_page VALUES (?, ?, ?, ?, ?, ?, ?)", (*page, crc))
 

@@ -78,10 +78,27 @@ def test_one_unit_in_the_state_is_named(august: Any, array: str, field: str, com
     assert len(report.differences) == 1 + (component in moves_money)
 
 
-@pytest.mark.parametrize(("array", "flags", "component"), [("channel", 0, "billed"), ("account", 3, "bill_open")])
+@pytest.mark.parametrize(
+    ("array", "flags", "component"),
+    [("channel", 0, "billed"), ("channel", 17, "ladder_shared"), ("account", 3, "bill_open")],
+)
 def test_flags_are_compared(august: Any, array: str, flags: int, component: str) -> None:
     august.state(**{array: {"flags": flags}})
     assert kinds(audit(august.root)) == {("A", component)}
+
+
+def test_a_jump_that_waits_is_compared_until_its_time_is_over(august: Any) -> None:
+    """Whatever stands there of a jump that nothing can confirm any more says nothing."""
+    at_s = august.home["channel"]["at_s"]
+    august.state(cold={"pending_value": 900_000, "pending_at_s": at_s})
+    assert audit(august.root).differences == []
+    august.state(cold={"pending_at_s": at_s + 1})
+    assert kinds(audit(august.root)) == {("A", "pending"), ("A", "pending_at_s")}
+
+
+def test_a_ring_of_ladders_that_nobody_tied_is_named(august: Any) -> None:
+    august.state(ladder={"ring": 1, "ring_until_s": 5})
+    assert told(audit(august.root)) == [("A", "", "ladder_ring", 0, 1), ("A", "", "ladder_ring_until_s", 0, 5)]
 
 
 def test_the_live_balance_is_compared_to_the_last_e11(august: Any) -> None:
@@ -129,7 +146,7 @@ def delta(disk: Any, version: int, rows: Iterable[tuple[int, bytes]], array: str
     body = np.array([slot for slot, _ in kept], "<i4").tobytes() + b"".join(row for _, row in kept)
     crc = checksum(0, array, -1, version, body)
     row = (array, version, len(kept), body, crc)
-    disk.ledger.execute("INSERT INTO state_delta VALUES (NULL, 0, ?, ?, 1, ?, ?, ?)", row)
+    disk.ledger.execute("INSERT INTO state_delta VALUES (NULL, 0, ?, ?, 2, ?, ?, ?)", row)
 
 
 def channel_row(disk: Any, **changes: int) -> bytes:
@@ -155,7 +172,7 @@ def test_a_newer_delta_counts_and_an_older_one_does_not(august: Any) -> None:
     [
         ("crc = crc + 1", "the checksum does not match"),
         ("count = 2", "its length does not fit"),
-        ("format = 2", "format 2 is not known"),
+        ("format = 3", "format 3 is not known"),
         ("version = version + 1", "the checksum does not match"),
     ],
 )

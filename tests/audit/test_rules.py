@@ -114,6 +114,7 @@ def test_days_of_other_lengths_are_covered_without_a_hole(days: str, length_h: i
     ("second", "verdict"),
     [
         (("2026-07-02T00:00", 10_000, 4), "duplicate"),
+        (("2026-07-02T00:00", 10_000, 3), "duplicate"),
         (("2026-07-02T00:00", 10_001, 4), "conflict"),
         (("2026-07-01T12:00", 10_001, 4), "late"),
         (("2026-07-02T06:00", 9_999, 4), "negative"),
@@ -164,6 +165,51 @@ def test_a_better_quality_replaces_and_charges_the_difference(book: Any) -> None
     assert read(found, "2026-07-01T12:00", 20_000) == "replaced"
     assert read(found, "2026-07-02T00:00", 20_000) == "accepted"
     assert total(found, "energy") == -1_177  # 20 kWh: 11.777375
+
+
+def test_a_better_quality_of_the_same_value_confirms_an_estimate(book: Any) -> None:
+    found = book()
+    assert read(found, "2026-07-02T00:00", 30_000, quality=1) == "accepted"
+    assert read(found, "2026-07-02T00:00", 30_000) == "replaced"
+    assert read(found, "2026-07-02T00:00", 30_000) == "duplicate"
+    assert read(found, "2026-07-03T00:00", 20_000) == "negative"  # nothing is left that could be taken back
+    assert total(found, "quantity_wh") == 30_000
+
+
+def test_overflow_counts_the_multiplier(book: Any, plain_tables: Any) -> None:
+    rows = plain_tables()["meters"]
+    rows[0] |= {"multiplier": "40", "power_max_w": ""}
+    found = book(meters=rows)
+    assert read(found, "2026-07-01T01:00", 1_000, quality=1) == "accepted"
+    assert read(found, "2026-07-01T01:00", 200_000_000) == "overflow"
+    assert read(found, "2026-07-01T02:00", 200_000_000) == "overflow"
+
+
+def test_a_move_told_late_hands_the_register_over_at_the_last_reading(tariffs: Any, plain_tables: Any) -> None:
+    """30 kWh to the 20th; then told: B moved in on the 11th. What was charged stays, B goes on."""
+    told = plain_tables()
+    found = PartitionAudit(0, tariffs, RatingSettings())
+    found.activate(build("v1", 1, "Asia/Shanghai", told))
+    assert read(found, "2026-07-20T00:00", 30_000) == "accepted"
+    old, span = told["accounts"][0], told["tariffs"][0]
+    moved = plain_tables(
+        accounts=[old | {"to": "2026-07-11"}, old | {"account": "B", "from": "2026-07-11", "slot": 1}],
+        tariffs=[span | {"to": "2026-07-11"}, span | {"account": "B", "from": "2026-07-11"}],
+    )
+    found.activate(build("v2", 1, "Asia/Shanghai", moved))
+    assert read(found, "2026-07-21T00:00", 31_000) == "accepted"
+    wh: dict[str, int] = {}
+    for (account, _, name), n in found.expected.items():
+        if name == "quantity_wh":
+            wh[account] = wh.get(account, 0) + n
+    assert wh == {"A": 30_000, "B": 1_000}
+
+
+def test_each_part_of_a_reading_has_its_span_s_multiplier(book: Any, plain_tables: Any) -> None:
+    row = plain_tables()["meters"][0]
+    found = book(meters=[row | {"to": "2026-07-03"}, row | {"from": "2026-07-03", "multiplier": "3"}])
+    assert read(found, "2026-07-04T00:00", 30_001) == "accepted"  # 20,000 before the change, 10,001 after
+    assert total(found, "quantity_wh") == 20_000 + 3 * 10_001
 
 
 def test_a_gap_is_spread_by_cumulative_floors(book: Any) -> None:

@@ -138,7 +138,7 @@ def test_a_torn_page_a_missing_page_and_a_page_in_the_wrong_place_are_noticed() 
 def test_an_unknown_format_is_refused() -> None:
     body = np.zeros(3, ROW).tobytes()
     crc = pages.checksum(3, "x", 0, 1, body, STATE_FORMAT + 1)
-    with pytest.raises(pages.Damaged, match="format 2 is not known"):
+    with pytest.raises(pages.Damaged, match=f"format {STATE_FORMAT + 1} is not known"):
         pages.Loader(3, "x", ROW, 3).page(0, 1, STATE_FORMAT + 1, body, crc)
 
 

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from ledger.reads import BillRow, StatementRow
 from ledger.statements import between, date_of, month_of, month_text, statement
+from meterd.views import statement as view
 
 JULY = (date(2026, 7, 1) - date(1970, 1, 1)).days
 MONTH = (2026 - 1970) * 12 + 6
@@ -98,3 +99,17 @@ def test_days_and_months_are_calendar_s(text: str) -> None:
     day = (date.fromisoformat(text) - date(1970, 1, 1)).days
     assert str(date_of(day)) == text
     assert month_text(month_of(day)) == text[:7]
+
+
+def test_a_bill_closed_by_the_window_names_what_was_estimated() -> None:
+    guessed = StatementRow(2, "estimate", 1, 0, None, JULY + 20, "energy", 0, 3_000, -177)
+    made = statement([*WORKED[:2], guessed], [BillRow(1, MONTH, 0, 0, 1, complete=False)], 8500 - 589 - 177)
+    (july,) = made.cycles
+    assert (july.quantity_wh, july.estimated_wh) == (13_000, 3_000)
+    assert made.agrees
+    head = view.Head("a1", "x", "X", "P", "t", "now", 0, "0", 0)
+    shown = view.plain(head, made)["cycles"][0]
+    assert (shown["estimated_kwh"], shown["state"]) == (view.kwh(3_000), "closed by window")
+    assert (month_text(MONTH), "of it estimated", view.kwh(3_000), "") in view.rows(made)
+    assert "of it estimated" in view.page(head, made)
+    assert "of it estimated" not in view.page(head, statement(WORKED, [], 16_282))

@@ -89,6 +89,9 @@ def test_exceptions_autopay_and_rebaseline_from_the_command_line(served: Any, to
     assert told("rebaseline", "440100000001", "1.8.0", "5000.5", *at)[0] == Exit.OK
     _, facts, _ = told("account", "show", "a1")
     assert facts["registers"][0]["last_value"] == "5000.500"
+    assert told("supply", "mark", "440100000001", "1.8.0", "disconnected", "--why", "debt")[0] == Exit.OK
+    assert told("supply", "mark", "440100000001", "1.8.0", "connected", "--why", "paid")[0] == Exit.OK
+    assert told("supply", "mark", "440100000001", "1.8.0", "off", "--why", "w", json_=False)[0] == Exit.USAGE
     assert told("rebaseline", "440100000001", "1.8.0", "5000.5555", *at, json_=False)[0] == Exit.USAGE
     assert (
         told("rebaseline", "440100000001", "1.8.0", "1", "--at", "noon", "--why", "w", json_=False)[0] == Exit.USAGE

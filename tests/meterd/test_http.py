@@ -64,6 +64,7 @@ COMMANDS = [
     ("/v1/reversals", {"account": "a3", "amount_fen": 1, "reference": "x", "of": "y"}),
     ("/v1/registry", {"digest": "0" * 64}),
     ("/v1/rebaselines", {"meter": "1", "register": "1.8.0", "value": 1, "at_s": 1, "why": "w"}),
+    ("/v1/supply", {"meter": "1", "register": "1.8.0", "state": "connected", "why": "w"}),
     ("/v1/exceptions/1/release", {}),
     ("/v1/exceptions/1/discard", {"why": "w"}),
     ("/v1/autopay/hold", {"value": True, "reason": "r"}),

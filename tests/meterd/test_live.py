@@ -6,6 +6,7 @@ from typing import Any
 
 from ledger import reads
 from meterd.live import LiveBalances
+from rating.readings import RecordKind
 from rating.state import ARRAYS
 
 
@@ -35,6 +36,24 @@ def test_a_balance_that_rests_on_an_estimate_says_so(village: Any) -> None:
     with village.store.reader() as connection:
         found = LiveBalances(lambda: village.city)(connection, ["a1", "a2"])
     assert (found["a1"].estimated, found["a2"].estimated) == (False, True)
+
+
+def test_a_span_that_is_over_rests_on_nothing(village: Any) -> None:
+    """As the judge of triggers has it: its last register may be an estimate for ever, and charges nothing now."""
+    from registry.address import address
+
+    part = village.engines[village.home].part
+    (slot,) = [i for i, m in enumerate(part.image.channels["meter"]) if int(m) == address("440100000002")]
+    value, at_s = int(part.channel["value"][slot]), int(part.channel["at_s"][slot])
+    village.read([("440100000002", value + 1000, "2026-08-12T12:59")], received="2026-08-12T13:00", quality=1)
+    for until_s, estimated in ((at_s + 1, False), (2**32 - 1, True)):
+        part.channel["until_s"][slot] = until_s
+        part.dirty_channel[slot] = 1
+        village.record(RecordKind.TICK, village.engines[village.home].as_of_s + 1)
+        village.checkpoint()
+        with village.store.reader() as connection:
+            found = LiveBalances(lambda: village.city)(connection, ["a2"])
+        assert found["a2"].estimated == estimated, until_s
 
 
 def test_a_slot_that_no_checkpoint_has_stored_is_left_out(village: Any) -> None:

@@ -40,6 +40,7 @@ tier_kind = "block"
 allocation = "chronological"
 on_change = "WORD"
 on_open = "full_bounds"
+on_switch = "carry_over"
 
 [rounding]
 level = "bill"

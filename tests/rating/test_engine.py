@@ -158,12 +158,24 @@ def test_a_dead_meter_s_bill_closes_when_the_window_is_over(home: MakeHome) -> N
     assert "bills.by_window" not in h.engine.counters
     h.engine.apply([h.tick("2026-08-04T00:00")])
     assert h.engine.counters["bills.by_window"] == 1
-    charge = 1_001 * 58_886_875
+    charge = (1_001 + 597) * 58_886_875  # used, and estimated to the month's end
     assert 10_000 - int(h.engine.part.account["balance_fen"][0]) == (charge + 5 * 10**8) // 10**9
     out = h.engine.checkpoint(epoch=1, log_id="x")
     for entry in out.entries:
         entry.check()
     assert h.read(2_001, "2026-08-05T00:00") == "accepted"  # and the meter may come back
+
+
+@pytest.mark.parametrize("lagging", [0, 100, 4_095, 4_096, 32_768, 39_999])
+def test_bills_that_wait_do_not_stand_in_the_way_of_others(home: MakeHome, lagging: int) -> None:
+    """The lowest slots are concentrators that are offline at the month's end: more than one look can hold."""
+    h = home([str(i) for i in range(40_000)])
+    end = h.seconds("2026-08-01T00:00")
+    h.engine.apply([h.record([(i, 1_000, end, 4) for i in range(lagging, 40_000)])])
+    h.engine.apply([h.tick(end + 300)])
+    assert h.engine.counters.get("bills.complete", 0) == 40_000 - lagging
+    h.engine.apply([h.tick(end + 3 * DAY_S)])  # and after the window they close, too
+    assert h.engine.counters.get("bills.by_window", 0) == lagging
 
 
 def test_low_balance_triggers_once_and_rearms(home: MakeHome) -> None:

@@ -79,6 +79,8 @@ WRONG = [
     ('tier_kind = "block"', 'tier_kind = "slab"', "tier_kind: 'slab' is not built"),
     ('level = "bill"', 'level = "line"', "rounding.level: 'line' is not built"),
     ('on_open = "full_bounds"', 'on_open = "by_months"', "on_open: 'by_months' is not built"),
+    ('on_switch = "carry_over"', 'on_switch = "by_days"', "on_switch: 'by_days' is not built"),
+    ('on_switch = "carry_over"\n', "", "on_switch: Field required"),
     ('on_change = "next_cycle"', 'on_change = "whenever"', "on_change: 'whenever' is no such word"),
     ('on_change = "next_cycle"', "", "on_change: Field required"),
     ('unit = "kWh"', 'unit = "kWh"\nunits = "kWh"', "units: Extra inputs are not permitted"),

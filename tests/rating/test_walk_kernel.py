@@ -14,6 +14,7 @@ from rating.register_rules import PARAMS
 from rating.spread import CLOSE
 from rating.state import CHANNEL, COLD, LADDER, ChannelFlag
 from rating.tariff import Tariff
+from rating.verdicts import Warn
 from rating.walk import explain_day
 
 FEN_E11 = 10**9
@@ -42,7 +43,7 @@ def kernel_charges(
     columns = np.array(value[1:], np.int64), np.array(at_s[1:], np.uint32), np.full(n, 4, np.uint8)
     batch = Batch(np.zeros(n, np.int32), *columns, np.arange(1, n + 1), np.array(at_s[1:], np.int64))
     params = np.array([FEN_E11, 3 * 86_400, 30 * 86_400, 96][:PARAMS], np.int64)
-    done, closed = rate(homes, batch, book.lines, params, 0, verdict, np.zeros(4, np.int64), closes)
+    done, closed = rate(homes, batch, book.lines, params, 0, verdict, np.zeros(len(Warn.NAMES), np.int64), closes)
     assert (done, verdict.tolist()) == (n, [0] * n)
     rows = closes[:closed]
     energy = int(rows["energy_minor"].sum()) * FEN_E11 + int(channel["accrued_energy_e11"][0])

@@ -52,6 +52,10 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
             [values.get(name, 0) for name in names],
         )
     db.execute("PRAGMA foreign_keys=OFF")
+    names = [row[1] for row in db.execute("PRAGMA table_info(entry)")]
+    for number in (1, 2):
+        row = [{"id": number, "kind": "usage"}.get(name, None if name == "reference" else 0) for name in names]
+        db.execute(f"INSERT INTO entry VALUES ({','.join('?' * len(names))})", row)
     energy, adder = Component.ENERGY, Component.TIER_ADDER
     first = _subledger([(0, energy, 100), (1, energy, 7), (0, adder, 50), (-1, energy, 9)])
     db.execute("INSERT INTO subledger VALUES (0,0,1,?,0)", (first,))
@@ -69,6 +73,17 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 def test_billed_energy_is_posted_days_and_the_open_one(data: Any) -> None:
     assert fleet_ledger.billed_wh(data[1]) == {101: 100 - 20 + 5 + 1500 + 3, 102: 7 + 2000}
+
+
+def test_what_was_guessed_for_a_bill_is_no_meter_s_word_until_a_reading_made_it_good(data: Any) -> None:
+    db, root = data
+    db.execute("DELETE FROM state_delta")
+    db.execute("UPDATE state_page SET body = ?", (_channels([0, 0, 0]),))
+    assert fleet_ledger.billed_wh(root) == {101: 100 - 20 + 5, 102: 7}
+    db.execute("UPDATE entry SET kind = 'estimate' WHERE id = 2")
+    assert fleet_ledger.billed_wh(root) == {101: 100, 102: 7}
+    db.execute("UPDATE state_page SET body = ?", (_channels([3, 0, 0]),))  # slot 0 has been read since
+    assert fleet_ledger.billed_wh(root) == {101: 100 - 20 + 3, 102: 7}
 
 
 def test_counters_are_of_the_newest_checkpoint(data: Any) -> None:
