@@ -206,8 +206,8 @@ class Sequences:
     def due(self, now_s: int, reachable: Callable[[str], bool] = lambda _: True) -> list[Resend | Lost]:
         """Resends to ask and gaps to give up, now; giving up waits for `commit`.
 
-        Asking counts once the stream has spoken after it: a concentrator that is away, or whose broker is, is asked
-        until it is back, and nothing of its outbox is declared lost meanwhile.
+        Nothing is given up before the stream has spoken after the last ask: a concentrator that is away, or whose
+        broker is, still has what is missing, is asked until it is back, and then sends the oldest first.
 
         Streams of a shard that is not `reachable` are left alone: nobody would hear the question.
         """
@@ -221,7 +221,7 @@ class Sequences:
                 if now_s < gap.next_at_s:
                     continue
                 if gap.asked < self.resend_times or not gap.heard:
-                    gap.asked += gap.heard  # one that is silent may have been away: it still has what is missing
+                    gap.asked += 1
                     gap.heard = False
                     gap.next_at_s = now_s + self.resend_after_s
                     found.append(Resend(mark, gap.first, gap.last))
