@@ -22,6 +22,7 @@ demo: $(READY)  ## the story: 2,000 households, 30 days, on embedded parts
 
 test: $(READY)  ## all tests (the marked ones run when their part can be had)
 	-@sh tools/services.sh
+	$(BIN)/python -m meterd.warm
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 check: $(READY)  ## lint, format, types, layers, house rules

@@ -204,6 +204,7 @@ class Link:
         self._monotonic_s = monotonic_s
         self._lock = threading.Lock()
         self._waiting = False
+        self._told_down = False
         self._client: _Client | None = None
 
     # -- life -----------------------------------------------------------------------------------------------------
@@ -354,6 +355,7 @@ class Link:
             _log.error("broker refuses the subscription", shard=self.shard, reasons=refused)
             return
         self.connected = True
+        self._told_down = False
         self.reconnects += 1
         _log.info("connected", shard=self.shard, generation=self.generation)
 
@@ -366,6 +368,9 @@ class Link:
     def _on_connect_fail(self, client: mqtt.Client, _: Any) -> None:
         assert isinstance(client, _Client)
         client.beat_real_s = self._monotonic_s()
+        if client is self._client and not self._told_down:  # once an outage; paho goes on trying
+            self._told_down = True
+            _log.error("no broker there", shard=self.shard, host=self._settings.host, port=self._port)
 
     def _on_pre_connect(self, client: mqtt.Client, _: Any) -> None:
         if client is self._client:

@@ -233,7 +233,10 @@ class Daemon:
         self.rating.wake()
 
     def _on_city(self, city: City) -> None:
-        self.shell.routes = city.reader.routes()
+        routes = self.shell.routes = city.reader.routes()
+        unread = sorted(set(routes.shard.values()) - set(self.settings.mqtt.shards))
+        if unread:  # the broker acknowledges what they send, and nobody ever sees it
+            _log.error("concentrators publish to shards that mqtt.shards does not name", shards=unread[:20])
 
     def _on_commit(self, told: bool) -> None:
         if told:  # woken at each of 40 checkpoints a second they took a quarter of a core to find nothing

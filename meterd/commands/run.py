@@ -39,8 +39,11 @@ def run(config: ConfigOption = None, accept_clock: AcceptClock = False) -> None:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, on_signal)
-    log.info("starting; the first start on a machine compiles the kernel, which takes some seconds")
+    log.info("starting")
     from meterd.daemon import Daemon
+    from meterd.warm import ensure_warm
+
+    ensure_warm(lambda: log.info("compiling the kernel: once on a machine and version, 15 to 40 s"))
 
     try:
         daemon = Daemon(settings, clock)

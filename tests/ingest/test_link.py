@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import queue
+import socket
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from paho.mqtt._packet import decode_publish
 from paho.mqtt.enums import MQTTProtocolVersion
+from structlog.testing import capture_logs
 
-from ingest.link import plain_publish, whole_packet
+from config.clock import RealClock
+from config.settings import MqttSettings
+from ingest.link import Link, plain_publish, publish_packet, whole_packet
 
 
 def publish(topic: bytes, payload: bytes, mid: int, *, five: bool) -> bytes:
@@ -81,3 +88,29 @@ def test_properties_are_left_to_paho() -> None:
     with_property = b"\x00\x01t\x00\x07\x02\x01\x00payload"
     assert plain_publish(with_property, 0, len(with_property), five=True) is None
     assert plain_publish(b"\x00\x00\x00\x07\x00", 0, 5, five=True) is None  # a topic alias, perhaps
+
+
+@given(st.text(st.characters(codec="ascii", exclude_categories=["C"]), min_size=1, max_size=250), st.booleans())
+def test_what_we_publish_ourselves_is_mqtt(topic, five) -> None:
+    packet = publish_packet(topic, b'{"held": 7}', five=five)
+    found = whole_packet(packet, 0)
+    assert found is not None
+    start, end = found
+    assert end == len(packet)
+    name_end = start + 2 + int.from_bytes(packet[start : start + 2], "big")
+    assert (packet[0], packet[start + 2 : name_end].decode()) == (0x30, topic)  # QoS 0: no packet id follows
+    assert packet[name_end:] == (b"\0" if five else b"") + b'{"held": 7}'
+
+
+def test_a_broker_that_is_not_there_is_told_once() -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        link = Link("0", MqttSettings(), free.getsockname()[1], queue.SimpleQueue(), RealClock().monotonic_s)
+        with capture_logs() as logged:
+            link.start()
+            until = time.monotonic() + 10
+            while len(logged) < 1 and time.monotonic() < until:
+                time.sleep(0.01)
+            time.sleep(1.2)  # paho has tried again by then
+            link.close(time.monotonic() + 5)
+    assert [line["event"] for line in logged if line["log_level"] == "error"] == ["no broker there"]
