@@ -323,3 +323,23 @@ def test_duplicates_and_reordering_leave_the_register_total_right(home: MakeHome
         h.read(value, at, received="2026-12-31T00:00")
     assert h.engine.part.channel["value"][0] == last[0]
     assert h.engine.part.ladder["used"][0] == last[0]
+
+
+def test_of_two_registers_of_one_meter_one_is_billed_and_the_other_checked(home: MakeHome) -> None:
+    """1.8.0 and the sum of the tariff registers both rise by 20 kWh: 20 are billed, not 40."""
+    h = home(["a", "a again"])
+    facts = h.image.channels
+    facts["bill"][1], facts["account"][1], facts["ladder"][1] = 0, 0, 0
+    h.engine = h.fresh()
+    h.engine.apply([h.record([(0, 20_000, "2026-07-02T00:00", 4), (1, 20_000, "2026-07-02T00:00", 4)])])
+    assert h.charge_e11(0) == 20_000 * 58_886_875
+    assert int(h.engine.part.ladder["used"][0]) == 20_000
+    assert h.engine.part.channel["value"].tolist() == [20_000, 20_000]
+    assert h.read(19_000, "2026-07-02T01:00", home=1) == "negative"  # checked all the same
+
+
+def test_a_register_difference_is_exact(home: MakeHome) -> None:
+    h = home(value=1_000_730, resolution=10)
+    h.read(1_260_940, "2026-07-20T00:00")
+    assert int(h.engine.part.ladder["used"][0]) == 260_210
+    assert h.charge_e11() == 260_210 * 58_886_875 + 210 * 5_000_000  # 0.21 kWh above the first bound
