@@ -13,6 +13,7 @@ from ledger.port import KeyConflict
 from ledger.schema import event, mandate, order
 from ledger.schema import inbox as table
 from ledger.store import LedgerStore
+from ledger.versions import register_version
 
 Make = Callable[..., object]
 
@@ -157,3 +158,9 @@ def test_an_applied_credit_moves_its_order(
     assert found["state"] == after
     moved = [(step["from_state"], step["to_state"]) for step in steps]
     assert moved == ([(before, "credited")] if before != after else [])
+
+
+def test_there_is_no_way_back_to_a_registry_version(store: LedgerStore) -> None:
+    assert [store.write(lambda c, d=d: register_version(c, d, {}, 5)) for d in ("one", "two", "two")] == [1, 2, 2]
+    with pytest.raises(KeyConflict, match="followed by version 2"):
+        store.write(lambda c: register_version(c, "one", {}, 6))
