@@ -17,8 +17,10 @@ _CREDITS: Final = (
     "SELECT i.body FROM inbox i JOIN inbox_applied a ON a.inbox_id = i.id"
     " WHERE i.kind = 'credit' AND a.outcome = '' AND i.body LIKE '%\"order_id\"%'"
 )
-
-
+_WAITING: Final = (
+    "SELECT i.body FROM inbox i WHERE i.kind = 'credit' AND i.body LIKE '%\"order_id\"%'"
+    " AND NOT EXISTS (SELECT 1 FROM inbox_applied a WHERE a.inbox_id = i.id)"
+)
 _ORDERS: Final = (
     "SELECT id, account, arm, key, amount_fen, state, created_at_s, caps_at_s, mandate, payer FROM order_"
 )
@@ -45,6 +47,9 @@ def compared(paths: Paths, gateway_book: Path | None, zone: ZoneInfo, counts: di
         bodies = (json.loads(row["body"]) for row in db.execute(_CREDITS))
         keep = ("order_id", "amount_fen")
         applied = [{name: body[name] for name in keep} for body in bodies if body.get("order_id") is not None]
+        orders_of = (json.loads(row["body"]).get("order_id") for row in db.execute(_WAITING))
+        waiting = frozenset(int(number) for number in orders_of if number is not None)
+    counts["credits_waiting"] = len(waiting)
     counts["orders"], counts["credits"] = len(rows), len(applied)
     counts["alerts"] = alerts
     out = orders.orders(rows, applied) + orders.steps(rows, moves) + orders.in_flight(rows, moves)
@@ -52,7 +57,7 @@ def compared(paths: Paths, gateway_book: Path | None, zone: ZoneInfo, counts: di
     if gateway_book is not None:
         charges = charges_of(gateway_book)
         counts["charges"] = sum(orders.took_money(charge) for charge in charges)
-        out += orders.gateway(charges, rows, applied)
+        out += orders.gateway(charges, rows, applied, waiting)
     return out
 
 

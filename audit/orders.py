@@ -39,8 +39,12 @@ def gateway(
     charges: Iterable[Mapping[str, Any]],
     rows: Iterable[Mapping[str, Any]],
     applied_credits: Iterable[Mapping[str, Any]],
+    waiting: frozenset[int] = frozenset(),
 ) -> list[Difference]:
-    """The gateway's book against orders and credits: nobody charged twice, nobody charged and not credited."""
+    """The gateway's book against orders and credits: nobody charged twice, nobody charged and not credited.
+
+    `waiting`: orders whose credit is in the inbox and not applied yet; rating applies it next.
+    """
     by_key = {str(row["key"]): row for row in rows}
     credited = Counter(int(body["order_id"]) for body in applied_credits)
     charged: dict[str, list[int]] = defaultdict(list)
@@ -64,7 +68,7 @@ def gateway(
             out.append(
                 Difference(account, "", "gateway", 0, taken[0], f"{key} charged, its order is {order['state']}")
             )
-        elif not credited[int(order["id"])]:
+        elif not credited[int(order["id"])] and int(order["id"]) not in waiting:
             out.append(Difference(account, "", "credit", amount, 0, f"{key} charged, no credit was applied"))
     for (account, arm), keys in sorted(arms.items()):
         if len(keys) > 1:

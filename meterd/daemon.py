@@ -1,7 +1,8 @@
 """I/O: the composition root of `meterd run`: every part made once, started in order, stopped in the other order.
 
 Start:  lock and ledger -> log -> recovery -> autopay owner -> rating -> broker -> ingest -> archive, notices -> HTTP
-Stop:   ingest finishes its group and acknowledges -> rating writes the last checkpoint -> the others end
+Stop:   ingest finishes its group and acknowledges -> autopay takes the answers that came -> rating applies what is
+        left in the inbox and writes the last checkpoint -> the others end
 
 Threads: ingest worker and one network thread a shard, rating, the ledger's writer, archive, autopay, notices, HTTP.
 A thread that ends with an error takes the daemon down: `failed()` says which, and a restart loses nothing.
@@ -198,12 +199,13 @@ class Daemon:
         remove_endpoint(self.paths.endpoint)
         self.web.stop(min(5.0, left()))
         done = self.shell.stop(left())
-        done &= self.rating.stop(left())
-        for loop in self.loops.values():
-            done &= loop.stop(left())
+        done &= self.loops["autopay"].stop(left())  # charges nobody any more, before rating takes the last credits
         if self.settings.autopay.enabled:
             with contextlib.suppress(ClockLeapt):  # an answer of this moment: the next start asks for it
                 self.autopay.stop()
+        done &= self.rating.stop(left())
+        for loop in self.loops.values():
+            done &= loop.stop(left())
         self.dispatcher.stop(min(5.0, left()))
         for gateway in self.gateways.values():
             gateway.close()

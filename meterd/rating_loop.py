@@ -143,6 +143,8 @@ class RatingLoop:
             while not self._stopping.is_set():
                 self._turn()
             self._settle(wait=True)
+            self._inbox_asked = True
+            self._apply_inbox()  # credits of the last payments
             if any(engine.changed for engine in self.engines):
                 self._begin_checkpoint()
                 self._settle(wait=True)

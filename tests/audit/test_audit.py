@@ -1,5 +1,6 @@
 """The auditor over hand-made directories: right ones are silent, each falsification is named."""
 
+import json
 import sqlite3
 from datetime import datetime
 from pathlib import Path
@@ -149,6 +150,21 @@ class TestMoney:
         self.charge(disk, state=state)
         report = audit(disk.root, gateway_book=self.book(tmp_path, *charges))
         assert any(d.component == component and word in d.note for d in report.differences), report.differences
+
+    def test_a_credit_that_waits_is_under_way_and_one_that_is_nowhere_is_missing(
+        self, disk: Any, summer: Any, tmp_path: Path
+    ) -> None:
+        """A daemon was stopped, or is audited, between an answer and the credit's turn."""
+        summer.write(disk)
+        order(disk, 1, 1, "k1", "succeeded")
+        book = self.book(tmp_path, ("k1", 10_000))
+        missing = found(audit(disk.root, gateway_book=book))
+        assert [(d[2], d[3], d[4]) for d in missing if d[2] == "credit"] == [("credit", 10_000, 0)]
+        body = json.dumps({"account": "A", "amount_fen": 10_000, "order_id": 1})
+        disk.ledger.execute("INSERT INTO inbox VALUES (900, 0, 'credit', 'order:1:1', ?, 0)", (body,))
+        report = audit(disk.root, gateway_book=book)
+        assert [d for d in report.differences if d.component == "credit"] == []
+        assert report.counts["credits_waiting"] == 1
 
     def test_two_charges_for_one_low_balance_are_named(self, disk: Any, summer: Any, tmp_path: Path) -> None:
         summer.write(disk)
