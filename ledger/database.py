@@ -37,6 +37,17 @@ _WRITER: Final = (
 _READER: Final = ("PRAGMA query_only=ON", f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
 
 
+_PASSING: Final = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
+
+
+def waiting_helps(error: DatabaseError) -> bool:
+    """A full disk, or a file that another one holds: nothing was written, and the same may go well later.
+
+    Not an input/output error: what it left is unknown. Nor a statement that is wrong.
+    """
+    return (getattr(error.orig, "sqlite_errorcode", 0) & 0xFF) in _PASSING
+
+
 def _engine(url: URL, pragmas: tuple[str, ...], begin: str) -> Engine:
     engine = create_engine(url, poolclass=NullPool, connect_args={"check_same_thread": False})
 

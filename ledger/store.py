@@ -22,7 +22,7 @@ from config.settings import LedgerSettings
 from config.steps import reach
 from ledger import commit as rows
 from ledger import recover as recovery
-from ledger.database import migrate, reader_engine, snapshot, writer_engine
+from ledger.database import migrate, reader_engine, snapshot, waiting_helps, writer_engine
 from ledger.effects import PAGE_SLOTS, STATE_FORMAT, PartitionCheckpoint, Recovered
 from ledger.port import LedgerFailed, LogBounds, StartRefused
 from ledger.schema import meta, owner
@@ -77,6 +77,8 @@ class Commit:
         try:
             credited = outcome(self.future, self._deadline_s)
         except OperationalError as error:
+            if not waiting_helps(error):
+                raise
             raise LedgerFailed(f"the ledger refuses a checkpoint: {error.orig}", retriable=True) from error
         self._durable()
         reach("checkpoint.committed")

@@ -14,12 +14,13 @@ from typing import Final
 
 import structlog
 from sqlalchemy import insert, select
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DatabaseError
 
 from config.clock import Clock
 from config.settings import Paths, Settings
 from config.steps import reach
 from ingest.archive import ArchiveFile, Archiver
+from ledger import database
 from ledger.database import reading
 from ledger.port import LedgerPort
 from ledger.reads import cursors
@@ -34,7 +35,9 @@ def waiting_helps(error: Exception) -> bool:
     """Whether the same pass may go well later: the error says so, or the disk is full or busy."""
     if isinstance(error, OSError):
         return error.errno in (errno.ENOSPC, errno.EDQUOT)
-    return bool(getattr(error, "retriable", False)) or isinstance(error, OperationalError)
+    if isinstance(error, DatabaseError):
+        return database.waiting_helps(error)
+    return bool(getattr(error, "retriable", False))
 
 
 class Loop:

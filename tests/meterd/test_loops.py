@@ -1,6 +1,7 @@
 """The archive pass prunes the log below what ledger and archive both have, and not a record further."""
 
 import errno
+import sqlite3
 import threading
 from pathlib import Path
 
@@ -50,12 +51,22 @@ def test_pruned_below_the_ledger(
         log.close()
 
 
+def refused(code: int) -> OperationalError:
+    """What SQLAlchemy makes of SQLite's refusal of this (extended) code."""
+    error = sqlite3.OperationalError("no")
+    error.sqlite_errorcode = code
+    return OperationalError("INSERT", {}, error)
+
+
 @pytest.mark.parametrize(
     ("error", "helps"),
     [
         (OSError(errno.ENOSPC, "no space"), True),
         (OSError(errno.EIO, "input/output error"), False),
-        (OperationalError("INSERT", {}, Exception("database or disk is full")), True),
+        (refused(sqlite3.SQLITE_FULL), True),
+        (refused(sqlite3.SQLITE_BUSY | 2 << 8), True),  # SQLITE_BUSY_SNAPSHOT
+        (refused(sqlite3.SQLITE_IOERR), False),  # what it left is unknown
+        (refused(sqlite3.SQLITE_ERROR), False),  # a statement that is wrong
         (LedgerFailed("a queue that is full", retriable=True), True),
         (LedgerFailed("a write that still runs", retriable=False), False),
         (ValueError("a bug"), False),
