@@ -159,3 +159,37 @@ def world() -> World:
 @pytest.fixture
 def new_world() -> type[World]:
     return World
+
+
+class Beats:
+    """Counts its own waits of 50 ms, so that a call's length is told in what this process gets done meanwhile."""
+
+    REAL_S = 0.05
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        while not self._over.wait(self.REAL_S):
+            self.count += 1
+
+    @contextlib.contextmanager
+    def fewer_than(self, real_s: float) -> Iterator[None]:
+        """What happens inside ends before so many beats have come: a machine that stalls stalls both."""
+        before = self.count
+        yield
+        assert self.count - before < round(real_s / self.REAL_S)
+
+    def close(self) -> None:
+        self._over.set()
+        self._thread.join()
+
+
+@pytest.fixture
+def beats() -> Iterator[Beats]:
+    made = Beats()
+    yield made
+    made.close()
