@@ -39,6 +39,8 @@ class Reason(StrEnum):
     OVERFLOW = "overflow"
     UNIT = "unit"
     KIND = "kind"
+    INTERVAL_SIZE = "interval_size"
+    SUM_CHECK = "sum_check"
     UNKNOWN_FORMAT = "unknown_format"
     SPOOF = "spoof"
     AUTH = "auth"
@@ -193,6 +195,8 @@ PLACE_TEXT: Final[dict[Place, str]] = {
 _PLACES: Final[dict[Reason, Place]] = {reason: bad.place for bad in BAD_INPUTS for reason in bad.reasons} | {
     R.UNIT: Place.REJECT,  # a record has no column for units: only the decoder sees one
     R.KIND: Place.REJECT,
+    R.INTERVAL_SIZE: Place.REJECT,
+    R.SUM_CHECK: Place.REJECT,
     R.UNKNOWN_FORMAT: Place.REJECT,
     R.SEQUENCE_LEAP: Place.REJECT,  # nothing is missing in between, and its number is not noted
     R.FROZEN: Place.EXCEPTION,
@@ -203,7 +207,9 @@ _PLACES: Final[dict[Reason, Place]] = {reason: bad.place for bad in BAD_INPUTS f
 
 OTHER_TEXT: Final[dict[Reason, str]] = {
     R.UNIT: "a reading in a unit that its register does not have is not converted",
-    R.KIND: "only registers are read, not intervals or events",
+    R.KIND: "neither a register nor an interval with a register read at an end of its chain: not read",
+    R.INTERVAL_SIZE: "an interval without a period of 1 s to 25 h, or two of one register that overlap",
+    R.SUM_CHECK: "two register reads and the intervals between them disagree: neither is believed",
     R.UNKNOWN_FORMAT: "no codec has that name",
     R.SEQUENCE_LEAP: "a number far beyond what its stream sent: it is not noted, and nothing is missed in between",
     R.FROZEN: "the reading is accepted; the register has not moved for too long",

@@ -25,6 +25,7 @@ from ingest.wire import encode_readings
 from rating.readings import Readings
 
 NESTED: Final = 100_000
+INTERVAL: Final = ',"kind":"interval","period":900'
 READINGS_TOO_MANY: Final = 20_001  # one above settings.ingest.readings_max, still below the broker's limit
 DIGITS_TOO_MANY: Final = 5_000
 FORGED: Final = frozenset({Reason.SPOOF, Reason.AUTH})  # not the concentrator's own: they never were in its outbox
@@ -191,8 +192,20 @@ def unit(sender: Sender) -> BadMessage:
     return _json(Reason.UNIT, _envelope(sender, _read(sender, more=',"unit":"m3"')))
 
 
-def interval_kind(sender: Sender) -> BadMessage:
-    return _json(Reason.KIND, _envelope(sender, _read(sender, more=',"kind":"interval"')))
+def interval_alone(sender: Sender) -> BadMessage:
+    return _json(Reason.KIND, _envelope(sender, _read(sender, more=INTERVAL)))
+
+
+def interval_without_period(sender: Sender) -> BadMessage:
+    return _json(Reason.INTERVAL_SIZE, _envelope(sender, _read(sender, more=',"kind":"interval"')))
+
+
+def interval_sum(sender: Sender) -> BadMessage:
+    """Register 100.000, then 0.010 more in a quarter hour, then register 100.020."""
+    before = _read(sender, '"100"', ts=str(sender.read_at_s - 900))
+    after = _read(sender, '"100.02"')
+    interval = _read(sender, '"0.01"', more=INTERVAL)
+    return _json(Reason.SUM_CHECK, _envelope(sender, f"{before},{interval},{after}"))
 
 
 def year_zero(sender: Sender) -> BadMessage:
@@ -288,7 +301,9 @@ BAD_MESSAGES: Final[dict[str, Callable[[Sender], BadMessage]]] = {
         homoglyph,
         overflow,
         unit,
-        interval_kind,
+        interval_alone,
+        interval_without_period,
+        interval_sum,
         year_zero,
         naive_time,
         before_the_century,

@@ -3,6 +3,8 @@
     {"concentrator": "C1", "boot": 3, "sequence": 7, "stream": "a", "sent_at": 1782864000,
      "reads": [{"meter": "000000000001", "register": "1.8.0", "ts": 1782864000, "value": "123.456"}]}
 
+A read of kind `interval` has a `period` in seconds and becomes a register read (`ingest.codecs.intervals`).
+
 Two readers, one meaning. The quick one (msgspec into fixed shapes) takes what looks like the common message and
 gives up on anything else without saying why; the strict one then reads it again and either decodes it or names
 the fault. A test holds the two to the same answer.
@@ -16,6 +18,7 @@ from typing import Any, Final
 import msgspec
 
 from config.reasons import Reason
+from ingest.codecs.intervals import PERIOD_MAX_S, Interval, Row, registers
 from ingest.codecs.strict_json import Number, parse
 from ingest.decoded import (
     QUALITY_CODE,
@@ -82,8 +85,8 @@ def _quick(payload: bytes, limits: Limits) -> Decoded | None:
         return None
     if not _plausible_head(envelope):
         return None
-    meters, registers, times, values, qualities, _ = zip(*rows, strict=True)
-    body = encode_rows(meters, values, times, bytes(registers), bytes(qualities))
+    meters, codes, times, values, qualities, _ = zip(*rows, strict=True)
+    body = encode_rows(meters, values, times, bytes(codes), bytes(qualities))
     return Decoded(
         body,
         len(rows),
@@ -166,9 +169,9 @@ def _strict(payload: bytes, limits: Limits) -> Decoded:
         raise Rejected(Reason.MALFORMED, "no reads")
     if len(reads) > limits.readings_max:
         raise Rejected(Reason.OVERSIZED, f"{len(reads)} readings")
-    rows = [_strict_row(read) for read in reads]
-    meters, registers, times, values, qualities = zip(*rows, strict=True)
-    body = encode_rows(meters, values, times, bytes(registers), bytes(qualities))
+    rows = registers([_strict_read(read) for read in reads])
+    meters, codes, times, values, qualities = zip(*rows, strict=True)
+    body = encode_rows(meters, values, times, bytes(codes), bytes(qualities))
     sent_at = document.get("sent_at")
     return Decoded(
         body,
@@ -181,12 +184,12 @@ def _strict(payload: bytes, limits: Limits) -> Decoded:
     )
 
 
-def _strict_row(read: Any) -> tuple[int, int, int, int, int]:
+def _strict_read(read: Any) -> Row | Interval:
     if not isinstance(read, dict):
         raise Rejected(Reason.WRONG_TYPE, "a read is a JSON object")
     kind = _text(read, "kind", "register")
-    if kind != "register":
-        raise Rejected(Reason.KIND, f"{kind[:20]!a}: registers only, no intervals")
+    if kind not in ("register", "interval"):
+        raise Rejected(Reason.KIND, f"{kind[:20]!a}: register or interval")
     quality = QUALITY_CODE.get(_text(read, "quality", "A"))
     if quality is None:
         raise Rejected(Reason.MALFORMED, "quality is one of A, F, S, E")
@@ -195,7 +198,17 @@ def _strict_row(read: Any) -> tuple[int, int, int, int, int]:
     meter = meter_of(_text(read, "meter"))
     if "ts" not in read or "value" not in read:
         raise Rejected(Reason.MALFORMED, "a read needs ts and value")
-    return meter, register, _time(read["ts"], "ts"), _value(read["value"], digits), quality
+    at_s, value = _time(read["ts"], "ts"), _value(read["value"], digits)
+    if kind == "register":
+        return Row(meter, register, at_s, value, quality)
+    return Interval(meter, register, at_s, value, quality, _period(read))
+
+
+def _period(read: dict[str, Any]) -> int:
+    period_s = _count(read, "period", 1)
+    if period_s is None or period_s > PERIOD_MAX_S:
+        raise Rejected(Reason.INTERVAL_SIZE, f"an interval has a period of 1 to {PERIOD_MAX_S} seconds")
+    return period_s
 
 
 def _text(read: dict[str, Any], name: str, default: str | None = None) -> str:

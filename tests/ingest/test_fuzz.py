@@ -29,6 +29,14 @@ ENVELOPE = {
     "sent_at": 1782864000,
     "reads": [READ, READ],
 }
+INTERVALS = {
+    "reads": [
+        READ,
+        READ | {"ts": 1782864900, "value": 1, "kind": "interval", "period": 900},
+        READ | {"ts": 1782865800, "value": 2, "kind": "interval", "period": 900},
+        READ | {"ts": 1782865800, "value": "126.456"},
+    ]
+}
 PACK = [
     {"bn": "000000000001/", "bt": 1782864000, "bu": "Wh", "n": "1.8.0", "v": 5},
     {"n": "1.8.1", "v": 2.5, "u": "kWh"},
@@ -73,6 +81,7 @@ def bulk(readings) -> bytes:
     ("name", "decode", "seed"),
     [
         ("json", envelope.decode, json.dumps(ENVELOPE).encode()),
+        ("json-intervals", envelope.decode, json.dumps(INTERVALS).encode()),
         ("senml-json", senml.decode_json, json.dumps(PACK).encode()),
         ("senml-cbor", senml.decode_cbor, CBOR),
         ("arrow", arrow.decode, None),
