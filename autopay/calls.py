@@ -7,11 +7,12 @@ deadline. Charges leave room for asking: a storm of charges never keeps an unkno
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import Any, Final
 
 ASKING: Final = 2  # of a gateway's places, kept free of charges
+PoolMaker = Callable[[int, str], Executor]  # of so many threads under that name; a simulated world has none
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,10 +28,10 @@ class Call:
 class Calls:
     """Used from the owner's one thread."""
 
-    def __init__(self, per_gateway: int) -> None:
+    def __init__(self, per_gateway: int, pool: PoolMaker = ThreadPoolExecutor) -> None:
         assert per_gateway > ASKING
-        self._per_gateway = per_gateway
-        self._pools: dict[str, ThreadPoolExecutor] = {}
+        self._per_gateway, self._pool = per_gateway, pool
+        self._pools: dict[str, Executor] = {}
         self._open: dict[int, Call] = {}
 
     def __len__(self) -> int:
@@ -48,7 +49,7 @@ class Calls:
     def start(self, order_id: int, gateway: str, kind: str, ask: Callable[..., Any], *arguments: Any) -> None:
         assert order_id not in self._open
         if gateway not in self._pools:
-            self._pools[gateway] = ThreadPoolExecutor(self._per_gateway, thread_name_prefix=f"autopay-{gateway}")
+            self._pools[gateway] = self._pool(self._per_gateway, f"autopay-{gateway}")
         self._open[order_id] = Call(order_id, gateway, kind, self._pools[gateway].submit(ask, *arguments))
 
     def done(self, real_s: float) -> list[Call]:

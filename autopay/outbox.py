@@ -23,6 +23,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
+from autopay.calls import PoolMaker
 from autopay.channels import AppriseChannel, Channel, ChannelFailed, FileChannel, WebhookChannel, lane_of
 from autopay.deliveries import (
     Delivery,
@@ -77,14 +78,12 @@ class NoticeDispatcher:
         settings: NoticeSettings,
         *,
         wait_real_s: float = 0.2,
+        pool: PoolMaker = ThreadPoolExecutor,
     ) -> None:
         self._store, self._parties = store, parties
         self._channels = {channel.name: channel for channel in channels}
         self._clock, self._settings, self._wait_real_s = clock, settings, wait_real_s
-        self._pools = {
-            name: ThreadPoolExecutor(LANES.get(name, 1), thread_name_prefix=f"notices-{name}")
-            for name in self._channels
-        }
+        self._pools = {name: pool(LANES.get(name, 1), f"notices-{name}") for name in self._channels}
         self._lanes: dict[str, tuple[str, Future[list[str]]]] = {}  # under way: lane -> channel, what came of it
         self._stopping = threading.Event()
         self.counts = {"sent": 0, "failed": 0, "retried": 0}

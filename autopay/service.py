@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Final, TypeVar
 from zoneinfo import ZoneInfo
 
@@ -24,7 +25,7 @@ from sqlalchemy import Connection, or_, select, text, update
 from autopay import waits
 from autopay.answers import apply_answer, take_webhook
 from autopay.by_hand import settle_by_hand
-from autopay.calls import Call, Calls
+from autopay.calls import Call, Calls, PoolMaker
 from autopay.deciding import Desk, Lives, decide_all, look, submit_one
 from autopay.gateways.port import GatewayPort, pages_of
 from autopay.orders import Answer, NotFound, State, Unknown, reference_of
@@ -67,12 +68,13 @@ class AutopayService:
         answers_real_s: float = 0.1,
         partition_of: Callable[[str], int | None] | None = None,
         lives: Lives | None = None,
+        pool: PoolMaker = ThreadPoolExecutor,
     ) -> None:
         self._store, self._gateways, self._clock, self._settings = store, dict(gateways), clock, settings
         self._zone, self._holder, self._answers_real_s = zone, holder, answers_real_s
         self._book = Book(zone, notices_enabled, settings.person_after_s)
         self._partition_of, self._lives = partition_of, lives
-        self._calls = Calls(concurrency)
+        self._calls = Calls(concurrency, pool)
         self._stopping = False
         self._created: deque[int] = deque()  # when orders were created, the last hour, for the breaker
         self._epoch = 0

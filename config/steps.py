@@ -2,13 +2,16 @@
 
 The ack order, the checkpoint and the order machine are written once, here, as names; the code calls
 `reach(step)` as it passes. Tests set METERD_KILL_AT=<step>[:n] and the process ends itself with SIGKILL the
-n-th time it gets there. Without the variable, `reach` is a dictionary look-up.
+n-th time it gets there. A simulated world is told of every step (`watched`) and may raise there, which ends the
+simulated process. Without either, `reach` is a dictionary look-up.
 """
 
 from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Final
 
 ACK_ORDER: Final = (
@@ -52,8 +55,23 @@ def _armed() -> dict[str, int]:
 _LEFT: Final = _armed()
 
 
+_WATCHERS: Final[list[Callable[[str], None]]] = []  # of a simulated world: empty in a daemon
+
+
+@contextmanager
+def watched(watcher: Callable[[str], None]) -> Iterator[None]:
+    """Call `watcher` with every step that this process passes meanwhile; what it raises goes through the step."""
+    _WATCHERS.append(watcher)
+    try:
+        yield
+    finally:
+        _WATCHERS.remove(watcher)
+
+
 def reach(step: str) -> None:
     """Pass `step`; die here when a test asked for it."""
+    for watcher in _WATCHERS:
+        watcher(step)
     if step in _LEFT:
         _LEFT[step] -= 1
         if _LEFT[step] <= 0:

@@ -28,6 +28,7 @@ from paho.mqtt.properties import Properties
 
 from config.settings import MqttSettings
 from ingest.pipeline import Message
+from ingest.port import LinkPort
 from ingest.wire import subscription
 
 SESSION_EXPIRY_S: Final = 7 * 86_400
@@ -41,13 +42,14 @@ _log = structlog.get_logger("ingest")
 class Received(NamedTuple):
     """One message as it came: over which link and connection, its packet id (0: QoS 0 wants no answer), itself."""
 
-    link: Link
+    link: LinkPort
     generation: int
     mid: int
     message: Message
 
 
 Queue = queue.SimpleQueue[Received | None]
+LinkMaker = Callable[[str, Queue], LinkPort]  # for a shard; it puts what comes into the queue
 
 
 def whole_packet(buffer: bytes, at: int) -> tuple[int, int] | None:
@@ -187,9 +189,9 @@ class Link:
     def __init__(
         self,
         shard: str,
+        into: Queue,
         settings: MqttSettings,
         port: int,
-        into: Queue,
         monotonic_s: Callable[[], float],
     ) -> None:
         self.shard = shard

@@ -18,8 +18,9 @@ from __future__ import annotations
 import queue
 import threading
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final, Literal
 
 import structlog
@@ -29,9 +30,9 @@ from config.reasons import Reason
 from config.settings import IngestSettings, Settings
 from config.steps import reach
 from ingest.decoded import Limits
-from ingest.link import Link, Queue, Received
+from ingest.link import Link, LinkMaker, Queue, Received
 from ingest.pipeline import Batch, Context, lost, process, ticks
-from ingest.port import IngestLog
+from ingest.port import IngestLog, LinkPort
 from ingest.routing import Routes
 from ingest.sequences import Bounds, Key, Lost, Mark, Resend, Sequences, missing
 from ingest.wire import held_payload, held_topic, resend_payload, resend_topic
@@ -92,6 +93,8 @@ class MqttShell:
         *,
         port: int | None = None,
         keys: Mapping[str, bytes] | None = None,
+        link: LinkMaker | None = None,
+        pause: Callable[[float], bool] | None = None,
     ) -> None:
         self.routes = routes
         self.stats = Stats()
@@ -111,19 +114,25 @@ class MqttShell:
         self._gaps_at_real_s = float("-inf")
         self._tick_s = -1
         self._tick_at_real_s = float("-inf")
-        self._links = {
-            shard: Link(shard, settings.mqtt, port or settings.mqtt.port, self._queue, clock.monotonic_s)
-            for shard in settings.mqtt.shards
-        }
+        self._pause = pause or self._stopping.wait  # so many real seconds; True: told to stop
+        if link is None:
+            link = partial(
+                Link, settings=settings.mqtt, port=port or settings.mqtt.port, monotonic_s=clock.monotonic_s
+            )
+        self._links: dict[str, LinkPort] = {shard: link(shard, self._queue) for shard in settings.mqtt.shards}
         self._worker = threading.Thread(target=self._run, name="ingest", daemon=True)
 
     # -- life -----------------------------------------------------------------------------------------------------
 
     def start(self) -> None:
         """Load the marks, connect, work. Returns at once; `connected` says when the sessions are up."""
+        self.open()
+        self._worker.start()
+
+    def open(self) -> None:
+        """`start` without the worker: whoever calls it takes the turns."""
         self._sequences.load(self._log.marks(), self._clock.now_s())
         self.state = "running"
-        self._worker.start()
         for link in self._links.values():
             link.start()
 
@@ -180,7 +189,7 @@ class MqttShell:
     def _run(self) -> None:
         try:
             while not self._stopping.is_set():
-                self._turn(self._take())
+                self.turn(self._take())
             self._say_held(force=True)
         except BaseException as error:
             self.failure = error
@@ -202,7 +211,8 @@ class MqttShell:
             pass
         return group
 
-    def _turn(self, group: list[Received]) -> None:
+    def turn(self, group: Sequence[Received]) -> None:
+        """One group, from decoding to rating, and what is due beside it."""
         now_s = self._clock.now_s()
         if group:
             reach("ack.received")
@@ -250,7 +260,7 @@ class MqttShell:
                 pause = _BACKOFF_REAL_S[min(attempt, len(_BACKOFF_REAL_S) - 1)]
                 attempt += 1
                 _log.error("log refuses records", error=str(error), again_in_real_s=pause)
-                if self._stopping.wait(pause):
+                if self._pause(pause):
                     return None
             else:
                 self.state = "running"
@@ -266,7 +276,7 @@ class MqttShell:
             self._sequences.commit(mark, now_s)
             self._dirty[key] = mark
 
-    def _acknowledge(self, group: list[Received]) -> None:
+    def _acknowledge(self, group: Sequence[Received]) -> None:
         """PUBACKs in the order of arrival, by link and generation."""
         earned: dict[tuple[str, int], list[int]] = {}
         for link, generation, mid, _ in group:

@@ -26,7 +26,7 @@ from ledger.database import migrate, reader_engine, snapshot, waiting_helps, wri
 from ledger.effects import PAGE_SLOTS, STATE_FORMAT, PartitionCheckpoint, Recovered
 from ledger.port import LedgerFailed, LogBounds, StartRefused
 from ledger.schema import meta, owner
-from ledger.writer import Writer, outcome
+from ledger.writer import Writer, WriterMaker, outcome
 
 T = TypeVar("T")
 
@@ -98,13 +98,14 @@ class LedgerStore:
         clock: Clock,
         partitions: int,
         lock: int | None,
+        writer: WriterMaker = Writer,
     ) -> None:
         self._engine, self._readers, self._lock = engine, readers, lock
         self._settings, self._clock, self._partitions = settings, clock, partitions
         self._dtypes: recovery.Dtypes = {}
         self._standing: dict[int, rows.Standing] = {}  # as of the last durable commit; else read again
         self._running: Commit | None = None
-        self._writer = Writer(engine, queue_max=settings.queue_max, deadline_s=settings.write_deadline_real_s)
+        self._writer = writer(engine, queue_max=settings.queue_max, deadline_s=settings.write_deadline_real_s)
 
     @classmethod
     def open(
@@ -117,10 +118,12 @@ class LedgerStore:
         partitions: int,
         arrays: recovery.Dtypes,
         lock: int | None = None,
+        writer: WriterMaker = Writer,
     ) -> LedgerStore:
         """Open or create; `arrays`: the state's dtypes by name (`rating.state.ARRAYS`); raises `StartRefused`.
 
         `lock`: what `take_lock` gave the caller, who had something else to open first; the store keeps it.
+        `writer`: a thread, or what a simulated world has in its place.
         """
         descriptor = take_lock(path.with_name("meterd.lock")) if lock is None else lock
         engine = writer_engine(path)
@@ -129,7 +132,13 @@ class LedgerStore:
             with engine.connect() as connection, connection.begin():
                 _identity(connection, log_id=log_id, partitions=partitions)
             store = cls(
-                engine, reader_engine(path), settings=settings, clock=clock, partitions=partitions, lock=descriptor
+                engine,
+                reader_engine(path),
+                settings=settings,
+                clock=clock,
+                partitions=partitions,
+                lock=descriptor,
+                writer=writer,
             )
         except BaseException as error:
             engine.dispose()

@@ -12,7 +12,7 @@ import queue
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from sqlalchemy import Connection, Engine
 
@@ -34,6 +34,22 @@ def outcome(future: Future[T], wait_s: float) -> T:
         raise LedgerFailed(
             f"a write still runs after {wait_s} s: look before repeating it", retriable=False
         ) from None
+
+
+class WriterPort(Protocol):
+    """Units of work, each a transaction, in the order in which they were asked for."""
+
+    def do(self, work: Callable[[Connection], T], *, deadline_s: float | None = None) -> T: ...
+
+    def later(self, work: Callable[[Connection], T], *, deadline_s: float | None = None) -> Future[T]: ...
+
+    def close(self) -> None: ...
+
+
+class WriterMaker(Protocol):
+    """Makes one on an engine; it refuses more than `queue_max` waiting units and waits `deadline_s` for each."""
+
+    def __call__(self, engine: Engine, *, queue_max: int, deadline_s: float) -> WriterPort: ...
 
 
 class Writer:

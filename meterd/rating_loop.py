@@ -141,7 +141,11 @@ class RatingLoop:
         try:
             self._after_registry()  # a kill may have come between an activation and what follows it
             while not self._stopping.is_set():
-                self._turn()
+                if not self.step():  # the end of a commit wakes, too
+                    changed = any(engine.changed for engine in self.engines)
+                    idle_real_s = self._settings.ledger.checkpoint_idle_real_s
+                    self._wake.wait(idle_real_s if changed else _INBOX_POLL_REAL_S)
+                    self._wake.clear()
             self._settle(wait=True)
             self._inbox_asked = True
             self._apply_inbox()  # credits of the last payments
@@ -154,7 +158,8 @@ class RatingLoop:
             if not isinstance(error, Exception):
                 raise
 
-    def _turn(self) -> None:
+    def step(self) -> bool:
+        """One bounded pass; False when nothing was to be done."""
         self.beat_real_s = self._clock.monotonic_s()
         moved = self._apply_log()
         moved |= self._apply_inbox()
@@ -165,10 +170,8 @@ class RatingLoop:
             since = self._clock.monotonic_s() - self._commit_at_real_s
             if since >= settings.checkpoint_busy_real_s or (not moved and since >= settings.checkpoint_idle_real_s):
                 self._begin_checkpoint()
-                return
-        if not moved:  # the end of a commit wakes, too
-            self._wake.wait(settings.checkpoint_idle_real_s if changed else _INBOX_POLL_REAL_S)
-            self._wake.clear()
+                return True
+        return moved
 
     def _apply_log(self) -> bool:
         moved = False
