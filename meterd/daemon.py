@@ -15,44 +15,25 @@ import gc
 import os
 import secrets
 import threading
-from collections.abc import Mapping
 from functools import partial
 from typing import Any, Final
-from zoneinfo import ZoneInfo
 
 import structlog
-from prometheus_client import CollectorRegistry
 
 from autopay.gateways.http import HttpGateway
-from autopay.notices import Party
-from autopay.outbox import NoticeDispatcher, channels_of
-from autopay.service import AutopayService
 from config.clock import Clock
 from config.settings import Paths, Settings
 from ingest.broker import BrokerFailed, EmbeddedBroker
-from ingest.log_sqlite import SqliteLog
-from ingest.routing import HashRoutes
-from ingest.shell import MqttShell
-from ingest.tail import TailedLog
-from ledger.inbox import submit
 from ledger.port import StartRefused
 from ledger.reads import cursors
 from ledger.recover import RESTORE
-from ledger.store import LedgerStore, take_lock
-from ledger.versions import register_version
-from meterd.city import City
 from meterd.clock_watch import ClockLeapt, WatchedClock, check_clock, newest_s, note_leap
 from meterd.endpoint import remove_endpoint, write_endpoint
-from meterd.live import LiveBalances
-from meterd.loops import ArchivePass, Loop
-from meterd.metrics import Metrics
+from meterd.loops import Loop
 from meterd.observe import Observer
-from meterd.rating_loop import RatingLoop
+from meterd.parts import Outside, Parts
 from meterd.web import WebServer
 from rating.readings import LogFailed, StoredRecord
-from rating.state import ARRAYS
-from registry.staged import staged_digest
-from registry.store import RegistryReader
 
 _POLL_REAL_S: Final = 0.02
 _ACTIVATION_REAL_S: Final = 120.0
@@ -60,52 +41,15 @@ _BROKER_REAL_S: Final = 20.0
 _log = structlog.get_logger("daemon")
 
 
-class Daemon:
+class Daemon(Parts):
     """`start`, then wait on `failed()` or a signal, then `stop`. Implements meterd.port.DaemonPort for HTTP."""
 
     def __init__(self, settings: Settings, clock: Clock) -> None:
-        self.paths = Paths(settings.data_dir)
-        note = partial(note_leap, self.paths.clock_leap)
-        self.watch = clock = WatchedClock(clock, settings.ingest.clock_leap_max_real_s, note)
-        self.settings, self.clock = settings, clock
-        settings.data_dir.mkdir(parents=True, exist_ok=True)
-        self.metrics_set = Metrics(CollectorRegistry(), partitions=settings.partitions)
+        note = partial(note_leap, Paths(settings.data_dir).clock_leap)
+        self.watch = WatchedClock(clock, settings.ingest.clock_leap_max_real_s, note)
         self.token = secrets.token_urlsafe(24)
-        lock = take_lock(self.paths.lock)  # before anything is opened: a second daemon touches nothing
-        self.log = TailedLog(_opened_log(self.paths, settings), settings.log.tail_max_bytes)
-        self.store = LedgerStore.open(
-            self.paths.ledger,
-            settings=settings.ledger,
-            clock=clock,
-            log_id=self.log.log_id,
-            partitions=settings.partitions,
-            arrays=ARRAYS,
-            lock=lock,
-        )
-        self.store.check_log(self.log)
-        self.rating = RatingLoop(
-            settings,
-            self.store,
-            self.log,
-            clock,
-            self.metrics_set,
-            on_city=self._on_city,
-            on_commit=self._on_commit,
-        )
-        self.shell = MqttShell(settings, self.log, HashRoutes(), clock, self._handed_over)
-        self.gateways = {name: HttpGateway(gateway) for name, gateway in settings.gateways.items()}
-        self.autopay = AutopayService(
-            self.store,
-            self.gateways,
-            clock,
-            settings.autopay,
-            ZoneInfo(settings.timezone),
-            partition_of=self._partition_of,
-            lives=LiveBalances(lambda: self.rating.city),
-        )
-        channels = channels_of(settings.notices, settings.data_dir)
-        self.dispatcher = NoticeDispatcher(self.store, channels, self._party, clock, settings.notices)
-        self.archive = ArchivePass(settings, self.store, self.log, clock, self.metrics_set)
+        super().__init__(settings, self.watch, Outside())
+        clock = self.watch
         idle = max(_POLL_REAL_S, min(1.0, clock.real_seconds(60)))
         self.loops = {
             "archive": Loop("archive", self.archive.step, clock, idle_real_s=1.0),
@@ -123,7 +67,7 @@ class Daemon:
         """Returns when readings are taken in and commands are answered; raises StartRefused."""
         self._check_clock(accept=accept_clock)
         self.rating.recover()
-        staged = self._activate_staged()
+        staged = self.activate_staged()
         if self.settings.autopay.enabled:
             self.autopay.start()
         self.rating.start()
@@ -133,7 +77,7 @@ class Daemon:
         if self.settings.mqtt.embedded:
             self.broker = self._started_broker()
             port = self.broker.port
-        self.shell = MqttShell(self.settings, self.log, self.shell.routes, self.clock, self._handed_over, port=port)
+        self.shell = self.made_shell(port)
         self.shell.start()
         for loop in self.loops.values():
             loop.start()
@@ -172,12 +116,6 @@ class Daemon:
                 _log.warning("the broker does not start yet", error=str(failed))
                 threading.Event().wait(_POLL_REAL_S * 10)
 
-    def _activate_staged(self) -> int | None:
-        """A version that was imported while no daemon ran: its inbox row, if there is one."""
-        digest = staged_digest(self.paths.registry)
-        active = {engine.registry_digest for engine in self.rating.engines}
-        return self.activate_registry(digest) if digest is not None and active != {digest} else None
-
     def _await_activation(self, inbox_id: int) -> None:
         until = self.clock.monotonic_s() + _ACTIVATION_REAL_S
         while self.wait_applied(inbox_id, 1.0) is None:
@@ -208,7 +146,8 @@ class Daemon:
             done &= loop.stop(left())
         self.dispatcher.stop(min(5.0, left()))
         for gateway in self.gateways.values():
-            gateway.close()
+            if isinstance(gateway, HttpGateway):
+                gateway.close()
         if self.broker is not None:
             self.broker.stop()
         self.store.close()
@@ -230,20 +169,17 @@ class Daemon:
         return None
 
     # -- between the parts -----------------------------------------------------------------------------------
-    def _handed_over(self, stored: list[StoredRecord]) -> None:
-        del stored  # the tail keeps them in memory; rating reads it
+    def handed_over(self, stored: list[StoredRecord]) -> None:
+        del stored
         self.rating.wake()
 
-    def _on_city(self, city: City) -> None:
-        routes = self.shell.routes = city.reader.routes()
-        unread = sorted(set(routes.shard.values()) - set(self.settings.mqtt.shards))
-        if unread:  # the broker acknowledges what they send, and nobody ever sees it
-            _log.error("concentrators publish to shards that mqtt.shards does not name", shards=unread[:20])
-
-    def _on_commit(self, told: bool) -> None:
+    def on_commit(self, told: bool) -> None:
         if told:  # woken at each of 40 checkpoints a second they took a quarter of a core to find nothing
             self.loops["autopay"].wake()
             self.loops["notices"].wake()
+
+    def on_inbox(self) -> None:
+        self.rating.wake(inbox_too=True)
 
     def _autopay_step(self) -> int:
         if not self.settings.autopay.enabled:
@@ -254,45 +190,7 @@ class Daemon:
             self.loops["notices"].wake()
         return done
 
-    def _partition_of(self, account: str) -> int | None:
-        return self.rating.city.partition_of(account) if self.rating.city is not None else None
-
-    def _party(self, party: str, account: str) -> Party | None:
-        if self.rating.city is None:
-            return None
-        reader = self.rating.city.reader
-        try:
-            found = reader.party(party or reader.holder(account))
-        except KeyError:
-            return None
-        return Party(found.id, found.name, found.language, found.notify or None)
-
     # -- meterd.port.DaemonPort ------------------------------------------------------------------------------
-    def registry(self) -> RegistryReader | None:
-        return self.rating.city.reader if self.rating.city is not None else None
-
-    def submit(self, kind: str, key: str, body: dict[str, Any], partition: int | None) -> int:
-        """An inbox row through the writer; rating is woken."""
-        now_s = self.clock.now_s()
-        row = self.store.write(lambda c: submit(c, kind=kind, key=key, body=body, partition=partition, now_s=now_s))
-        self.rating.wake(inbox_too=True)
-        return row
-
-    def activate_registry(self, digest: str) -> int:
-        """Register a staged version and put its one inbox row; every partition applies it."""
-        reader = RegistryReader(self.paths.registry, digest)
-        counts = reader.version.get("counts", {})
-        now_s = self.clock.now_s()
-
-        def work(connection: Any) -> int:
-            number = register_version(connection, digest, counts, now_s)
-            key = f"registry:{number}:{digest[:16]}"
-            return submit(connection, kind="registry", key=key, body={"digest": digest}, partition=None, now_s=now_s)
-
-        row = self.store.write(work)
-        self.rating.wake(inbox_too=True)
-        return row
-
     def wait_applied(self, inbox_id: int, deadline_s: float) -> str | None:
         """Outcome ("" is good) of an inbox row once all its partitions have committed it; None past the deadline."""
         until = self.clock.monotonic_s() + deadline_s
@@ -302,30 +200,6 @@ class Daemon:
             if outcome is not None or self.clock.monotonic_s() >= until:
                 return outcome
             waiting.wait(_POLL_REAL_S)
-
-    def webhook(self, gateway: str, headers: Mapping[str, str], body: bytes) -> int:
-        status = self.autopay.webhook(gateway, headers, body)
-        self.rating.wake(inbox_too=True)
-        return status
-
-    def hold(self, value: bool, reason: str) -> list[str]:
-        """Stop or resume submitting payments; returns what stands against resuming."""
-        if value:
-            self.autopay.set_hold(reason)
-            return []
-        return self.autopay.lift_hold(reason)
-
-    def settle_order(self, order_id: int, charged: str | None, why: str, who: str) -> dict[str, Any]:
-        """A person's word about an order: charged under a transaction id, or (None) not charged."""
-        row, word = self.autopay.settle_by_hand(order_id, charged, why, who)
-        self.rating.wake(inbox_too=True)
-        return {"order": row.id, "state": row.state.value, "outcome": word}
-
-    def reconcile(self, gateway: str) -> dict[str, Any]:
-        """Compare a gateway's book with our orders; what we did not know is credited."""
-        report = self.autopay.reconcile(gateway)
-        self.rating.wake(inbox_too=True)
-        return {name: getattr(report, name) for name in report.__slots__}
 
     def health(self) -> dict[str, Any]:
         """`ok`: no part has ended; `ready`: readings are taken in and rated."""
@@ -357,15 +231,3 @@ def _settle_memory() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 100)
-
-
-def _opened_log(paths: Paths, settings: Settings) -> SqliteLog:
-    """The reading log, or a refused start: the ledger beside it must not go on with another one."""
-    try:
-        return SqliteLog(
-            paths.log,
-            size_max_bytes=settings.log.size_max_bytes,
-            busy_timeout_real_s=settings.log.busy_timeout_real_s,
-        )
-    except LogFailed as error:
-        raise StartRefused(f"The reading log cannot be opened: {error}", RESTORE) from error

@@ -13,13 +13,14 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any, Final
 
 import structlog
 from sqlalchemy import Connection, select, update
 
 from config.clock import Clock
-from config.settings import Paths, Settings
+from config.settings import Paths, RatingSettings, Settings
 from config.steps import reach
 from ingest.wire import decode_frames
 from ledger.effects import InboxRow
@@ -33,6 +34,7 @@ from meterd.metrics import Metrics
 from rating.engine import PartitionEngine
 from rating.readings import ReadingLog
 
+CityMaker = Callable[[Path, str, RatingSettings], City]
 _INBOX_MAX: Final = 1000
 _INBOX_POLL_REAL_S: Final = 0.2
 _log = structlog.get_logger("rating")
@@ -51,6 +53,7 @@ class RatingLoop:
         *,
         on_city: Callable[[City], None],
         on_commit: Callable[[bool], None],
+        make_city: CityMaker = City,
     ) -> None:
         self.city: City | None = None
         self.engines: list[PartitionEngine] = []
@@ -59,6 +62,7 @@ class RatingLoop:
         self.beat_real_s = clock.monotonic_s()
         self._settings, self._store, self._log_port, self._clock = settings, store, log, clock
         self._metrics, self._on_city, self._on_commit = metrics, on_city, on_commit
+        self._make_city = make_city
         self._paths = Paths(settings.data_dir)
         self._epochs: list[int] = []
         self._taken: set[tuple[int, int]] = set()  # inbox rows applied and not committed yet
@@ -112,7 +116,7 @@ class RatingLoop:
     def _load(self, digest: str) -> City:
         if self.city is None or self.city.digest != digest:
             _log.info("compiling tariffs for registry", digest=digest[:12])
-            self.city = City(self._paths.registry, digest, self._settings.rating)
+            self.city = self._make_city(self._paths.registry, digest, self._settings.rating)
         return self.city
 
     def start(self) -> None:
