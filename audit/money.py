@@ -29,7 +29,7 @@ _UNTOLD: Final = (
     "WITH alert AS (SELECT 'low_balance:' || account || ':' || arm || ':' || as_of_s AS key FROM event"
     " WHERE kind = 'alert') SELECT key FROM alert WHERE key NOT IN (SELECT key FROM notice)"
 )
-_STEPS: Final = "SELECT order_id, at_s, from_state, to_state FROM order_step ORDER BY id"
+_STEPS: Final = "SELECT order_id, at_s, from_state, to_state, evidence FROM order_step ORDER BY id"
 
 
 def compared(paths: Paths, gateway_book: Path | None, zone: ZoneInfo, counts: dict[str, int]) -> list[Difference]:
@@ -57,7 +57,10 @@ def compared(paths: Paths, gateway_book: Path | None, zone: ZoneInfo, counts: di
     if gateway_book is not None:
         charges = charges_of(gateway_book)
         counts["charges"] = sum(orders.took_money(charge) for charge in charges)
-        out += orders.gateway(charges, rows, applied, waiting)
+        refused = orders.refused_by_gateway(moves)
+        keys = {str(charge["key"]) for charge in charges if orders.took_money(charge)}
+        counts["charged_after_refusal"] = sum(str(row["key"]) in keys for row in rows if row["id"] in refused)
+        out += orders.gateway(charges, rows, applied, waiting, refused)
     return out
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
 from zoneinfo import ZoneInfo
@@ -40,10 +41,13 @@ def gateway(
     rows: Iterable[Mapping[str, Any]],
     applied_credits: Iterable[Mapping[str, Any]],
     waiting: frozenset[int] = frozenset(),
+    refused: Collection[int] = (),
 ) -> list[Difference]:
     """The gateway's book against orders and credits: nobody charged twice, nobody charged and not credited.
 
-    `waiting`: orders whose credit is in the inbox and not applied yet; rating applies it next.
+    `waiting`: orders whose credit is in the inbox and not applied yet; rating applies it next. `refused`: orders that
+    the gateway declined in so many words: when it charges them after all, that is its own second charge for one low
+    balance (`charged_after_refusal` in the counts). It is credited, and a person was told; nobody here can undo it.
     """
     by_key = {str(row["key"]): row for row in rows}
     credited = Counter(int(body["order_id"]) for body in applied_credits)
@@ -59,7 +63,8 @@ def gateway(
             out.append(Difference("", "", "gateway", 0, sum(taken), f"charge {key} has no order"))
             continue
         account, amount = str(order["account"]), int(order["amount_fen"])
-        arms[account, int(order["arm"])].append(key)
+        if int(order["id"]) not in refused:
+            arms[account, int(order["arm"])].append(key)
         if len(taken) > 1:
             out.append(Difference(account, "", "gateway", amount, sum(taken), f"{key} charged {len(taken)} times"))
         elif taken != [amount]:
@@ -81,6 +86,15 @@ def gateway(
             note = f"order {key} is {order['state']}, the gateway never charged it"
             out.append(Difference(str(order["account"]), "", "gateway", int(order["amount_fen"]), 0, note))
     return out
+
+
+def refused_by_gateway(moves: Iterable[Mapping[str, Any]]) -> set[int]:
+    """Orders that the gateway itself declined, by the evidence that is kept with the step."""
+    return {
+        int(move["order_id"])
+        for move in moves
+        if move["to_state"] == "declined" and json.loads(move["evidence"]).get("kind") == "declined"
+    }
 
 
 def took_money(charge: Mapping[str, Any]) -> bool:

@@ -189,7 +189,7 @@ class MqttShell:
     def _run(self) -> None:
         try:
             while not self._stopping.is_set():
-                self.turn(self._take())
+                self.turn(self.take(_TURN_REAL_S))
             self._say_held(force=True)
         except BaseException as error:
             self.failure = error
@@ -198,10 +198,11 @@ class MqttShell:
             if not isinstance(error, Exception):
                 raise
 
-    def _take(self) -> list[Received]:
+    def take(self, wait_real_s: float) -> list[Received]:
+        """The next group from the queue; waits so long for its first message."""
         group = []
         try:
-            first = self._queue.get(timeout=_TURN_REAL_S)
+            first = self._queue.get(timeout=wait_real_s)
             while first is not None:
                 group.append(first)
                 if len(group) >= self._settings.log.group_max:

@@ -67,7 +67,8 @@ class Outside:
 
     log: Callable[[Paths, Settings], IngestLog] = _sqlite_log
     writer: WriterMaker = Writer
-    pool: PoolMaker = ThreadPoolExecutor
+    calls: PoolMaker = ThreadPoolExecutor  # to gateways
+    lanes: PoolMaker = ThreadPoolExecutor  # of notices
     gateways: Callable[[Settings], Mapping[str, GatewayPort]] = _http_gateways
     channels: Callable[[NoticeSettings, Path], Sequence[Channel]] = channels_of
     city: CityMaker = City
@@ -108,6 +109,7 @@ class Parts:
             on_city=self.on_city,
             on_commit=self.on_commit,
             make_city=outside.city,
+            pause=outside.pause,
         )
         self.routes: Routes = HashRoutes()
         self.shell = self.made_shell(settings.mqtt.port)
@@ -120,7 +122,7 @@ class Parts:
             ZoneInfo(settings.timezone),
             partition_of=self._partition_of,
             lives=LiveBalances(lambda: self.rating.city),
-            pool=outside.pool,
+            pool=outside.calls,
             answers_real_s=outside.answers_real_s,
         )
         channels = outside.channels(settings.notices, settings.data_dir)
@@ -130,7 +132,7 @@ class Parts:
             self._party,
             clock,
             settings.notices,
-            pool=outside.pool,
+            pool=outside.lanes,
             wait_real_s=2 * outside.answers_real_s,
         )
         self.archive = ArchivePass(settings, self.store, self.log, clock, self.metrics_set)

@@ -54,6 +54,7 @@ class RatingLoop:
         on_city: Callable[[City], None],
         on_commit: Callable[[bool], None],
         make_city: CityMaker = City,
+        pause: Callable[[float], bool] | None = None,
     ) -> None:
         self.city: City | None = None
         self.engines: list[PartitionEngine] = []
@@ -63,6 +64,7 @@ class RatingLoop:
         self._settings, self._store, self._log_port, self._clock = settings, store, log, clock
         self._metrics, self._on_city, self._on_commit = metrics, on_city, on_commit
         self._make_city = make_city
+        self._pause = pause or (lambda real_s: self._stopping.wait(real_s))
         self._paths = Paths(settings.data_dir)
         self._epochs: list[int] = []
         self._taken: set[tuple[int, int]] = set()  # inbox rows applied and not committed yet
@@ -143,7 +145,7 @@ class RatingLoop:
     # -- the loop --------------------------------------------------------------------------------------------
     def _run(self) -> None:
         try:
-            self._after_registry()  # a kill may have come between an activation and what follows it
+            self.begin()
             while not self._stopping.is_set():
                 if not self.step():  # the end of a commit wakes, too
                     changed = any(engine.changed for engine in self.engines)
@@ -161,6 +163,10 @@ class RatingLoop:
             _log.exception("rating stopped")
             if not isinstance(error, Exception):
                 raise
+
+    def begin(self) -> None:
+        """Before the first step: a kill may have come between an activation and what follows it."""
+        self._after_registry()
 
     def step(self) -> bool:
         """One bounded pass; False when nothing was to be done."""
@@ -253,7 +259,7 @@ class RatingLoop:
                 pause_real_s = PAUSES_REAL_S[min(attempt, len(PAUSES_REAL_S) - 1)]
                 attempt += 1
                 _log.error("checkpoint not written, trying again", error=str(error), again_in_real_s=pause_real_s)
-                self._stopping.wait(pause_real_s)
+                self._pause(pause_real_s)
                 commit.again()
             else:
                 return

@@ -25,6 +25,7 @@ from registry.store import load_image
 from simulators.fleet_bad import FORGED
 from simulators.fleet_check import Charge, Credit
 
+_Name = tuple[int, int]  # meter address, register code
 BUSY_DEADLINE_S: Final = 10.0
 _NO_MESSAGE: Final = tuple(f"{reason.value}:" for reason in (Reason.SEQUENCE_LOST, *FORGED))
 _NEWEST: Final = (
@@ -58,21 +59,30 @@ def billed_wh(data_dir: Path) -> dict[int, int]:
     found: dict[int, int] = defaultdict(int)
     with _snapshot(paths.ledger) as db:
         for partition, digest, _ in db.execute(_NEWEST).fetchall():
-            by_slot, guessed = _posted(db, partition)
-            for slot, energy in _open_days(db, partition).items():
-                by_slot[slot] += energy - (0 if energy else guessed.get(slot, 0))
-            if not by_slot:
+            if not digest:
                 continue
-            meters = load_image(paths.registry, digest).partitions[partition].channels["meter"]
-            for slot, energy in by_slot.items():
-                found[int(meters[slot])] += energy
+            channels = load_image(paths.registry, digest).partitions[partition].channels
+            names = list(zip(channels["meter"].tolist(), channels["register"].tolist(), strict=True))
+            billed, guessed = _posted(db, partition, names)
+            for slot, energy in _open_days(db, partition).items():
+                billed[names[slot]] += energy
+                if energy:
+                    guessed[names[slot]] = 0
+            for (meter, register), energy in billed.items():
+                found[meter] += energy - guessed[meter, register]
     return dict(found)
 
 
-def _posted(db: sqlite3.Connection, partition: int) -> tuple[dict[int, int], dict[int, int]]:
-    """Wh by channel slot in the subledger's energy rows; and of that, what was estimated since the last use."""
-    found: dict[int, int] = defaultdict(int)
-    guessed: dict[int, int] = defaultdict(int)
+def _posted(
+    db: sqlite3.Connection, partition: int, names: list[_Name]
+) -> tuple[dict[_Name, int], dict[_Name, int]]:
+    """Wh by meter and register in the subledger's energy rows; and of that, what was estimated since the last use.
+
+    By register, not by span: an estimate at a move is one account's last register and the next one's first, and
+    the reading that makes it good is the next one's.
+    """
+    found: dict[_Name, int] = defaultdict(int)
+    guessed: dict[_Name, int] = defaultdict(int)
     pages = db.execute(
         "SELECT s.body, e.kind FROM subledger s JOIN entry e ON e.id = s.entry_id"
         " WHERE s.partition = ? ORDER BY e.id",
@@ -85,8 +95,9 @@ def _posted(db: sqlite3.Connection, partition: int) -> tuple[dict[int, int], dic
         sums = np.zeros(len(slots), np.int64)
         np.add.at(sums, place, rows["quantity"])
         for slot, energy in zip(slots.tolist(), sums.tolist(), strict=True):
-            found[slot] += energy
-            guessed[slot] = guessed[slot] + energy if kind == "estimate" else 0
+            name = names[slot]
+            found[name] += energy
+            guessed[name] = guessed[name] + energy if kind == "estimate" else 0
     return found, guessed
 
 

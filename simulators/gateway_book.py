@@ -48,12 +48,12 @@ class Result:
 class Book:
     """One file, one connection, one lock: every method is atomic and durable on return."""
 
-    def __init__(self, path: Path, key_lifetime_s: int = 86_400) -> None:
+    def __init__(self, path: Path, key_lifetime_s: int = 86_400, *, synchronous: str = "FULL") -> None:
         self._lifetime_s = key_lifetime_s
         self._lock = threading.Lock()
         self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=10.0)
         self._db.execute("PRAGMA journal_mode=WAL")
-        self._db.execute("PRAGMA synchronous=FULL")
+        self._db.execute(f"PRAGMA synchronous={synchronous}")  # the simulated world's machine never loses power
         self._db.executescript(_SCHEMA)
 
     def heard(self, key: str) -> int:
@@ -119,6 +119,23 @@ class Book:
         kept = (key, token, amount_fen, now_s, result.status, txn, result.code)
         self._db.execute("INSERT OR REPLACE INTO result VALUES (?, ?, ?, ?, ?, ?, ?)", kept)
         return result
+
+    def charge_after_all(self, key: str, now_s: int, reference: str) -> Result | None:
+        """Take the money of a key that was declined; None when there is nothing to take."""
+        with self._lock:
+            sql = "SELECT token, amount_fen FROM result WHERE key = ? AND status = 'declined'"
+            row = self._db.execute(sql, (key,)).fetchone()
+            if row is None:
+                return None
+            number = self._db.execute("SELECT coalesce(max(id), 0) + 1 FROM charge").fetchone()[0]
+            txn = f"gw-{number:08d}"
+            self._db.execute("BEGIN IMMEDIATE")
+            values = (number, key, *row, txn, now_s, reference)
+            self._db.execute("INSERT INTO charge VALUES (?, ?, ?, ?, ?, ?, ?)", values)
+            changed = "UPDATE result SET status = 'succeeded', txn = ?, code = '' WHERE key = ?"
+            self._db.execute(changed, (txn, key))
+            self._db.execute("COMMIT")
+            return Result(key, "succeeded", txn, int(row[1]), "")
 
     def lookup(self, key: str) -> Result | None:
         """The newest result of a key, however old."""

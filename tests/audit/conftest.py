@@ -64,7 +64,7 @@ CREATE TABLE order_ (
     created_at_s INTEGER DEFAULT 1000, caps_at_s INTEGER, mandate TEXT DEFAULT 'M', payer TEXT DEFAULT 'P'
 );
 CREATE TABLE order_step (
-    id INTEGER PRIMARY KEY, order_id INTEGER, at_s INTEGER, from_state TEXT, to_state TEXT
+    id INTEGER PRIMARY KEY, order_id INTEGER, at_s INTEGER, from_state TEXT, to_state TEXT, evidence TEXT
 );
 CREATE TABLE cap_use (scope TEXT, amount_fen INTEGER, count INTEGER);
 CREATE TABLE mandate (

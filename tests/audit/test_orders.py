@@ -56,6 +56,22 @@ def test_one_order_of_an_account_is_under_way(second_s: int, first: tuple[str, .
     assert all("k2 began while k1 was under way" in d.note for d in found)
 
 
+def test_a_charge_after_the_gateways_own_refusal_is_no_second_one_of_ours() -> None:
+    """Declined, tried again, and then both were charged: only where the gateway had said no in so many words."""
+    rows = [order(number, 100 * number, arm=1) for number in (1, 2)]
+    charges = [{"key": r["key"], "amount_fen": r["amount_fen"]} for r in rows]
+    applied = [{"order_id": r["id"], "amount_fen": r["amount_fen"]} for r in rows]
+
+    def found(kind: str) -> list[str]:
+        moves = [m | {"evidence": f'{{"kind": "{kind}"}}'} for m in path(1, 100, "created", "submitted", "declined")]
+        refused = orders.refused_by_gateway(moves)
+        return [d.component for d in orders.gateway(charges, rows, applied, refused=refused)]
+
+    assert found("declined") == []
+    assert found("notfound") == ["gateway"]
+    assert found("unknown") == ["gateway"]
+
+
 def test_other_accounts_are_free() -> None:
     assert orders.in_flight([order(1, 100, "created"), order(2, 100, "created", account="B")], []) == []
 
@@ -139,7 +155,7 @@ def test_the_ledgers_rows_are_what_is_judged(disk: Any, summer: Any, change: str
     summer.write(disk)
     columns = "id, account, arm, attempt, key, amount_fen, state"
     disk.ledger.execute(f"INSERT INTO order_ ({columns}) VALUES (1, 'A', 1, 1, 'k1', 10000, 'submitted')")
-    disk.ledger.execute("INSERT INTO order_step VALUES (1, 1, 1000, 'created', 'submitted')")
+    disk.ledger.execute("INSERT INTO order_step VALUES (1, 1, 1000, 'created', 'submitted', '{}')")
     disk.ledger.execute("INSERT INTO mandate VALUES ('M', 10000, 20000, 50000, 2)")
     disk.ledger.executemany("INSERT INTO cap_use VALUES (?, ?, ?)", [(s, *n) for s, n in used([order(1, 0)]).items()])
     assert audit(disk.root).differences == []

@@ -1,0 +1,17 @@
+"""The simulated world: one seed is one history of a small city, on one thread and a clock that is turned by hand.
+
+    scene.py       the city: registry versions, tariffs, fleet and what its meters truly use
+    weather.py     how often what goes wrong, drawn from the seed
+    lines.py       the broker, and its ends at the fleet and at the daemon
+    disk.py        the reading log and the ledger's writer, failing and dying on demand
+    bank.py        the payment gateway: its book, late answers, webhooks
+    people.py      whom notices reach
+    port.py        the system under test, as the world drives it (meterd.node is it)
+    history.py     one history: who does what when, deaths and restarts
+    rules.py       what must be true after every step, and at the end
+    run.py         many seeds, in processes; the command is `meterd sim`
+    planted.py     mutations of the real code that the world must find
+
+What runs is the real thing: the fleet's own outbox and resend, decoding, log, engine, ledger, archive, autopay, notices,
+auditor. What is simulated is what lies between and around them.
+"""

@@ -1,0 +1,148 @@
+"""I/O: the world's disk: the real reading log and the ledger's real transactions, failing and dying on demand.
+
+`Death` is the end of the simulated process. It is no Exception, so nothing of the system catches it.
+"""
+
+from __future__ import annotations
+
+import random
+import sqlite3
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import OperationalError
+
+from ingest.log_sqlite import SqliteLog
+from ingest.sequences import Mark
+from ledger.port import LedgerFailed
+from rating.readings import LogFailed, Record, StoredRecord
+from simulators.world.weather import Weather
+
+T = TypeVar("T")
+FULL_TIMES: Final = 4  # at most so many writes in a row are refused for want of room
+
+
+class Death(BaseException):
+    """The simulated process ends here."""
+
+
+class Disk:
+    """What every life of the daemon writes to. `calm` ends all faults."""
+
+    def __init__(self, dice: random.Random, weather: Weather, counts: Counter[str]) -> None:
+        self.dice, self.weather, self.counts = dice, weather, counts
+        self.writers: list[InlineWriter] = []
+
+    def log(self, path: Path) -> WorldLog:
+        return WorldLog(path, self)
+
+    def writer(self, engine: Engine, *, queue_max: int, deadline_s: float) -> InlineWriter:
+        """A `ledger.writer.WriterMaker`."""
+        del queue_max, deadline_s
+        self.writers.append(InlineWriter(engine, self))
+        return self.writers[-1]
+
+    def happens(self, rate: float, what: str) -> bool:
+        if self.dice.random() >= rate:
+            return False
+        self.counts[what] += 1
+        return True
+
+
+class WorldLog(SqliteLog):
+    """The real log, which refuses, or dies before or after it was durable."""
+
+    def __init__(self, path: Path, disk: Disk) -> None:
+        super().__init__(path)
+        self._disk, self._full = disk, 0
+
+    def append(self, records: Sequence[Record], marks: Sequence[Mark] = ()) -> list[StoredRecord]:
+        disk, weather = self._disk, self._disk.weather
+        if self._full == 0 and disk.happens(weather.log_full, "disk:log full"):
+            self._full = disk.dice.randint(1, FULL_TIMES)
+        if self._full:
+            self._full -= 1
+            raise LogFailed("the simulated disk is full", retriable=True)
+        torn = disk.happens(weather.log_torn, "disk:log torn")
+        if torn and disk.dice.random() < 0.5:
+            raise Death("log, before it was durable")
+        stored = super().append(records, marks)
+        if torn:
+            raise Death("log, after it was durable")
+        return stored
+
+
+class InlineWriter:
+    """The ledger's writer without its thread: units of work in order, each a transaction, at once or a little later.
+
+    A unit that was put off is done before the next one, or when the world says so (`flush`).
+    """
+
+    def __init__(self, engine: Engine, disk: Disk) -> None:
+        self._connection, self._disk = engine.connect(), disk
+        self._waiting: deque[tuple[Callable[[Connection], Any], Future[Any]]] = deque()
+        self._full = 0
+        self._refused = False
+
+    def do(self, work: Callable[[Connection], T], *, deadline_s: float | None = None) -> T:
+        del deadline_s
+        self.flush()
+        if self._refuses():
+            raise LedgerFailed("the simulated disk is full", retriable=True)
+        return self._transaction(work)
+
+    def later(self, work: Callable[[Connection], T], *, deadline_s: float | None = None) -> Future[T]:
+        del deadline_s
+        future: Future[T] = Future()
+        self._waiting.append((work, future))
+        slow = self._disk.happens(self._disk.weather.slow_commit, "disk:slow commit")
+        if self._refused or not slow:  # who was refused waits for the second try, and nothing else goes on
+            self.flush()
+        return future
+
+    def flush(self) -> bool:
+        """Do what was put off; False: there was nothing."""
+        moved = bool(self._waiting)
+        while self._waiting:
+            work, future = self._waiting.popleft()
+            try:
+                self._refused = self._refuses()
+                if self._refused:
+                    raise _full()
+                future.set_result(self._transaction(work))
+            except Exception as error:  # noqa: BLE001 - it belongs to whoever asks for the outcome
+                future.set_exception(error)
+        return moved
+
+    def _refuses(self) -> bool:
+        if self._full == 0 and self._disk.happens(self._disk.weather.ledger_full, "disk:ledger full"):
+            self._full = self._disk.dice.randint(1, FULL_TIMES)
+        if self._full:
+            self._full -= 1
+            return True
+        return False
+
+    def _transaction(self, work: Callable[[Connection], T]) -> T:
+        broken = self._disk.happens(self._disk.weather.ledger_broken, "disk:ledger broken")
+        with self._connection.begin():
+            value = work(self._connection)
+            if broken and self._disk.dice.random() < 0.5:
+                raise OperationalError("COMMIT", {}, sqlite3.OperationalError("disk I/O error"))
+        if broken:  # it was durable, and whoever asked is told that it failed
+            raise OperationalError("COMMIT", {}, sqlite3.OperationalError("disk I/O error"))
+        return value
+
+    def close(self) -> None:
+        """What was put off is lost."""
+        self._waiting.clear()
+        self._connection.close()
+
+
+def _full() -> OperationalError:
+    error = sqlite3.OperationalError("database or disk is full")
+    error.sqlite_errorcode = sqlite3.SQLITE_FULL
+    return OperationalError("COMMIT", {}, error)

@@ -1,0 +1,242 @@
+"""Pure: the broker of the simulated world, and its two ends: the fleet's sessions and the daemon's.
+
+    FleetEnd --publish--> [on the way] --arrives--> Broker.queue of a shard --deliver--> DaemonEnd (in flight, by mid)
+    FleetEnd <----------------- held (QoS 0, may be lost), resend ------------------------ DaemonEnd
+
+What is on the way may be lost with its connection, come twice, late, or out of order. The broker keeps a shard's
+messages and what is in flight, and gives out what was not acknowledged again after every new connection, under new
+packet ids. A restart may forget all of it, also what it had acknowledged.
+"""
+
+from __future__ import annotations
+
+import heapq
+import json
+import random
+from collections import Counter, deque
+from collections.abc import Sequence
+
+from config.clock import Clock
+from ingest.link import Queue, Received
+from ingest.pipeline import Message
+from ingest.wire import bare_topic, parse_topic
+from simulators.concentrator import Message as Sent
+from simulators.concentrator import Told
+from simulators.world.weather import Weather
+
+WINDOW = 16  # messages in flight to the daemon
+DELAYS_S = (120, 3600, 12 * 3600, 36 * 3600, 3 * 86_400)
+
+
+class Broker:
+    """One for the whole world."""
+
+    def __init__(self, clock: Clock, dice: random.Random, weather: Weather, counts: Counter[str]) -> None:
+        self._clock, self._dice, self.weather, self._counts = clock, dice, weather, counts
+        self._on_the_way: list[tuple[int, int, FleetEnd, str, Message]] = []
+        self._number = 0
+        self.queues: dict[str, deque[Message]] = {}
+        self.daemon: dict[str, DaemonEnd] = {}
+        self.fleet: list[FleetEnd] = []
+        self.acknowledged: list[Message] = []  # by the daemon, since somebody looked
+
+    def publish(self, end: FleetEnd, shard: str, message: Message) -> None:
+        """One message on its way from a concentrator."""
+        now_s, dice, weather = self._clock.now_s(), self._dice, self.weather
+        if dice.random() < weather.lose:
+            self._counts["line:lost"] += 1
+            end.cut()
+            return
+        for _ in range(2 if dice.random() < weather.duplicate else 1):
+            at_s = now_s
+            if dice.random() < weather.delay:
+                at_s += dice.choice(DELAYS_S)
+                self._counts["line:delayed"] += 1
+            elif dice.random() < weather.reorder:
+                at_s += dice.randrange(1, 60)
+            self._number += 1
+            heapq.heappush(self._on_the_way, (at_s, self._number, end, shard, message))
+
+    def pump(self) -> bool:
+        """Move what has arrived into the shards' queues, and from there to the daemon; False: nothing moved."""
+        now_s, moved = self._clock.now_s(), False
+        while self._on_the_way and self._on_the_way[0][0] <= now_s:
+            _, _, end, shard, message = heapq.heappop(self._on_the_way)
+            self.queues.setdefault(shard, deque()).append(message)
+            end.unacknowledged = max(0, end.unacknowledged - 1)
+            moved = True
+        for shard, end in self.daemon.items():
+            moved |= end.deliver(self.queues.setdefault(shard, deque()))
+        return moved
+
+    @property
+    def next_s(self) -> int | None:
+        """When something that is on the way arrives."""
+        return self._on_the_way[0][0] if self._on_the_way else None
+
+    def down(self, topic: str, payload: bytes, *, sure: bool) -> None:
+        """From the daemon to whoever listens."""
+        if not sure and self._dice.random() < self.weather.lose:
+            return
+        for end in self.fleet:
+            end.inbox.append((topic, payload))
+
+    def connect(self, end: DaemonEnd) -> None:
+        """The daemon's session of a shard, taken up again: what was in flight comes first."""
+        former = self.daemon.get(end.shard)
+        if former is not None:
+            self.queues.setdefault(end.shard, deque()).extendleft(reversed(former.give_back()))
+        self.daemon[end.shard] = end
+
+    def lose_daemon(self) -> None:
+        """Its connections are gone; its sessions stay."""
+        for shard, end in self.daemon.items():
+            self.queues.setdefault(shard, deque()).extendleft(reversed(end.give_back()))
+        self.daemon.clear()
+
+    def cut_daemon(self) -> None:
+        """Its connections are cut and taken up again."""
+        for end in self.daemon.values():
+            self.queues.setdefault(end.shard, deque()).extendleft(reversed(end.cut()))
+
+    def restart(self, *, forget: bool) -> None:
+        """All connections are cut; what the broker had may be gone."""
+        self.cut_daemon()
+        if forget:
+            self.queues.clear()
+            self._on_the_way.clear()
+        for end in self.fleet:
+            end.cut()
+
+
+class FleetEnd:
+    """Several concentrators' session (what `simulators.fleet_run.Run` publishes through)."""
+
+    five = True
+    window = 200
+
+    def __init__(self, broker: Broker) -> None:
+        self._broker = broker
+        self.unacknowledged = 0
+        self.inbox: deque[tuple[str, bytes]] = deque()
+        self._renewed = False
+        broker.fleet.append(self)
+
+    def room(self) -> int:
+        return self.window - self.unacknowledged
+
+    def publish(self, message: Sent) -> None:
+        self.unacknowledged += 1
+        topic, content_type = message.topic, None
+        named = parse_topic(topic)
+        assert named is not None, topic
+        properties: tuple[tuple[str, str], ...] = ()
+        if "+" in topic:  # as the real link has it: by content type
+            content_type = f"application/{named.format}"
+            properties = (("stream", named.stream), ("sequence", str(named.sequence)))
+            topic = bare_topic(named.shard, named.concentrator)
+        if message.signature:
+            properties += (("signature", message.signature),)
+        self._broker.publish(self, named.shard, Message(topic, message.body, content_type, properties))
+
+    def serve(self, wait_s: float) -> None:
+        """Nothing to do: the broker pumps."""
+
+    def cut(self) -> None:
+        """A new connection; what was in flight is sent again."""
+        self.unacknowledged = 0
+        self._renewed = True
+
+    def renewed(self) -> bool:
+        found, self._renewed = self._renewed, False
+        return found
+
+    def told(self) -> Told:
+        found = Told()
+        while self.inbox:
+            topic, payload = self.inbox.popleft()
+            parts, said = topic.split("/"), json.loads(payload)
+            if parts[5] == "held":
+                found.held[parts[6]] = max(found.held.get(parts[6], 0), int(said["held"]))
+            else:
+                found.resend.append((parts[6], int(said["from"]), int(said["to"])))
+        return found
+
+
+class DaemonEnd:
+    """An `ingest.port.LinkPort`: the daemon's session of one shard."""
+
+    restarts = 0
+
+    def __init__(self, broker: Broker, shard: str, into: Queue) -> None:
+        self.shard, self._into, self._broker = shard, into, broker
+        self.paused = False
+        self.connected = False
+        self.generation = 0
+        self.reconnects = 0
+        self._mid = 0
+        self._flying: dict[int, Message] = {}
+
+    @property
+    def waiting(self) -> bool:
+        """Whether ingest has not taken something yet."""
+        return not self._into.empty()
+
+    def start(self) -> None:
+        self._broker.connect(self)
+        self._connected()
+
+    def _connected(self) -> None:
+        self.generation += 1
+        self.reconnects += 1
+        self.connected = True
+
+    def deliver(self, queue: deque[Message]) -> bool:
+        """As much as the window takes."""
+        moved = False
+        while queue and self.connected and not self.paused and len(self._flying) < WINDOW:
+            message = queue.popleft()
+            self._mid += 1
+            self._flying[self._mid] = message
+            self._into.put(Received(self, self.generation, self._mid, message))
+            moved = True
+        return moved
+
+    def give_back(self) -> list[Message]:
+        """What was not acknowledged, oldest first."""
+        left, self._flying = list(self._flying.values()), {}
+        return left
+
+    def cut(self) -> list[Message]:
+        """The connection is another one; packet ids begin again and stand for other messages."""
+        left = self.give_back()
+        self._mid = 0
+        self._connected()
+        return left
+
+    def acknowledge(self, generation: int, mids: list[int]) -> int:
+        if generation != self.generation:
+            return 0
+        for mid in mids:
+            message = self._flying.pop(mid, None)
+            if message is not None:
+                self._broker.acknowledged.append(message)
+        return len(mids)
+
+    def tell(self, messages: Sequence[tuple[str, bytes]]) -> bool:
+        for topic, payload in messages:
+            self._broker.down(topic, payload, sure=False)
+        return self.connected
+
+    def publish(self, topic: str, payload: bytes) -> bool:
+        self._broker.down(topic, payload, sure=True)
+        return self.connected
+
+    def watch(self) -> None:
+        """There is no thread that could be dead."""
+
+    def resume(self) -> None:
+        self.paused = False
+
+    def close(self, deadline_real_s: float) -> None:
+        self.connected = False

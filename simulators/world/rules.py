@@ -1,0 +1,312 @@
+"""I/O (reads the files of a history): what must be true after every step, after every death, and at the end.
+
+A rule that is broken raises `Finding`. The rules ask the files and the books of the world, never the daemon.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections import Counter, defaultdict
+from collections.abc import Callable
+from contextlib import closing
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Final
+from zoneinfo import ZoneInfo
+
+import pyarrow.parquet as pq
+
+from audit.run import audit
+from config.settings import Paths
+from ingest.pipeline import Message
+from ingest.wire import parse_topic
+from ledger.database import reading
+from ledger.reads import account_state, statement_rows
+from ledger.schema import IN_FLIGHT
+from rating.state import ARRAYS
+from registry.store import RegistryReader
+from simulators.checker import check_files
+from simulators.fleet_check import Result
+from simulators.quiet import quiet_of
+from simulators.world.bank import AFTER_ALL
+
+if TYPE_CHECKING:
+    from simulators.world.history import History
+
+_FLYING: Final = ", ".join(f"'{state}'" for state in IN_FLIGHT if state != "succeeded_late")
+_DEAD: Final = ("declined", "cancelled")
+
+
+class Finding(Exception):
+    """A rule that does not hold."""
+
+    def __init__(self, rule: str, how: str) -> None:
+        super().__init__(f"{rule}: {how}")
+        self.rule, self.how = rule, how
+
+
+class Rules:
+    """Of one history."""
+
+    def __init__(self, history: History) -> None:
+        self._history = history
+        history.telephone.is_sent = self._is_sent
+        self._zone = ZoneInfo(history.settings.timezone)
+        self._db: sqlite3.Connection | None = None
+        self._version = -1
+        self._entry = 0
+        self._orders: dict[str, int] = {}  # key -> amount
+        self._told: dict[str, int] = {}  # stream -> held, as the fleet was told
+        self._lost_with_the_disk: set[tuple[str, int]] = set()
+
+    def close(self) -> None:
+        if self._db is not None:
+            self._db.close()
+            self._db = None
+
+    def _ledger(self) -> sqlite3.Connection | None:
+        if self._db is None:
+            path = Paths(self._history.data).ledger
+            if not path.exists():
+                return None
+            self._db = sqlite3.connect(f"file:{path}?mode=ro", uri=True, isolation_level=None)
+            self._version = -1
+        return self._db
+
+    def _is_sent(self, key: str, lane: str) -> bool:
+        db = self._ledger()
+        assert db is not None
+        asked = (
+            "SELECT 1 FROM notice n JOIN notice_delivery d ON d.notice_id = n.id"
+            " WHERE n.key = ? AND d.lane = ? AND d.state = 'sent'"
+        )
+        return db.execute(asked, (key, lane)).fetchone() is not None
+
+    # -- after every step ----------------------------------------------------------------------------------------
+    def after_step(self) -> None:
+        """What the ledger says whenever it has changed, and what the fleet was told."""
+        db = self._ledger()
+        if db is None:
+            return
+        version = int(db.execute("PRAGMA data_version").fetchone()[0])
+        if version == self._version:
+            return
+        self._version = version
+        if not db.execute("SELECT 1 FROM sqlite_master WHERE name = 'posting'").fetchone():
+            return
+        self._sums(db)
+        self._payments(db)
+        if self._history.dice.random() < 0.1:
+            self._balance()
+
+    def _sums(self, db: sqlite3.Connection) -> None:
+        sums = "SELECT entry_id, sum(amount_fen) FROM posting WHERE entry_id > ? GROUP BY 1 HAVING sum(amount_fen) <> 0"
+        for entry, total in db.execute(sums, (self._entry,)):
+            raise Finding("postings sum to zero", f"entry {entry}: {total}")
+        self._entry = int(db.execute("SELECT coalesce(max(id), 0) FROM entry").fetchone()[0])
+
+    def _payments(self, db: sqlite3.Connection) -> None:
+        rows = db.execute(
+            "SELECT id, key, account, mandate, payer, amount_fen, state, coalesce(caps_at_s, created_at_s) FROM order_"
+        ).fetchall()
+        flying = Counter(row[2] for row in rows if row[6] in IN_FLIGHT and row[6] != "succeeded_late")
+        for account, count in flying.items():
+            if count > 1:
+                raise Finding("one order in flight an account", f"{account} has {count}")
+        for _, key, _, _, _, amount, _, _ in rows:
+            if self._orders.setdefault(key, amount) != amount:
+                raise Finding("a key names one amount", f"{key}: {self._orders[key]} and {amount}")
+        for key, amounts in self._history.bank.amounts.items():
+            if len(amounts) > 1:
+                raise Finding("a key names one amount", f"{key} at the gateway: {sorted(amounts)}")
+        self._caps(db, rows)
+
+    def _caps(self, db: sqlite3.Connection, rows: list[tuple[Any, ...]]) -> None:
+        """What was reserved or taken on a local day and in a month, by mandate and by payer, over all partitions.
+
+        What the gateway took after it had said no is beyond anybody's caps.
+        """
+        late = {row[0] for row in db.execute("SELECT order_id FROM order_step WHERE to_state = 'succeeded_late'")}
+        terms = {
+            row[0]: row[1:]
+            for row in db.execute(
+                "SELECT id, payer, cap_day_fen, cap_month_fen, cap_day_count, cap_charge_fen FROM mandate"
+            )
+        }
+        rules = self._history.settings.autopay
+        used: dict[tuple[str, str], list[int]] = defaultdict(lambda: [0, 0])
+        limits: dict[tuple[str, str], tuple[int, int]] = {}
+        for order, _, _, mandate, payer, amount, state, at_s in rows:
+            if state in _DEAD or order in late or mandate not in terms:
+                continue
+            _, day_fen, month_fen, day_count, charge_fen = terms[mandate]
+            if amount > charge_fen:
+                raise Finding("caps hold", f"order {order}: {amount} is more than one charge of {mandate} may be")
+            local = datetime.fromtimestamp(at_s, self._zone)
+            day, month = f"{local:%Y-%m-%d}", f"{local:%Y-%m}"
+            mine, all_of = f"mandate {mandate}", f"payer {payer}"  # the settings bind the payer, a mandate itself
+            limits |= {(mine, day): (day_fen, day_count), (mine, month): (month_fen, 10**9)}
+            limits |= {(all_of, day): (rules.cap_day_fen, rules.cap_day_count), (all_of, month): (rules.cap_month_fen, 10**9)}
+            for key in ((mine, day), (mine, month), (all_of, day), (all_of, month)):
+                used[key][0] += amount
+                used[key][1] += 1
+        for key, (fen, count) in used.items():
+            if fen > limits[key][0] or count > limits[key][1]:
+                raise Finding("caps hold", f"{key[0]} on {key[1]}: {fen} fen in {count}, caps {limits[key]}")
+
+    def _balance(self) -> None:
+        """Of one account, taken in turn: the state's balance is what was posted, and live is less what accrued since."""
+        history = self._history
+        account = history.dice.choice(history.scene.accounts)
+        with reading(Paths(history.data).ledger) as connection:
+            digest = connection.exec_driver_sql(
+                "SELECT registry_digest FROM checkpoint ORDER BY id DESC LIMIT 1"
+            ).scalar()
+            if not digest:
+                return
+            reader = RegistryReader(Paths(history.data).registry, str(digest))
+            try:
+                partition, slot = reader.find_account(account)
+                part = reader.image.partitions[partition]
+                first, past = int(part.account_start[slot]), int(part.account_start[slot + 1])
+                channels = [int(channel) for channel in part.account_channels[first:past]]
+                state = account_state(connection, partition, slot, channels=channels, dtypes=ARRAYS)
+            except KeyError:
+                return
+            posted = sum(row.amount_fen for row in statement_rows(connection, partition, slot))
+        if state.balance_fen != posted:
+            raise Finding("balance = posted", f"{account}: {state.balance_fen} in the state, {posted} posted")
+        if state.live_fen != posted + (-state.accrued_e11) // 10**9:
+            raise Finding("live = posted - accrued", f"{account}: {state}")
+
+    # -- after a death -------------------------------------------------------------------------------------------
+    def after_death(self) -> None:
+        """What was acknowledged or said to be held is in the log or the archive."""
+        history = self._history
+        acknowledged, history.broker.acknowledged = history.broker.acknowledged, []
+        paths = Paths(history.data)
+        if not paths.log.exists() or self._ledger() is None:
+            return
+        with closing(sqlite3.connect(f"file:{paths.log}?mode=ro", uri=True)) as log:
+            marks = dict(log.execute("SELECT stream, contiguous FROM mark"))
+        for stream in history.streams:
+            if stream.held > marks.get(stream.stream, 0) and not history.restored:
+                raise Finding("held is durable", f"{stream.stream}: told {stream.held}, log {marks.get(stream.stream)}")
+        kept = _kept(paths)
+        for message in acknowledged:
+            number = _number_of(message)
+            if number is not None and number not in kept:
+                raise Finding("acknowledged is durable", f"stream {number[0]}, message {number[1]}")
+
+    def after_restore(self) -> None:
+        """Back to a backup: what was held since then is gone as detail, and people may hear things again."""
+        history = self._history
+        self.close()
+        self._entry = 0
+        self._orders.clear()
+        history.broker.acknowledged.clear()
+
+    # -- at the end ----------------------------------------------------------------------------------------------
+    def quiet(self) -> bool:
+        return bool(quiet_of(self._history.data)["quiet"])
+
+    def unrest(self) -> str:
+        history = self._history
+        return json.dumps(
+            quiet_of(history.data)
+            | {
+                "fleet": history.fleet.quiet(),
+                "unheld": history.fleet.unheld(),
+                "node": history.node is not None,
+                "registry": history.node.registry_digest()[:8] if history.node else "",
+            }
+        )
+
+    def at_end(self, differences: Callable[[int], list[str]]) -> None:
+        """Everything is at rest and the daemon is down: books against books."""
+        self.close()
+        self._checker()
+        self._audit()
+        self._nobody_forgotten()
+        self._notices()
+        batch = self._history.dice.choice((1, 3, 50))
+        for difference in differences(batch):
+            raise Finding("replay gives the same state", difference)
+
+    def _checker(self) -> None:
+        history = self._history
+        found: Result = check_files(
+            history.folder / "truth.db", history.data, history.folder / "bank.db", history.folder / "outbox.db"
+        )
+        details = [detail for detail in found.details if not self._late(detail)]
+        if history.restored:  # energy and money must agree; messages that the backup did not have are detail
+            details = [d for d in details if d["what"] != "held but in no log"]
+        if details or found.checker_difference_wh or found.uncredited_charges or found.outbox_left:
+            raise Finding("truth books agree", json.dumps({**found.as_json(), "details": details[:5]}))
+
+    def _late(self, detail: dict[str, Any]) -> bool:
+        """Whether only charges that the gateway made after it had said no are more than one: the bank's own doing."""
+        if detail["what"] != "charged more than once" or "arm" not in detail:
+            return False
+        charges = Counter(line["key"] for line in self._history.book.charges() if line["reference"] != AFTER_ALL)
+        with closing(sqlite3.connect(f"file:{Paths(self._history.data).ledger}?mode=ro", uri=True)) as db:
+            keys = db.execute("SELECT key FROM order_ WHERE account = ? AND arm = ?", (detail["account"], detail["arm"]))
+            return sum(charges[key] for (key,) in keys) <= 1
+
+    def _audit(self) -> None:
+        history = self._history
+        report = audit(history.data, settings=history.settings, gateway_book=history.folder / "bank.db")
+        if not report.ok:
+            raise Finding("the audit is zero", "; ".join(map(str, report.differences[:5])))
+        history.counts["audited amounts"] += report.counts.get("amounts", 0)
+
+    def _nobody_forgotten(self) -> None:
+        """A low balance has a decision, and what was not charged waits with a time and a reason, or is over."""
+        with closing(sqlite3.connect(f"file:{Paths(self._history.data).ledger}?mode=ro", uri=True)) as db:
+            undecided = db.execute(
+                "SELECT e.id, e.account FROM event e WHERE e.kind = 'low_balance'"
+                " AND NOT EXISTS (SELECT 1 FROM decision d WHERE d.event_id = e.id)"
+            ).fetchall()
+            left = db.execute(
+                "SELECT d.account, d.outcome, d.reason FROM decision d"
+                " WHERE d.id IN (SELECT max(id) FROM decision GROUP BY event_id) AND d.outcome = 'wait'"
+                " AND d.event_id NOT IN (SELECT event_id FROM autopay_wait)"
+            ).fetchall()
+        if undecided or left:
+            raise Finding("nobody is forgotten", f"undecided {undecided}, waiting for nothing {left}")
+
+    def _notices(self) -> None:
+        """Every notice reached whom it was for, once."""
+        telephone = self._history.telephone
+        if telephone.again:
+            raise Finding("a notice is told once", f"again: {telephone.again[:5]}")
+        with closing(sqlite3.connect(f"file:{Paths(self._history.data).ledger}?mode=ro", uri=True)) as db:
+            sent = db.execute(
+                "SELECT n.key FROM notice n WHERE n.state = 'sent'"
+                " AND EXISTS (SELECT 1 FROM notice_delivery d WHERE d.notice_id = n.id)"
+            ).fetchall()
+            failed = db.execute("SELECT key, error FROM notice WHERE state = 'failed'").fetchall()
+        heard = {key for key, _ in telephone.heard}
+        missing = [key for (key,) in sent if key not in heard]
+        if missing or failed:
+            raise Finding("a notice is told once", f"never told: {missing[:5]}; failed: {failed[:5]}")
+
+
+def _kept(paths: Paths) -> set[tuple[str, int]]:
+    """(stream, sequence) of every record of a message in log and archive, refused ones too."""
+    with closing(sqlite3.connect(f"file:{paths.log}?mode=ro", uri=True)) as log:
+        found = set(log.execute("SELECT stream, sequence FROM record WHERE sequence > 0"))
+    for file in paths.archive.glob("*/*.parquet"):
+        table = pq.read_table(file, columns=["stream", "sequence"])
+        found.update(zip(table["stream"].to_pylist(), table["sequence"].to_pylist(), strict=True))
+    return found
+
+
+def _number_of(message: Message) -> tuple[str, int] | None:
+    """Stream and sequence, where the message says them outside its payload."""
+    topic = parse_topic(message.topic) if message.topic is not None else None
+    if topic is None or topic.kind != "reads" or topic.sequence <= 0:
+        return None
+    return topic.stream, topic.sequence
+
+

@@ -1,0 +1,92 @@
+"""Pure: how often what goes wrong in one history: rates drawn from its seed, some histories calm, some storms."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, fields
+from typing import Final
+
+STRENGTHS: Final = (0.0, 0.15, 0.5, 1.0, 1.0, 2.5)  # of a whole history; each rate is then drawn below it
+
+
+@dataclass(frozen=True, slots=True)
+class Weather:
+    """Rates. What each is of stands behind it; `NORMAL` is strength 1."""
+
+    # the line, of messages
+    lose: float  # gone before anybody acknowledged it, with the connection
+    duplicate: float  # published twice
+    reorder: float  # overtaken
+    delay: float  # minutes to days
+    # the broker and the connections, of rounds
+    cut_fleet: float
+    cut_daemon: float
+    broker_restart: float
+    broker_forgets: float  # of its restarts: sessions and acknowledged messages are gone
+    # the daemon, of passed steps
+    crash: float
+    # its disk, of writes
+    log_full: float  # refused for a while
+    log_torn: float  # dies in the middle: it was durable, or it was not
+    ledger_full: float
+    ledger_broken: float  # the outcome of a transaction is not known
+    slow_commit: float  # rating goes on while a checkpoint is on its way
+    # of rounds
+    clock_step: float  # the wall clock is wrong by hours, for a while
+    restore: float  # back to yesterday's backup
+    # people, of rounds
+    top_up: float
+    reversal: float
+    hold: float
+    # the gateway, of calls
+    decline: float
+    timeout_before: float
+    timeout_after: float
+    error: float
+    slow: float
+    change_of_mind: float  # of declines: charged after all, a day later
+    # its webhooks, of results
+    webhook_lost: float
+    webhook_early: float
+    webhook_late: float
+    webhook_twice: float
+    webhook_forged: float
+    # of rounds
+    bank_outage: float  # hours to days
+    decline_storm: float
+    # notices, of deliveries
+    notice_fails: float
+    # the fleet's own faults (simulators.faults), of frames
+    frames: float
+
+
+NORMAL: Final = Weather(
+    lose=0.02, duplicate=0.03, reorder=0.05, delay=0.02,
+    cut_fleet=0.03, cut_daemon=0.03, broker_restart=0.01, broker_forgets=0.5,
+    crash=0.002,
+    log_full=0.01, log_torn=0.003, ledger_full=0.005, ledger_broken=0.002, slow_commit=0.3,
+    clock_step=0.004, restore=0.002,
+    top_up=0.03, reversal=0.3, hold=0.005,
+    decline=0.15, timeout_before=0.05, timeout_after=0.08, error=0.08, slow=0.15, change_of_mind=0.2,
+    webhook_lost=0.2, webhook_early=0.2, webhook_late=0.2, webhook_twice=0.2, webhook_forged=0.1,
+    bank_outage=0.01, decline_storm=0.01,
+    notice_fails=0.1,
+    frames=1.0,
+)  # fmt: skip
+LIMIT: Final = 0.9  # whatever the strength, a thing goes well now and then
+
+
+def draw(dice: random.Random) -> Weather:
+    """The weather of a history: one strength for all, and each rate on its own between nothing and twice of it."""
+    strength = dice.choice(STRENGTHS)
+    return Weather(
+        **{
+            field.name: min(LIMIT, getattr(NORMAL, field.name) * strength * dice.choice((0.0, 0.5, 1.0, 2.0)))
+            for field in fields(Weather)
+        }
+    )
+
+
+def calm() -> Weather:
+    """Nothing goes wrong."""
+    return Weather(**dict.fromkeys((field.name for field in fields(Weather)), 0.0))
