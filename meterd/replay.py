@@ -89,10 +89,12 @@ def _partition(
         if counters is not None and engine.counters != json.loads(counters):
             differences.append(f"counters at checkpoint {id_}")
     kept = recover(connection, partition, ARRAYS)
-    for name, rows_now in engine.part.arrays().items():
-        if rows_now.tobytes() != kept.arrays[name].tobytes():
-            differences.append(f"state array {name}")
-    return Replayed(partition, engine.offset, count, tuple(differences[:20]))
+    state = [
+        f"state array {name}"
+        for name, rows_now in engine.part.arrays().items()
+        if rows_now.tobytes() != kept.arrays[name].tobytes()
+    ]
+    return Replayed(partition, engine.offset, count, tuple((state + differences)[:20]))
 
 
 def _checkpoints(connection: Connection, partition: int) -> Iterator[tuple[int, int, str | None]]:
