@@ -86,10 +86,13 @@ def marks(connection: Connection, partition: int) -> Iterator[tuple[int, int]]:
     """(id, offset) of the partition's rows that went, in order; raises `pages.Damaged`."""
     if not inspect(connection).has_table(thinned_page.name):  # no daemon of this version has opened the ledger yet
         return
-    for row in connection.execute(select(thinned_page).order_by(thinned_page.c.last_id)):
-        if pages.checksum(0, ARRAY, row.count, row.last_id, row.body) != row.crc:
-            raise pages.Damaged(f"marks of checkpoints up to {row.last_id}: the checksum does not match")
-        found = unpack(row.body, row.count)
+    c = thinned_page.c
+    for last_id, count, body, crc in connection.execute(
+        select(c.last_id, c.count, c.body, c.crc).order_by(c.last_id)
+    ):
+        if pages.checksum(0, ARRAY, count, last_id, body) != crc:
+            raise pages.Damaged(f"marks of checkpoints up to {last_id}: the checksum does not match")
+        found = unpack(body, count)
         ours = found.partition == partition
         yield from zip(found.id[ours].tolist(), found.offset[ours].tolist(), strict=True)
 
