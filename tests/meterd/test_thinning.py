@@ -14,6 +14,8 @@ from sqlalchemy import delete, func, select, update
 
 from audit.run import StateMissing, audit
 from audit.saved import checkpoints
+from config.settings import Paths
+from ledger.backup import backup, restore
 from ledger.schema import checkpoint, event, thinned_page
 from meterd.metrics import Metrics
 from meterd.replay import replay
@@ -86,6 +88,17 @@ def test_a_replay_judges_where_the_rows_stood_that_went(street: Any, batch: int)
     street.store.write(lambda c: c.execute(delete(thinned_page)))
     (found,) = [r for r in replay(street.settings, batch=batch) if r.differences]
     assert "state array account" in found.differences  # low and topped up between two rows: nobody saw it
+
+
+def test_a_backup_brings_the_marks_along(street: Any, tmp_path: Path) -> None:
+    thin(street)
+    safe, there = tmp_path / "safe", Paths(tmp_path / "there")
+    backup(street.paths, safe, clock=street.clock)
+    restore(safe, there, clock=street.clock)
+    settings = street.settings.model_copy(update={"data_dir": there.root})
+    assert replay(settings) == replay(street.settings)
+    assert [r.differences for r in replay(settings)] == [(), ()]
+    assert audit(there.root).differences == []
 
 
 def test_0_keeps_all(street: Any) -> None:
