@@ -48,6 +48,7 @@ from meterd.loops import ArchivePass, Loop
 from meterd.metrics import Metrics
 from meterd.observe import Observer
 from meterd.rating_loop import RatingLoop
+from meterd.thinning import ThinPass
 from meterd.web import WebServer
 from rating.readings import LogFailed, StoredRecord
 from rating.state import ARRAYS
@@ -106,9 +107,11 @@ class Daemon:
         channels = channels_of(settings.notices, settings.data_dir)
         self.dispatcher = NoticeDispatcher(self.store, channels, self._party, clock, settings.notices)
         self.archive = ArchivePass(settings, self.store, self.log, clock, self.metrics_set)
+        keep_s = settings.ledger.checkpoints_keep_s
+        self.thinning = ThinPass(self.store, settings.data_dir, keep_s, self.metrics_set)
         idle = max(_POLL_REAL_S, min(1.0, clock.real_seconds(60)))
         self.loops = {
-            "archive": Loop("archive", self.archive.step, clock, idle_real_s=1.0),
+            "archive": Loop("archive", self._archive_step, clock, idle_real_s=1.0),
             "autopay": Loop("autopay", self._autopay_step, clock, idle_real_s=idle),
             "notices": Loop("notices", self.dispatcher.step, clock, idle_real_s=idle),
         }
@@ -244,6 +247,11 @@ class Daemon:
         if told:  # woken at each of 40 checkpoints a second they took a quarter of a core to find nothing
             self.loops["autopay"].wake()
             self.loops["notices"].wake()
+
+    def _archive_step(self) -> int:
+        done = self.archive.step()
+        self.thinning.step()  # not counted: one transaction a pass, and checkpoints have the writer until the next
+        return done
 
     def _autopay_step(self) -> int:
         if not self.settings.autopay.enabled:
