@@ -74,7 +74,8 @@ class _Job:
         self.begin = dump.restore(self.book, lines, self.world_of)
         self.snap = sources.snapshot(self.paths, task.partition, self.begin.checkpoint)
         if self.snap.offset < self.begin.offset:
-            raise saved.StateMissing(f"partition {task.partition}: the ledger ends before what was audited")
+            where = f"partition {task.partition}: the ledger ends before what was audited"
+            raise saved.StateMissing(f"{where}: audit without --since")
         self.tally = Tally(self.book.expected, self.book.money)
         self.pages = entries.pages(self.paths, self.snap, self.begin.entry_last)
         self.page = next(self.pages, None)

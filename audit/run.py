@@ -13,7 +13,7 @@ from pathlib import Path
 from zoneinfo import ZoneInfo
 
 from audit import money, saved, sources
-from audit.compare import Report
+from audit.compare import Report, missing
 from audit.partition import Done, Task, audit_partition
 from audit.saved import StateMissing
 from config.settings import Paths, RatingSettings, Settings
@@ -56,6 +56,8 @@ def audit(
             checkpoint = max(checkpoint, done.checkpoint)
             if progress is not None:
                 progress(1)
+        for fault in sources.thinned(paths) if partitions else ():
+            report.differences += missing(fault.kind, [fault.note])
         report.differences += money.compared(paths, gateway_book, zone, report.counts)
         report.differences.sort()
         report.counts["partitions"] = len(partitions)

@@ -8,6 +8,7 @@ A job writes its own partition, so that nobody holds a city. What was touched, o
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import shutil
@@ -71,11 +72,11 @@ def find(data_dir: Path, since: str | int) -> Path:
     if since == LATEST:
         numbers = sorted(int(f.name) for f in folder.glob("*") if f.name.isdigit() and (f / _HEAD).is_file())
         if not numbers:
-            raise StateMissing(f"no earlier audit in {folder}")
+            raise StateMissing(f"no earlier audit in {folder}: audit without --since")
         since = numbers[-1]
     found = folder / str(since)
     if not (found / _HEAD).is_file():
-        raise StateMissing(f"checkpoint {since} was not audited: there is no {found / _HEAD}")
+        raise StateMissing(f"checkpoint {since} was not audited: there is no {found / _HEAD}: audit without --since")
     try:
         head = json.loads((found / _HEAD).read_text())
         whole = head.pop("digest") == _digest(head) and head["format"] == FORMAT
@@ -84,6 +85,18 @@ def find(data_dir: Path, since: str | int) -> Path:
         whole = False
     if not whole:
         raise StateMissing(f"{found} is damaged or of another version: audit without --since")
+    return found
+
+
+def checkpoints(data_dir: Path) -> set[int]:
+    """Checkpoints that kept audits go on from, of every partition: their rows must stay. Nothing is verified here."""
+    found: set[int] = set()
+    for head in (data_dir / "audit").glob(f"*/{_HEAD}"):
+        for part in head.parent.glob("*.jsonl"):
+            with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # `find` refuses it, if it is asked
+                with part.open("rb") as file:
+                    _, position = json.loads(file.readline())
+                found.add(int(position["checkpoint"]))
     return found
 
 

@@ -24,7 +24,7 @@ import pyarrow.parquet as pq
 
 from audit import refused
 from audit.accounts import Columns
-from audit.packed import STATE, Assembly, row_checksum
+from audit.packed import STATE, Assembly, checksum, row_checksum
 from audit.saved import StateMissing
 from config.settings import Paths
 
@@ -140,9 +140,10 @@ def _checkpoints(db: sqlite3.Connection, found: Snapshot, after: int) -> str:
         if before is not None and (row["offset"] < before["offset"] or row["log_id"] != before["log_id"]):
             found.faults.append(Fault("checkpoint", f"{where} does not follow checkpoint {before['id']}"))
         first, before = first or row, row
+    if after and (first is None or first["id"] != after):  # another's counters would not do
+        where = f"partition {found.partition} has no checkpoint {after} any more"
+        raise StateMissing(f"{where}: audit without --since")
     if before is None:
-        if after:
-            raise StateMissing(f"partition {found.partition} has no checkpoint {after} any more")
         found.faults.append(Fault("checkpoint", f"partition {found.partition} has state and no checkpoint"))
         return "{}"
     found.checkpoint, found.offset = before["id"], before["offset"]
@@ -150,6 +151,19 @@ def _checkpoints(db: sqlite3.Connection, found: Snapshot, after: int) -> str:
     now, then = (_counters(row) for row in (before, first))
     found.counters = {name: count - (then.get(name, 0) if after else 0) for name, count in now.items()}
     return str(before["slots"])
+
+
+def thinned(paths: Paths) -> list[Fault]:
+    """What is left of checkpoint rows that went: pages of marks whose checksum does not match."""
+    with closing(connect(paths.ledger)) as db:
+        if db.execute("SELECT 1 FROM sqlite_master WHERE name = 'thinned_page'").fetchone() is None:
+            return []  # of a version that thinned nothing
+        rows = db.execute("SELECT last_id, count, body, crc FROM thinned_page ORDER BY last_id")
+        return [
+            Fault("checkpoint", f"marks of checkpoints up to {last_id}: the checksum does not match")
+            for last_id, count, body, crc in rows
+            if checksum(0, "thinned", count, last_id, body) != crc
+        ]
 
 
 def _counters(row: sqlite3.Row | None) -> dict[str, int]:

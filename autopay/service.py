@@ -139,7 +139,10 @@ class AutopayService:
         while self._created and self._created[0] <= now_s - HOUR_S:
             self._created.popleft()
         count = len(self._created)
-        for decision in self._write(lambda c: decide_all(c, self._desk(), seen, ids, others, count, now_s)):
+        # The time is asked inside the transaction, behind a credit that was written meanwhile: an order does not
+        # begin before the one before it ended.
+        clock = self._clock
+        for decision in self._write(lambda c: decide_all(c, self._desk(), seen, ids, others, count, clock.now_s())):
             if isinstance(decision, Order):
                 self._created.append(now_s)
                 reach("order.created")

@@ -135,6 +135,7 @@ class LedgerSettings(Section):
     checkpoint_idle_real_s: Seconds = 0.025
     checkpoint_busy_real_s: Seconds = 1.0
     delta_bytes_max: Positive = 64 << 20  # per partition; beyond it dirty pages are rewritten whole
+    checkpoints_keep_s: NonNegative = 2 * 86_400  # then one row an hour, a kilobyte each; 0: all of them, for ever
     write_deadline_real_s: Seconds = 60.0
     queue_max: Positive = 64
 

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
-from sqlalchemy import Connection, delete, func, insert, select
+from sqlalchemy import Connection, Row, delete, func, insert, select
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import Insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
@@ -112,6 +112,19 @@ def checkpoint_crc(
 ) -> int:
     """Checksum of a checkpoint row; `texts`: registry digest, timeline digest, counters, slots."""
     return pages.row_checksum(partition, epoch, log_id, offset, as_of_s, engine, *texts)
+
+
+def crc_of(row: Row[Any]) -> int:
+    """What the checksum of a stored checkpoint row must be."""
+    return checkpoint_crc(
+        partition=row.partition,
+        epoch=row.epoch,
+        log_id=row.log_id,
+        offset=row.offset,
+        as_of_s=row.as_of_s,
+        engine=row.engine_version,
+        texts=(row.registry_digest, row.timeline_digest, row.counters, row.slots),
+    )
 
 
 def write_checkpoint(connection: Connection, one: Planned, *, partitions: int, now_s: int) -> int:

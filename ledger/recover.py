@@ -10,7 +10,7 @@ import numpy as np
 from sqlalchemy import Connection, Row, select
 
 from ledger import pages
-from ledger.commit import Standing, checkpoint_crc
+from ledger.commit import Standing, crc_of
 from ledger.effects import ENGINE_VERSION, PAGE_SLOTS, Recovered
 from ledger.port import StartRefused
 from ledger.schema import checkpoint, state_delta, state_page
@@ -29,16 +29,7 @@ def newest(connection: Connection, partition: int) -> Row[Any] | None:
     ).one_or_none()
     if row is None:
         return None
-    crc = checkpoint_crc(
-        partition=row.partition,
-        epoch=row.epoch,
-        log_id=row.log_id,
-        offset=row.offset,
-        as_of_s=row.as_of_s,
-        engine=row.engine_version,
-        texts=(row.registry_digest, row.timeline_digest, row.counters, row.slots),
-    )
-    if crc != row.crc:
+    if crc_of(row) != row.crc:
         raise StartRefused(f"Checkpoint {row.id} of partition {partition}: the checksum does not match", RESTORE)
     if row.engine_version != ENGINE_VERSION:
         raise StartRefused(

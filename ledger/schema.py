@@ -69,7 +69,7 @@ switch = _table(  # HOLD and the like, by hand or by restore
 )
 
 # -- state and checkpoints -----------------------------------------------------------------------------------
-checkpoint = _table(  # appended, never overwritten: the newest row of a partition is its cursor
+checkpoint = _table(  # appended, never overwritten: the newest row of a partition is its cursor; old ones are thinned
     "checkpoint",
     Column("id", Id, primary_key=True),
     Column("partition", Integer, nullable=False),
@@ -84,6 +84,13 @@ checkpoint = _table(  # appended, never overwritten: the newest row of a partiti
     Column("slots", Text, nullable=False),  # JSON object: length of every state array, so that none can shrink
     Column("crc", BigInteger, nullable=False),
     Index("ix_checkpoint_partition_id", "partition", "id"),
+)
+thinned_page = _table(  # of checkpoint rows that went: partition, id and offset of each, in one page a step
+    "thinned_page",
+    Column("last_id", Id, primary_key=True),  # the highest of them
+    Column("count", Integer, nullable=False),
+    Column("body", LargeBinary, nullable=False),  # ledger.thinning.Marks
+    Column("crc", BigInteger, nullable=False),
 )
 state_page = _table(  # whole pages of PAGE_SLOTS rows; refreshed lazily
     "state_page",
@@ -129,6 +136,7 @@ inbox_applied = _table(
     Column("checkpoint_id", BigInteger, nullable=False),  # in this checkpoint: two may stand at one record
     Column("outcome", Text, nullable=False),  # "" or why it changed nothing
     PrimaryKeyConstraint("inbox_id", "partition"),
+    Index("ix_inbox_applied_checkpoint_id", "checkpoint_id"),  # which checkpoint rows stay
 )
 
 # -- money ---------------------------------------------------------------------------------------------------

@@ -121,6 +121,9 @@ class Metrics:
         self.stored_bytes = Gauge(
             "meterd_stored_bytes", "Bytes on disk, write-ahead files included.", ["what"], registry=registry
         )
+        self.checkpoints_thinned = Counter(
+            "meterd_checkpoints_thinned", "Old checkpoint rows of the ledger that went.", registry=registry
+        )
         self.disk_free_bytes = Gauge(
             "meterd_disk_free_bytes", "Bytes left on the data directory's file system.", registry=registry
         )

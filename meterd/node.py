@@ -65,9 +65,7 @@ class Node(Parts):
             pause=around.pause,
             answers_real_s=0.0,
         )
-        super().__init__(
-            settings, WatchedClock(clock, settings.ingest.clock_leap_max_real_s, note), outside
-        )
+        super().__init__(settings, WatchedClock(clock, settings.ingest.clock_leap_max_real_s, note), outside)
 
     def start(self, *, accept_clock: bool = False) -> None:
         """As `Daemon.start`; raises StartRefused."""
@@ -79,16 +77,18 @@ class Node(Parts):
         staged = self.activate_staged()
         self.autopay.start()
         self.rating.begin()
-        for _ in range(_ACTIVATION_STEPS if staged is not None else 0):
-            self.rating.step()
-            self._around.pause(0.1)
-            if self.rating.outcome(staged) is not None:
-                break
-        else:
-            if staged is not None:
-                raise StartRefused("The registry was not activated", "Look at the log")
+        if staged is not None:
+            self._activate(staged)
         self.shell = self.made_shell(0)
         self.shell.open()
+
+    def _activate(self, inbox_id: int) -> None:
+        for _ in range(_ACTIVATION_STEPS):
+            self.rating.step()
+            self._around.pause(0.1)
+            if self.rating.outcome(inbox_id) is not None:
+                return
+        raise StartRefused("The registry was not activated", "Look at the log")
 
     def on_inbox(self) -> None:
         self.rating.wake(inbox_too=True)
@@ -115,8 +115,9 @@ class Node(Parts):
         return _unless_waiting_helps(self.dispatcher.step)
 
     def keep(self, *, force: bool = False) -> int:
-        """One pass of the archive."""
-        return _unless_waiting_helps(partial(self.archive.step, force=force))
+        """One pass of the archive, and one of thinning."""
+        done = _unless_waiting_helps(partial(self.archive.step, force=force))
+        return done + _unless_waiting_helps(self.thinning.step)
 
     def drop(self) -> None:
         """The process is gone: files are closed as they stand."""

@@ -43,6 +43,7 @@ from meterd.live import LiveBalances
 from meterd.loops import ArchivePass
 from meterd.metrics import Metrics
 from meterd.rating_loop import CityMaker, RatingLoop
+from meterd.thinning import ThinPass
 from rating.readings import LogFailed, StoredRecord
 from rating.state import ARRAYS
 from registry.staged import staged_digest
@@ -136,6 +137,8 @@ class Parts:
             wait_real_s=2 * outside.answers_real_s,
         )
         self.archive = ArchivePass(settings, self.store, self.log, clock, self.metrics_set)
+        keep_s = settings.ledger.checkpoints_keep_s
+        self.thinning = ThinPass(self.store, settings.data_dir, keep_s, self.metrics_set)
 
     def _opened_log(self) -> IngestLog:
         """The reading log, or a refused start: the ledger beside it must not go on with another one."""

@@ -64,7 +64,6 @@ class RatingLoop:
         self._settings, self._store, self._log_port, self._clock = settings, store, log, clock
         self._metrics, self._on_city, self._on_commit = metrics, on_city, on_commit
         self._make_city = make_city
-        self._pause = pause or (lambda real_s: self._stopping.wait(real_s))
         self._paths = Paths(settings.data_dir)
         self._epochs: list[int] = []
         self._taken: set[tuple[int, int]] = set()  # inbox rows applied and not committed yet
@@ -77,6 +76,7 @@ class RatingLoop:
         self._commit_rows: list[tuple[int, int]] = []  # (partition, inbox row) that it applies
         self._commit_told = False  # it has something for autopay or for people
         self._stopping = threading.Event()
+        self._pause = pause or self._stopping.wait
         self._thread = threading.Thread(target=self._run, name="rating", daemon=True)
 
     # -- life ------------------------------------------------------------------------------------------------

@@ -1,15 +1,18 @@
-"""I/O: log + inbox + checkpoint rows, replayed from empty: the state must come out bit for bit.
+"""I/O: log + inbox + checkpoints, replayed from empty: the state must come out bit for bit.
 
 It reads the archive and the log, applies records in batches of its own choosing, inbox rows where the ledger says
-they were applied, and judges where checkpoints stood; then it compares counters and state arrays with the ledger.
+they were applied, and judges where checkpoints stood, also where only a mark is left of one (ledger.thinning); then
+it compares counters with those of every checkpoint row that is still there, and state arrays with the ledger.
 Not an audit (it runs the same engine): it shows that nothing but those three decides the state.
 """
 
 from __future__ import annotations
 
+import heapq
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any
 
 from sqlalchemy import Connection, select
@@ -21,6 +24,7 @@ from ingest.wire import decode_frames
 from ledger.database import reading
 from ledger.effects import InboxRow
 from ledger.recover import recover
+from ledger.retention import marks
 from ledger.schema import archive_file, checkpoint, inbox, inbox_applied
 from meterd.city import City
 from rating.engine import PartitionEngine
@@ -73,23 +77,33 @@ def _partition(
     )
     rows = _inbox(connection, partition)
     records = _Feed(_records(connection, paths, log, partition), engine, batch)
-    marks = list(
-        connection.execute(select(checkpoint).where(checkpoint.c.partition == partition).order_by(checkpoint.c.id))
-    )
     differences: list[str] = []
-    for mark in marks:
-        for offset, row in rows.get(mark.id, ()):
+    count = 0
+    for id_, end, counters in _checkpoints(connection, partition):
+        for offset, row in rows.get(id_, ()):
             records.upto(offset)
             _apply(engine, row, paths, settings, cities)
-        records.upto(mark.offset)
-        engine.checkpoint(epoch=mark.epoch, log_id=mark.log_id)
-        if engine.counters != json.loads(mark.counters):
-            differences.append(f"counters at checkpoint {mark.id}")
+        records.upto(end)
+        engine.checkpoint(epoch=0, log_id="")  # what it hands over is dropped: neither is part of the state
+        count += 1
+        if counters is not None and engine.counters != json.loads(counters):
+            differences.append(f"counters at checkpoint {id_}")
     kept = recover(connection, partition, ARRAYS)
-    for name, rows_now in engine.part.arrays().items():
-        if rows_now.tobytes() != kept.arrays[name].tobytes():
-            differences.append(f"state array {name}")
-    return Replayed(partition, engine.offset, len(marks), tuple(differences[:20]))
+    state = [
+        f"state array {name}"
+        for name, rows_now in engine.part.arrays().items()
+        if rows_now.tobytes() != kept.arrays[name].tobytes()
+    ]
+    return Replayed(partition, engine.offset, count, tuple((state + differences)[:20]))
+
+
+def _checkpoints(connection: Connection, partition: int) -> Iterator[tuple[int, int, str | None]]:
+    """(id, offset, counters) of every checkpoint that there was, in order; no counters where the row went."""
+    c = checkpoint.c
+    rows = connection.execute(select(c.id, c.offset, c.counters).where(c.partition == partition).order_by(c.id))
+    kept = ((row.id, row.offset, row.counters) for row in rows)
+    gone = ((id_, offset, None) for id_, offset in marks(connection, partition))
+    return heapq.merge(kept, gone, key=itemgetter(0))
 
 
 class _Feed:

@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import paho.mqtt.client as mqtt
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
@@ -137,6 +137,27 @@ class Told:
 
     held: dict[str, int] = field(default_factory=dict)  # stream -> everything up to this
     resend: list[tuple[str, int, int]] = field(default_factory=list)  # stream, first, last
+
+
+class LinkPort(Protocol):
+    """A session through which several concentrators publish, as a run of the fleet uses it."""
+
+    @property
+    def five(self) -> bool:
+        """Whether messages may have MQTT 5 properties."""
+        ...
+
+    def room(self) -> int: ...
+
+    def publish(self, message: Message) -> None: ...
+
+    def serve(self, wait_s: float) -> None: ...
+
+    def renewed(self) -> bool: ...
+
+    def told(self) -> Told: ...
+
+    def cut(self) -> None: ...
 
 
 class Link:

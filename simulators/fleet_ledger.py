@@ -73,9 +73,7 @@ def billed_wh(data_dir: Path) -> dict[int, int]:
     return dict(found)
 
 
-def _posted(
-    db: sqlite3.Connection, partition: int, names: list[_Name]
-) -> tuple[dict[_Name, int], dict[_Name, int]]:
+def _posted(db: sqlite3.Connection, partition: int, names: list[_Name]) -> tuple[dict[_Name, int], dict[_Name, int]]:
     """Wh by meter and register in the subledger's energy rows; and of that, what was estimated since the last use.
 
     By register, not by span: an estimate at a move is one account's last register and the next one's first, and

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import heapq
 from collections import Counter, deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -17,7 +17,7 @@ from config.clock import Clock
 from config.units import Quality
 from ingest.wire import reads_topic
 from registry.address import TEXT_BIT
-from simulators.concentrator import Link, Message, Outbox, Stream
+from simulators.concentrator import LinkPort, Message, Outbox, Stream
 from simulators.faults import FrameFault, Plan
 from simulators.fleet_bad import BAD_MESSAGES, FORGED, Sender, Signing, sign
 from simulators.fleet_batch import Batch
@@ -58,7 +58,7 @@ class Run:
         outbox: Outbox,
         truth: TruthBook,
         streams: list[Stream],
-        links: list[Link],
+        links: Sequence[LinkPort],
         limits: Limits,
         emit: Callable[[dict[str, Any]], None],
         *,

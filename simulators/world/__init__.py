@@ -12,6 +12,6 @@
     run.py         many seeds, in processes; the command is `meterd sim`
     planted.py     mutations of the real code that the world must find
 
-What runs is the real thing: the fleet's own outbox and resend, decoding, log, engine, ledger, archive, autopay, notices,
-auditor. What is simulated is what lies between and around them.
+What runs is the real thing: the fleet's own outbox and resend, decoding, log, engine, ledger, archive, autopay,
+notices, auditor. What is simulated is what lies between and around them.
 """

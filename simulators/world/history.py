@@ -21,8 +21,8 @@ from typing import Any, Final
 
 from sqlalchemy.exc import OperationalError
 
-from config.clock import Clock, ManualClock
-from config.settings import Paths, Settings
+from config.clock import ManualClock
+from config.settings import Paths
 from config.steps import watched
 from ledger.backup import backup, restore
 from ledger.port import LedgerFailed, StartRefused
@@ -38,7 +38,7 @@ from simulators.world.people import Lanes, Telephone
 from simulators.world.port import Around, NodeMaker, NodePort
 from simulators.world.rules import Finding, Rules
 from simulators.world.scene import DAY_S, INTERVAL_S, Scene
-from simulators.world.weather import Weather, calm, draw
+from simulators.world.weather import calm, draw
 
 TURNS_MAX: Final = 8  # of everybody in a round
 QUIET_ROUNDS: Final = 80  # of INTERVAL_S / 2 each, after the faults have stopped
@@ -80,9 +80,7 @@ class Outcome:
 class History:
     """`run` once."""
 
-    def __init__(
-        self, scene: Scene, seed: int, maker: NodeMaker, folder: Path, *, keep: int = 0
-    ) -> None:
+    def __init__(self, scene: Scene, seed: int, maker: NodeMaker, folder: Path, *, keep: int = 0) -> None:
         self.scene, self.seed, self.folder, self._maker = scene, seed, folder, maker
         self.dice = random.Random(seed)
         self.weather = draw(self.dice)
@@ -199,7 +197,16 @@ class History:
         """Everybody takes turns, in an order that the dice decide, until nobody has anything to do."""
         for _ in range(most):
             moved = False
-            actors = [self._fleet, self._broker, self._ingest, self._rate, self._flush, self._pay, self._tell, self._keep_]
+            actors = [
+                self._fleet,
+                self._broker,
+                self._ingest,
+                self._rate,
+                self._flush,
+                self._pay,
+                self._tell,
+                self._keep_,
+            ]
             self.dice.shuffle(actors)
             for actor in actors:
                 moved |= self._one(actor)
@@ -363,7 +370,7 @@ class History:
         if self.dice.random() < weather.top_up:
             self.after(self.dice.randrange(INTERVAL_S), "top-up", self._top_up)
         if self.node is not None and self.happens(weather.hold, "people:hold"):
-            self._ask(lambda node: node.hold(True, "a test"))
+            self._ask(lambda node: node.hold(value=True, reason="a test"))
             self.after(self.dice.randrange(2 * DAY_S), "hold lifted", self._lift)
         self._registry()
         self._backup_or_restore(interval)
@@ -382,7 +389,7 @@ class History:
 
         def work(node: NodePort) -> None:
             node.reconcile(NAME)
-            node.hold(False, "a test")
+            node.hold(value=False, reason="a test")
 
         if self.bank.out or not self._ask(work):
             self.after(6 * 3600, "hold lifted", self._lift)

@@ -65,8 +65,8 @@ class Broker:
             self.queues.setdefault(shard, deque()).append(message)
             end.unacknowledged = max(0, end.unacknowledged - 1)
             moved = True
-        for shard, end in self.daemon.items():
-            moved |= end.deliver(self.queues.setdefault(shard, deque()))
+        for shard, session in self.daemon.items():
+            moved |= session.deliver(self.queues.setdefault(shard, deque()))
         return moved
 
     @property
@@ -239,4 +239,5 @@ class DaemonEnd:
         self.paused = False
 
     def close(self, deadline_real_s: float) -> None:
+        del deadline_real_s
         self.connected = False

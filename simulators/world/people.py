@@ -15,7 +15,7 @@ from simulators.world.disk import Disk
 class Telephone:
     """An `autopay.channels.Channel`: one address a party. `heard` outlives the daemon, as people do.
 
-    A message whose sender died, failed or could not write it down may come again; one that the ledger calls sent, not.
+    A message whose sender died, failed or could not write it down may come again; what the ledger calls sent, not.
     """
 
     name = "telephone"

@@ -100,14 +100,17 @@ class Rules:
             self._balance()
 
     def _sums(self, db: sqlite3.Connection) -> None:
-        sums = "SELECT entry_id, sum(amount_fen) FROM posting WHERE entry_id > ? GROUP BY 1 HAVING sum(amount_fen) <> 0"
+        sums = (
+            "SELECT entry_id, sum(amount_fen) FROM posting WHERE entry_id > ? GROUP BY 1 HAVING sum(amount_fen) <> 0"
+        )
         for entry, total in db.execute(sums, (self._entry,)):
             raise Finding("postings sum to zero", f"entry {entry}: {total}")
         self._entry = int(db.execute("SELECT coalesce(max(id), 0) FROM entry").fetchone()[0])
 
     def _payments(self, db: sqlite3.Connection) -> None:
         rows = db.execute(
-            "SELECT id, key, account, mandate, payer, amount_fen, state, coalesce(caps_at_s, created_at_s) FROM order_"
+            "SELECT id, key, account, mandate, payer, amount_fen, state, coalesce(caps_at_s, created_at_s)"
+            " FROM order_"
         ).fetchall()
         flying = Counter(row[2] for row in rows if row[6] in IN_FLIGHT and row[6] != "succeeded_late")
         for account, count in flying.items():
@@ -146,7 +149,10 @@ class Rules:
             day, month = f"{local:%Y-%m-%d}", f"{local:%Y-%m}"
             mine, all_of = f"mandate {mandate}", f"payer {payer}"  # the settings bind the payer, a mandate itself
             limits |= {(mine, day): (day_fen, day_count), (mine, month): (month_fen, 10**9)}
-            limits |= {(all_of, day): (rules.cap_day_fen, rules.cap_day_count), (all_of, month): (rules.cap_month_fen, 10**9)}
+            limits |= {
+                (all_of, day): (rules.cap_day_fen, rules.cap_day_count),
+                (all_of, month): (rules.cap_month_fen, 10**9),
+            }
             for key in ((mine, day), (mine, month), (all_of, day), (all_of, month)):
                 used[key][0] += amount
                 used[key][1] += 1
@@ -155,7 +161,7 @@ class Rules:
                 raise Finding("caps hold", f"{key[0]} on {key[1]}: {fen} fen in {count}, caps {limits[key]}")
 
     def _balance(self) -> None:
-        """Of one account, taken in turn: the state's balance is what was posted, and live is less what accrued since."""
+        """Of one account, drawn: the state's balance is what was posted, and live is less what accrued since."""
         history = self._history
         account = history.dice.choice(history.scene.accounts)
         with reading(Paths(history.data).ledger) as connection:
@@ -191,7 +197,9 @@ class Rules:
             marks = dict(log.execute("SELECT stream, contiguous FROM mark"))
         for stream in history.streams:
             if stream.held > marks.get(stream.stream, 0) and not history.restored:
-                raise Finding("held is durable", f"{stream.stream}: told {stream.held}, log {marks.get(stream.stream)}")
+                raise Finding(
+                    "held is durable", f"{stream.stream}: told {stream.held}, log {marks.get(stream.stream)}"
+                )
         kept = _kept(paths)
         for message in acknowledged:
             number = _number_of(message)
@@ -250,7 +258,9 @@ class Rules:
             return False
         charges = Counter(line["key"] for line in self._history.book.charges() if line["reference"] != AFTER_ALL)
         with closing(sqlite3.connect(f"file:{Paths(self._history.data).ledger}?mode=ro", uri=True)) as db:
-            keys = db.execute("SELECT key FROM order_ WHERE account = ? AND arm = ?", (detail["account"], detail["arm"]))
+            keys = db.execute(
+                "SELECT key FROM order_ WHERE account = ? AND arm = ?", (detail["account"], detail["arm"])
+            )
             return sum(charges[key] for (key,) in keys) <= 1
 
     def _audit(self) -> None:
@@ -308,5 +318,3 @@ def _number_of(message: Message) -> tuple[str, int] | None:
     if topic is None or topic.kind != "reads" or topic.sequence <= 0:
         return None
     return topic.stream, topic.sequence
-
-

@@ -174,7 +174,10 @@ def _furnish(city: Path, start: str, number: int) -> None:
     others = [name for name in names if name not in both]
     tariffs = ("guangzhou-residential-tou", "berlin-tou", "guangzhou-residential-flat")
     chosen = dict(zip(others, tariffs, strict=False))
-    _edit(city / "tariffs.csv", lambda rows: [row | {"tariff": chosen.get(row["account"], row["tariff"])} for row in rows])
+    _edit(
+        city / "tariffs.csv",
+        lambda rows: [row | {"tariff": chosen.get(row["account"], row["tariff"])} for row in rows],
+    )
 
     def balances(rows: Rows) -> Rows:
         return [row | {"balance": f"{18 + 5 * (place + number) % 40}.00"} for place, row in enumerate(rows)]

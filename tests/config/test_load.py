@@ -121,6 +121,7 @@ url = "http://g"
         ("mqtt.shards = []", "mqtt.shards"),
         ("ledger.checkpoint_busy_real_s = inf", "ledger.checkpoint_busy_real_s"),
         ("ledger.checkpoint_busy_real_s = nan", "ledger.checkpoint_busy_real_s"),
+        ("ledger.checkpoints_keep_s = -1", "ledger.checkpoints_keep_s"),
         ("notices.attempts_max = 0", "notices.attempts_max"),
         ("http.host = '0.0.0.0'", "http.host"),
         ("gateways.demo = 1", "gateways.demo"),

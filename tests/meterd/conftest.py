@@ -295,6 +295,14 @@ def village(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Village]:
     made.close()
 
 
+@pytest.fixture
+def own_village(tmp_path: Path) -> Iterator[Village]:
+    """Nothing imported, and a test's own."""
+    made = Village(tmp_path)
+    yield made
+    made.close()
+
+
 @pytest.fixture(scope="session")
 def empty_village(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Village]:
     """Nothing imported."""
