@@ -106,7 +106,7 @@ def took_money(charge: Mapping[str, Any]) -> bool:
 
 
 def steps(rows: Iterable[Mapping[str, Any]], moves: Iterable[Mapping[str, Any]]) -> list[Difference]:
-    """Every order's steps lead from one to the next and end where the order is."""
+    """Every order's steps begin with "", lead from one to the next, and end where the order is."""
     told: dict[int, list[tuple[str, str]]] = defaultdict(list)
     for move in moves:
         told[int(move["order_id"])].append((str(move["from_state"]), str(move["to_state"])))
@@ -114,8 +114,8 @@ def steps(rows: Iterable[Mapping[str, Any]], moves: Iterable[Mapping[str, Any]])
     for order in rows:
         path = told[int(order["id"])]
         before = [to for _, to in path]
-        broken = sum(start != end for (start, _), end in zip(path[1:], before, strict=False))
-        if broken or (path and before[-1] != order["state"]):
+        broken = sum(start != end for (start, _), end in zip(path, ["", *before], strict=False))
+        if broken or not path or before[-1] != order["state"]:
             note = f"order {order['key']} is {order['state']}, its steps: {', '.join(before)}"
             out.append(Difference(str(order["account"]), "", "order", 0, 1, note))
     return out
@@ -124,23 +124,25 @@ def steps(rows: Iterable[Mapping[str, Any]], moves: Iterable[Mapping[str, Any]])
 def in_flight(rows: Iterable[Mapping[str, Any]], moves: Iterable[Mapping[str, Any]]) -> list[Difference]:
     """At most one order of an account is under way: the next begins when the one before is credited or declined.
 
+    `moves` in the order in which they were written, which no clock decides; the first of each order comes from "".
     A late success is not under way again: it comes beside a newer attempt, and is credited whatever that does.
     """
-    ended: dict[int, int] = {}
-    for move in moves:
-        if move["to_state"] in _ENDED:
-            ended.setdefault(int(move["order_id"]), int(move["at_s"]))
-    open_until: dict[str, tuple[int, str]] = {}
+    known = {int(row["id"]): (str(row["account"]), str(row["key"])) for row in rows}
+    under_way: dict[str, int] = {}
     out = []
-    for order in sorted(rows, key=lambda o: (int(o["created_at_s"]), int(o["id"]))):
-        account, began_s = str(order["account"]), int(order["created_at_s"])
-        number = int(order["id"])
-        until_s, key = open_until.get(account, (0, ""))
-        if began_s < until_s:
-            note = f"order {order['key']} began while {key} was under way"
-            out.append(Difference(account, "", "order", 1, 2, note))
-        over_s = ended.get(number, began_s if order["state"] in _ENDED else 2**62)
-        open_until[account] = max((over_s, str(order["key"])), open_until.get(account, (0, "")))
+    for move in moves:
+        number = int(move["order_id"])
+        if number not in known:
+            continue
+        account, key = known[number]
+        if not move["from_state"]:
+            before = under_way.get(account)
+            if before is not None:
+                note = f"order {key} began while {known[before][1]} was under way"
+                out.append(Difference(account, "", "order", 1, 2, note))
+            under_way[account] = number
+        if move["to_state"] in _ENDED and under_way.get(account) == number:
+            del under_way[account]
     return out
 
 

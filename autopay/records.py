@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Final, Protocol, TypeVar
 
-from sqlalchemy import Connection, and_, exists, func, insert, or_, select, text, update
+from sqlalchemy import Connection, Insert, and_, exists, func, insert, or_, select, text, update
 
 from autopay import waits
 from autopay.orders import SETTLED, State, key_of, move
@@ -174,15 +174,7 @@ def transition(
     change = update(order).where(order.c.id == row.id, order.c.state == row.state.value)
     changed = connection.execute(change.values(state=new.value, **values)).rowcount
     assert changed == 1, f"order {row.id} was not {row.state.value} any more"
-    connection.execute(
-        insert(order_step).values(
-            order_id=row.id,
-            at_s=now_s,
-            from_state=row.state.value,
-            to_state=new.value,
-            evidence=json.dumps(dict(evidence), sort_keys=True),
-        )
-    )
+    connection.execute(_step(row.id, row.state.value, new, evidence, now_s))
     return order_by_id(connection, row.id)
 
 
@@ -209,7 +201,16 @@ def create_order(
         )
     )
     assert result.inserted_primary_key is not None
-    return int(result.inserted_primary_key[0])
+    order_id = int(result.inserted_primary_key[0])
+    evidence = {"event": low.id, "mandate": payer.id}
+    connection.execute(_step(order_id, "", state, evidence, now_s))  # where it began among all orders' steps
+    return order_id
+
+
+def _step(order_id: int, old: str, new: State, evidence: Mapping[str, Any], now_s: int) -> Insert:
+    kept = json.dumps(dict(evidence), sort_keys=True)
+    row = {"order_id": order_id, "at_s": now_s, "from_state": old, "to_state": new.value, "evidence": kept}
+    return insert(order_step).values(row)
 
 
 def write_decision(

@@ -18,12 +18,13 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import URL, Connection, Engine, NullPool, create_engine, event, text
+from sqlalchemy import URL, Connection, Engine, NullPool, QueuePool, create_engine, event
 from sqlalchemy.exc import DatabaseError
 
 from ledger.port import StartRefused
 
 BUSY_TIMEOUT_MS: Final = 10_000
+READERS_KEPT: Final = 4  # connections; more are opened as needed, and closed
 MIGRATIONS: Final = Path(__file__).parent / "migrations"
 # 64 kB pages of state like large database pages; the small rows of a quiet checkpoint like small ones.
 _WRITER: Final = (
@@ -48,8 +49,8 @@ def waiting_helps(error: DatabaseError) -> bool:
     return (getattr(error.orig, "sqlite_errorcode", 0) & 0xFF) in _PASSING
 
 
-def _engine(url: URL, pragmas: tuple[str, ...], begin: str) -> Engine:
-    engine = create_engine(url, poolclass=NullPool, connect_args={"check_same_thread": False})
+def _engine(url: URL, pragmas: tuple[str, ...], begin: str, **pool: Any) -> Engine:
+    engine = create_engine(url, connect_args={"check_same_thread": False}, **pool)
 
     @event.listens_for(engine, "connect")
     def _connect(connection: Any, _record: Any) -> None:
@@ -66,21 +67,21 @@ def _engine(url: URL, pragmas: tuple[str, ...], begin: str) -> Engine:
 
 def writer_engine(path: Path) -> Engine:
     """For the single writer: BEGIN IMMEDIATE, so that two of them can never both read and then write."""
-    return _engine(URL.create("sqlite", database=str(path)), _WRITER, "BEGIN IMMEDIATE")
+    return _engine(URL.create("sqlite", database=str(path)), _WRITER, "BEGIN IMMEDIATE", poolclass=NullPool)
 
 
 def reader_engine(path: Path) -> Engine:
-    """For snapshots: connections that refuse to write."""
+    """For snapshots: connections that refuse to write, kept open: opening one takes longer than most questions."""
     # By URI, for mode=rw: a reader never makes a file that is not there.
     url = URL.create("sqlite", database=f"file:{quote(str(path))}", query={"mode": "rw", "uri": "true"})
-    return _engine(url, _READER, "BEGIN")
+    return _engine(url, _READER, "BEGIN", poolclass=QueuePool, pool_size=READERS_KEPT, max_overflow=-1)
 
 
 @contextlib.contextmanager
 def snapshot(engine: Engine) -> Iterator[Connection]:
     """One moment of the ledger, fixed here and not at the caller's first query."""
     with engine.connect() as connection, connection.begin():
-        connection.execute(text("SELECT count(*) FROM meta")).scalar_one()
+        connection.exec_driver_sql("SELECT count(*) FROM meta").close()
         yield connection
 
 

@@ -324,7 +324,7 @@ order = _table(
     _where("uq_order_in_flight", _IN_FLIGHT_SQL, "account", unique=True),
     Index("ix_order_state", "state", "next_action_at_s"),
 )
-order_step = _table(  # every transition, append-only
+order_step = _table(  # every transition, append-only; the first of an order comes from ""
     "order_step",
     Column("id", Id, primary_key=True),
     Column("order_id", Id, ForeignKey("order_.id"), nullable=False),

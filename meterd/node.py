@@ -159,10 +159,10 @@ class Nodes:
     def __call__(self, settings: Settings, clock: Clock, around: Around) -> Node:
         return Node(settings, clock, around)
 
-    def differences(self, settings: Settings, batch: int) -> list[str]:
+    def differences(self, settings: Settings, registry: Path, batch: int) -> list[str]:
         """What a replay from empty finds."""
         return [
             f"partition {part.partition}, batches of {batch}: {what}"
-            for part in replay(settings, batch=batch)
+            for part in replay(settings, batch=batch, make_city=city_of(registry))
             for what in part.differences
         ]

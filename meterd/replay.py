@@ -13,11 +13,11 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from operator import itemgetter
-from typing import Any
+from pathlib import Path
 
 from sqlalchemy import Connection, select
 
-from config.settings import Paths, Settings
+from config.settings import Paths, RatingSettings, Settings
 from ingest.archive import read_archive
 from ingest.log_sqlite import SqliteLog
 from ingest.wire import decode_frames
@@ -27,6 +27,7 @@ from ledger.recover import recover
 from ledger.retention import marks
 from ledger.schema import archive_file, checkpoint, inbox, inbox_applied
 from meterd.city import City
+from meterd.rating_loop import CityMaker
 from rating.engine import PartitionEngine
 from rating.readings import StoredRecord
 from rating.state import ARRAYS
@@ -44,10 +45,10 @@ class Replayed:
     differences: tuple[str, ...]
 
 
-def replay(settings: Settings, *, batch: int = 7) -> list[Replayed]:
+def replay(settings: Settings, *, batch: int = 7, make_city: CityMaker = City) -> list[Replayed]:
     """Replay every partition of a data directory whose daemon does not run; batches of `batch` records."""
     paths = Paths(settings.data_dir)
-    cities: dict[str, City] = {}
+    cities = _Cities(paths.registry, settings.rating, make_city)
     log = SqliteLog(paths.log)
     try:
         with reading(paths.ledger) as connection:
@@ -65,7 +66,7 @@ def _partition(
     settings: Settings,
     paths: Paths,
     log: SqliteLog,
-    cities: dict[str, City],
+    cities: _Cities,
     batch: int,
 ) -> Replayed:
     engine = PartitionEngine(
@@ -82,7 +83,7 @@ def _partition(
     for id_, end, counters in _checkpoints(connection, partition):
         for offset, row in rows.get(id_, ()):
             records.upto(offset)
-            _apply(engine, row, paths, settings, cities)
+            _apply(engine, row, cities)
         records.upto(end)
         engine.checkpoint(epoch=0, log_id="")  # what it hands over is dropped: neither is part of the state
         count += 1
@@ -145,12 +146,22 @@ def _inbox(connection: Connection, partition: int) -> dict[int, list[tuple[int, 
     return found
 
 
-def _apply(engine: PartitionEngine, row: InboxRow, paths: Paths, settings: Settings, cities: dict[str, City]) -> None:
+class _Cities:
+    """The registry versions that a replay comes by, each made once."""
+
+    def __init__(self, root: Path, settings: RatingSettings, make: CityMaker) -> None:
+        self._root, self._settings, self._make = root, settings, make
+        self._made: dict[str, City] = {}
+
+    def of(self, digest: str) -> City:
+        if digest not in self._made:
+            self._made[digest] = self._make(self._root, digest, self._settings)
+        return self._made[digest]
+
+
+def _apply(engine: PartitionEngine, row: InboxRow, cities: _Cities) -> None:
     if row.kind != "registry":
         engine.apply_inbox(row)
         return
-    digest: Any = row.body["digest"]
-    if digest not in cities:
-        cities[digest] = City(paths.registry, str(digest), settings.rating)
-    city = cities[digest]
+    city = cities.of(str(row.body["digest"]))
     engine.activate(row, city.image.partitions[engine.partition], city.book, city.names(engine.partition))

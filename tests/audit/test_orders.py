@@ -21,8 +21,8 @@ def order(number: int, created_at_s: int, state: str = "credited", **more: Any) 
 
 
 def path(number: int, at_s: int, *states: str) -> list[dict[str, Any]]:
-    """Steps a second apart."""
-    moves = pairwise(states)
+    """Steps a second apart, from the first of all on."""
+    moves = pairwise(("", *states))
     return [{"order_id": number, "at_s": at_s + n, "from_state": a, "to_state": b} for n, (a, b) in enumerate(moves)]
 
 
@@ -32,26 +32,34 @@ PAID = ("created", "submitted", "succeeded", "credited")
 def test_steps_lead_to_where_the_order_is() -> None:
     assert orders.steps([order(1, 0)], path(1, 0, *PAID)) == []
     assert len(orders.steps([order(1, 0, "declined")], path(1, 0, *PAID))) == 1
-    gone = path(1, 0, *PAID)
-    del gone[1]
-    assert len(orders.steps([order(1, 0)], gone)) == 1
+    for place in range(len(PAID)):
+        gone = path(1, 0, *PAID)
+        del gone[place]
+        assert len(orders.steps([order(1, 0)], gone)) == 1
+    assert len(orders.steps([order(1, 0)], [])) == 1
 
 
 @pytest.mark.parametrize(
-    ("second_s", "first", "differences"),
+    ("first", "taken", "differences"),  # the second order begins when so many steps of the first are taken
     [
-        (103, PAID, 0),  # credited at 102
-        (102, PAID, 0),
-        (101, PAID, 1),  # charged, and not credited yet
-        (101, ("created", "submitted", "unknown"), 1),
-        (101, ("created", "submitted"), 1),
-        (102, ("created", "submitted", "declined"), 0),
-        (102, ("created", "submitted", "declined", "succeeded_late", "credited"), 0),  # the late one is beside it
+        (PAID, 4, 0),
+        (PAID, 3, 1),  # charged, and not credited yet
+        (("created", "submitted", "unknown"), 3, 1),
+        (("created", "submitted"), 2, 1),
+        (("created", "cancelled"), 2, 0),
+        (("created", "submitted", "declined"), 3, 0),
+        (("created", "submitted", "declined", "succeeded_late", "credited"), 3, 0),  # the late one is beside it
+        (("created", "submitted", "declined", "succeeded_late", "credited"), 5, 0),
     ],
 )
-def test_one_order_of_an_account_is_under_way(second_s: int, first: tuple[str, ...], differences: int) -> None:
+@pytest.mark.parametrize("second_s", [50, 100, 500])  # the clock may have been set back, and says nothing
+def test_one_order_of_an_account_is_under_way(
+    first: tuple[str, ...], taken: int, differences: int, second_s: int
+) -> None:
     rows = [order(1, 100, first[-1]), order(2, second_s, "created")]
-    found = orders.in_flight(rows, path(1, 100, *first))
+    moves = path(1, 100, *first)
+    moves[taken:taken] = path(2, second_s, "created")
+    found = orders.in_flight(rows, moves)
     assert len(found) == differences
     assert all("k2 began while k1 was under way" in d.note for d in found)
 
@@ -73,7 +81,8 @@ def test_a_charge_after_the_gateways_own_refusal_is_no_second_one_of_ours() -> N
 
 
 def test_other_accounts_are_free() -> None:
-    assert orders.in_flight([order(1, 100, "created"), order(2, 100, "created", account="B")], []) == []
+    rows = [order(1, 100, "created"), order(2, 100, "created", account="B")]
+    assert orders.in_flight(rows, path(1, 100, "created") + path(2, 100, "created")) == []
 
 
 MANDATE = {"cap_charge_fen": 10_000, "cap_day_fen": 20_000, "cap_month_fen": 50_000, "cap_day_count": 2}
@@ -155,7 +164,7 @@ def test_the_ledgers_rows_are_what_is_judged(disk: Any, summer: Any, change: str
     summer.write(disk)
     columns = "id, account, arm, attempt, key, amount_fen, state"
     disk.ledger.execute(f"INSERT INTO order_ ({columns}) VALUES (1, 'A', 1, 1, 'k1', 10000, 'submitted')")
-    disk.ledger.execute("INSERT INTO order_step VALUES (1, 1, 1000, 'created', 'submitted', '{}')")
+    disk.ledger.execute("INSERT INTO order_step VALUES (1, 1, 1000, '', 'submitted', '{}')")
     disk.ledger.execute("INSERT INTO mandate VALUES ('M', 10000, 20000, 50000, 2)")
     disk.ledger.executemany("INSERT INTO cap_use VALUES (?, ?, ?)", [(s, *n) for s, n in used([order(1, 0)]).items()])
     assert audit(disk.root).differences == []

@@ -136,7 +136,7 @@ class World:
         return [row["state"] for row in self.orders()]
 
     def steps(self) -> list[tuple[str, str]]:
-        return [(row["from_state"], row["to_state"]) for row in self.rows(order_step)]
+        return [(row["from_state"], row["to_state"]) for row in self.rows(order_step) if row["from_state"]]
 
     def reasons(self) -> list[tuple[str, str]]:
         return [(row["outcome"], row["reason"]) for row in self.rows(decision)]

@@ -211,7 +211,8 @@ def storm(new_world):
             for row in world.rows(order_step):
                 from autopay.orders import move
 
-                move(State(row["from_state"]), State(row["to_state"]))
+                if row["from_state"]:
+                    move(State(row["from_state"]), State(row["to_state"]))
 
     return Storm
 

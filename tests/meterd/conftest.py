@@ -6,6 +6,7 @@ import json
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -190,8 +191,9 @@ class Village:
                 f"{who}:{per}" for who in ("payer:ann", "mandate:m1") for per in (f"day:{day}", f"month:{day[:7]}")
             ]
             connection.execute(insert(cap_use), [{"scope": s, "amount_fen": 10_000, "count": 1} for s in held])
-            step = {"order_id": order_id, "at_s": now_s, "from_state": "submitted", "to_state": "succeeded"}
-            connection.execute(insert(order_step).values(**step, evidence='{"kind": "answer"}'))
+            for old, new in pairwise(("", "created", "submitted", "succeeded")):
+                step = {"order_id": order_id, "at_s": now_s, "from_state": old, "to_state": new}
+                connection.execute(insert(order_step).values(**step, evidence='{"kind": "answer"}'))
             told = {"event_id": event_id, "account": "a1", "at_s": now_s, "outcome": "order", "mandate": "m1"}
             figures = json.dumps({"balance_fen": 1990})
             connection.execute(insert(decision).values(**told, reason="low", order_id=order_id, detail=figures))
