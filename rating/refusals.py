@@ -45,7 +45,8 @@ def rejected(stored: StoredRecord) -> ExceptionRow:
     )
 
 
-def _meter(address: int) -> str:
+def meter_text(address: int) -> str:
+    """How the queue names a meter: 12 digits, or # and the digest of another serial."""
     return f"{address:012d}" if address < 2**63 else f"#{address - 2**63:016x}"
 
 
@@ -72,7 +73,7 @@ def refused(stored: StoredRecord, readings: Readings, i: int, verdict: Verdict) 
         stream=record.stream,
         sequence=record.sequence,
         body=pack_reading(readings, i),
-        meter=_meter(meter),
+        meter=meter_text(meter),
         register=str(REGISTER_NAME.get(register, register)),
         read_at_s=read_at_s,
         value=value,
@@ -98,7 +99,7 @@ def final_read(
         sequence=-1,
         body=row.tobytes(),
         note="final read of a change-out: the old register stays open, the new one counts",
-        meter=_meter(meter),
+        meter=meter_text(meter),
         register=str(REGISTER_NAME.get(register, register)),
         read_at_s=read_at_s,
         value=value,
@@ -128,7 +129,7 @@ def backdated(
         sequence=-1,
         body=json.dumps({"since_s": since_s}).encode(),
         note=note,
-        meter=_meter(meter),
+        meter=meter_text(meter),
         register=str(REGISTER_NAME.get(register, register)),
         read_at_s=read_at_s,
         value=value,

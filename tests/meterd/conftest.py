@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import socket
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
@@ -12,6 +14,7 @@ from zoneinfo import ZoneInfo
 
 import numpy as np
 import pytest
+import uvicorn
 from sqlalchemy import insert, select
 
 from config.clock import ManualClock
@@ -25,6 +28,8 @@ from ledger.schema import archive_file, cap_use, decision, event, inbox_applied,
 from ledger.store import LedgerStore
 from ledger.versions import register_version
 from meterd.city import City
+from meterd.endpoint import remove_endpoint, write_endpoint
+from meterd.http import create_app
 from meterd.mandates import sync_mandates
 from rating.engine import PartitionEngine
 from rating.readings import Readings, Record, RecordKind
@@ -293,6 +298,23 @@ def village(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Village]:
     made.archive(60)
     yield made
     made.close()
+
+
+@pytest.fixture
+def served(village: Village) -> Iterator[Village]:
+    """The village behind uvicorn, found by its endpoint.json."""
+    listening = socket.create_server(("127.0.0.1", 0))
+    url = f"http://127.0.0.1:{listening.getsockname()[1]}"
+    server = uvicorn.Server(uvicorn.Config(create_app(village), log_config=None, access_log=False, lifespan="off"))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
+    thread.start()
+    facts = {"http": url, "token": village.token, "pid": os.getpid(), "mqtt": {"host": "127.0.0.1", "port": 1}}
+    write_endpoint(village.paths.endpoint, facts)
+    yield village
+    remove_endpoint(village.paths.endpoint)
+    server.should_exit = True
+    thread.join(10)
+    assert not thread.is_alive()
 
 
 @pytest.fixture(scope="session")
