@@ -79,6 +79,7 @@ class BillRow:
     exact_e11: int
     rounding_fen: int
     complete: bool
+    offset: int = 0  # of the checkpoint that booked it: the tick that closed it came no later
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,12 +239,13 @@ def bills(connection: Connection, partition: int, slot: int) -> list[BillRow]:
     """Closed bill cycles of one account, oldest first."""
     b = bill_page.c
     query = (
-        select(b.entry_id, b.body, b.crc)
+        select(b.entry_id, b.body, b.crc, entry.c.offset)
+        .join_from(bill_page, entry, b.entry_id == entry.c.id)
         .where(b.partition == partition, b.page == slot // PAGE_SLOTS)
         .order_by(b.entry_id)
     )
     found: list[BillRow] = []
-    for entry_id, body, crc in connection.execute(query):
+    for entry_id, body, crc, offset in connection.execute(query):
         intact = pages.checksum(partition, "bill", slot // PAGE_SLOTS, entry_id, body) == crc
         _intact(intact, f"bills of entry {entry_id}")
         rows = np.frombuffer(body, BILL)
@@ -255,6 +257,7 @@ def bills(connection: Connection, partition: int, slot: int) -> list[BillRow]:
                 int(row["exact_e11"]),
                 int(row["rounding_fen"]),
                 bool(row["complete"]),
+                offset,
             )
             for row in rows[rows["slot"] == slot]
         ]

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -98,12 +99,13 @@ class Village:
             for p in range(PARTITIONS)
         ]
         self.sequence = 0
+        self.csv = CSV
 
     # -- what a test does --------------------------------------------------------------------------------------
     def import_(self) -> str:
         folder = self.root / "csv"
         folder.mkdir(exist_ok=True)
-        for name, text in CSV.items():
+        for name, text in self.csv.items():
             (folder / f"{name}.csv").write_text(text, encoding="utf-8")
         staged = stage(
             folder, self.paths.registry, partitions=PARTITIONS, timezone=self.settings.timezone,
@@ -117,13 +119,20 @@ class Village:
         """The partition of concentrator c1: all three meters are neighbours there."""
         return self.registry().find_account("a1")[0]  # type: ignore[union-attr]
 
-    def read(self, rows: list[tuple[str, int, str]], *, received: str | None = None, quality: int = 4) -> None:
+    def read(
+        self,
+        rows: list[tuple[str, int, str]],
+        *,
+        received: str | None = None,
+        quality: int = 4,
+        register: int = 1,
+    ) -> None:
         """One frame of (meter, thousandths, local ISO time) through log and engine."""
         from registry.address import address
 
         frame = Readings(
             np.array([address(m) for m, _, _ in rows], np.uint64), np.array([v for _, v, _ in rows], np.int64),
-            np.array([seconds(t) for _, _, t in rows], np.uint32), np.ones(len(rows), np.uint8),
+            np.array([seconds(t) for _, _, t in rows], np.uint32), np.full(len(rows), register, np.uint8),
             np.full(len(rows), quality, np.uint8),
         )  # fmt: skip
         at_s = seconds(received) if received else int(frame.read_at_s.max())
@@ -298,6 +307,24 @@ def village(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Village]:
     made.archive(60)
     yield made
     made.close()
+
+
+@pytest.fixture
+def make_village() -> Iterator[Callable[..., Village]]:
+    """Villages of a test's own, in which nothing has happened yet; `replaced`: old text -> new text of the CSV."""
+    made: list[Village] = []
+
+    def make(root: Path, replaced: Mapping[str, str] = MappingProxyType({})) -> Village:
+        root.mkdir(parents=True, exist_ok=True)
+        made.append(Village(root))
+        for old, new in replaced.items():
+            made[-1].csv = {name: text.replace(old, new) for name, text in made[-1].csv.items()}
+        made[-1].activate_registry(made[-1].import_())
+        return made[-1]
+
+    yield make
+    for village in made:
+        village.close()
 
 
 @pytest.fixture
