@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from hashlib import blake2b
+from typing import Final
 
 import numpy as np
 
@@ -21,6 +22,8 @@ from rating.verdicts import EXCEPTION_REASON, Verdict
 READING_BYTES = np.dtype(
     [("meter", "<u8"), ("value", "<i8"), ("read_at_s", "<u4"), ("register", "u1"), ("quality", "u1")]
 )  # how one reading is kept in exception.bytes
+
+FINAL_READ: Final = "final read of a change-out: the old register stays open, the new one counts"
 
 
 def _key(*parts: object) -> str:
@@ -98,7 +101,7 @@ def final_read(
         stream="",
         sequence=-1,
         body=row.tobytes(),
-        note="final read of a change-out: the old register stays open, the new one counts",
+        note=FINAL_READ,
         meter=meter_text(meter),
         register=str(REGISTER_NAME.get(register, register)),
         read_at_s=read_at_s,
