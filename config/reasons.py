@@ -233,8 +233,10 @@ now, by the same rules; a message is read again from its bytes, under today's li
 | a gap declared lost | never: there are no bytes; if it comes after all, it is taken by itself |
 
 A reading stands when it moved the register, or when the register stood there already. If any is refused again, the
-row stays open and says how many and why; asked again, only those are judged again. Release the oldest first: once a
-register has gone on, an older reading is late. That loses detail, not energy, and such a row can be discarded.
+row stays open and says how many and why; asked again, only those are judged again. The oldest comes
+first: once a register has gone on, an older reading is late. That loses detail, not energy, and such a row can be
+discarded. `exceptions release 4 5 6` and `exceptions release --reason unknown_meter` (also `--source`, `--meter`,
+`--before`, `--limit`) keep to that order by themselves: by the reading's own time, a message's by when it came.
 """
 
 

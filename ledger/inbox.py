@@ -8,9 +8,10 @@ checkpoint's transaction (`ledger.commit`).
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any, Final
 
-from sqlalchemy import Connection, exists, func, insert, literal_column, or_, select, update
+from sqlalchemy import Connection, bindparam, exists, func, insert, literal_column, or_, select, update
 
 from ledger.effects import Applied, InboxRow
 from ledger.port import KeyConflict
@@ -30,7 +31,7 @@ def submit(
     amount = body.get("amount_fen")
     if kind in ("credit", "reversal") and not (type(amount) is int and 0 < amount <= AMOUNT_MAX_FEN):
         raise ValueError(f"{kind} {key!r}: amount_fen must be an integer from 1 to {AMOUNT_MAX_FEN}, not {amount!r}")
-    written = json.dumps(body, sort_keys=True, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    written = _written(body)
     found = connection.execute(select(inbox).where(inbox.c.key == key)).one_or_none()
     if found is None:
         values = {"kind": kind, "key": key, "body": written, "partition": partition, "created_at_s": now_s}
@@ -38,6 +39,29 @@ def submit(
     if (found.kind, found.body, found.partition) != (kind, written, partition):
         raise KeyConflict(f"{key!r} was submitted before as {found.kind} {found.body}; a new command needs a new key")
     return int(found.id)
+
+
+def submit_many(
+    connection: Connection, *, kind: str, rows: Sequence[tuple[str, int | None, dict[str, Any]]], now_s: int
+) -> None:
+    """`submit` for rows (key, partition, body) that are no money, in their order: two statements for all of them."""
+    made = {key: (kind, _written(body), partition) for key, partition, body in rows}
+    asked = select(inbox.c.key, inbox.c.kind, inbox.c.body, inbox.c.partition).where(inbox.c.key.in_(made))
+    known = {row.key: (row.kind, row.body, row.partition) for row in connection.execute(asked)}
+    for key, (_, body, _) in known.items():
+        if known[key] != made[key]:
+            raise KeyConflict(f"{key!r} was submitted before as {kind} {body}; a new command needs a new key")
+    fresh = [
+        {"kind": kind, "key": key, "body": body, "partition": partition, "created_at_s": now_s}
+        for key, (_, body, partition) in made.items()
+        if key not in known
+    ]
+    if fresh:
+        connection.execute(insert(inbox), fresh)
+
+
+def _written(body: dict[str, Any]) -> str:
+    return json.dumps(body, sort_keys=True, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 
 
 def pending(connection: Connection, partition: int, limit: int) -> list[InboxRow]:
@@ -80,13 +104,13 @@ def stamp(
         ],
     )
     done = select(func.count()).where(inbox_applied.c.inbox_id == inbox.c.id).scalar_subquery()
-    for row in applied:
-        connection.execute(
-            update(inbox)
-            .where(inbox.c.id == row.inbox_id)
-            .where(or_(inbox.c.partition.is_not(None), done >= partitions))
-            .values(settled=1)
-        )
+    connection.execute(
+        update(inbox)
+        .where(inbox.c.id == bindparam("of"))
+        .where(or_(inbox.c.partition.is_not(None), done >= partitions))
+        .values(settled=1),
+        [{"of": row.inbox_id} for row in applied],
+    )
     return sum(_credit(connection, row, now_s) for row in applied if row.order_id is not None and not row.outcome)
 
 

@@ -79,6 +79,7 @@ class BillRow:
     exact_e11: int
     rounding_fen: int
     complete: bool
+    offset: int = 0  # of the checkpoint that booked it: the tick that closed it came no later
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,12 +239,13 @@ def bills(connection: Connection, partition: int, slot: int) -> list[BillRow]:
     """Closed bill cycles of one account, oldest first."""
     b = bill_page.c
     query = (
-        select(b.entry_id, b.body, b.crc)
+        select(b.entry_id, b.body, b.crc, entry.c.offset)
+        .join_from(bill_page, entry, b.entry_id == entry.c.id)
         .where(b.partition == partition, b.page == slot // PAGE_SLOTS)
         .order_by(b.entry_id)
     )
     found: list[BillRow] = []
-    for entry_id, body, crc in connection.execute(query):
+    for entry_id, body, crc, offset in connection.execute(query):
         intact = pages.checksum(partition, "bill", slot // PAGE_SLOTS, entry_id, body) == crc
         _intact(intact, f"bills of entry {entry_id}")
         rows = np.frombuffer(body, BILL)
@@ -255,6 +257,7 @@ def bills(connection: Connection, partition: int, slot: int) -> list[BillRow]:
                 int(row["exact_e11"]),
                 int(row["rounding_fen"]),
                 bool(row["complete"]),
+                offset,
             )
             for row in rows[rows["slot"] == slot]
         ]
@@ -287,21 +290,42 @@ def cursors(connection: Connection) -> dict[int, tuple[int, int]]:
     return {p: (row.offset, row.as_of_s) for p, row in rows.items() if row is not None}
 
 
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which rows of the exceptions queue; None: any. `before_s`: set aside before it, by the daemon's clock."""
+
+    reason: str | None = None
+    state: str | None = "open"
+    source: str | None = None
+    meter: str | None = None  # as the column has it (rating.refusals.meter_text)
+    before_s: int | None = None
+
+    def of(self, query: Select[Any]) -> Select[Any]:
+        for name in ("reason", "state", "source", "meter"):
+            if (value := getattr(self, name)) is not None:
+                query = query.where(exception.c[name] == value)
+        return query if self.before_s is None else query.where(exception.c.received_at_s < self.before_s)
+
+
+ANY_OPEN: Final = Wanted()
+
+
 def exceptions(
-    connection: Connection,
-    *,
-    reason: str | None = None,
-    state: str | None = "open",
-    after_id: int = 0,
-    limit: int = LIMIT_DEFAULT,
+    connection: Connection, wanted: Wanted = ANY_OPEN, *, after_id: int = 0, limit: int = LIMIT_DEFAULT
 ) -> list[dict[str, Any]]:
-    """Rows of the exceptions queue, oldest first; `state` None: all of them."""
+    """Rows of the exceptions queue in the order of their ids."""
     query = select(exception).where(exception.c.id > after_id).order_by(exception.c.id).limit(limit)
-    if reason is not None:
-        query = query.where(exception.c.reason == reason)
-    if state is not None:
-        query = query.where(exception.c.state == state)
-    return _dicts(connection, query)
+    return _dicts(connection, wanted.of(query))
+
+
+def exceptions_to_judge(connection: Connection, wanted: Wanted, limit: int | None = None) -> list[tuple[int, str]]:
+    """(id, reason) in the order in which they are to be judged again: the oldest reading first.
+
+    Once a register has gone on, an older reading of it is late. A whole message has the time it came at.
+    """
+    at_s = func.coalesce(exception.c.read_at_s, exception.c.received_at_s)
+    query = wanted.of(select(exception.c.id, exception.c.reason)).order_by(at_s, exception.c.id).limit(limit)
+    return [(int(number), str(reason)) for number, reason in connection.execute(query)]
 
 
 def exceptions_by_reason(connection: Connection) -> dict[str, int]:

@@ -23,17 +23,19 @@ from starlette.exceptions import HTTPException
 from autopay.gateways.port import GatewayDown
 from ledger.inbox import AMOUNT_MAX_FEN
 from ledger.port import Fenced, KeyConflict, LedgerFailed
+from meterd.attempts import IDS_MAX, Released, Word
 from meterd.guard import Guard
 from meterd.operations import Done, Operations
 from meterd.port import DaemonPort
 from meterd.rejected import Rejected
-from meterd.releases import Released, Word
+from meterd.releases import Bulk
 
 PROMETHEUS: Final = "text/plain; version=0.0.4; charset=utf-8"
 _log = structlog.get_logger("http")
 
 Id = Annotated[str, Field(min_length=1, max_length=80, pattern=r"^[A-Za-z0-9._:-]+$")]
 Why = Annotated[str, Field(min_length=1, max_length=500)]
+Ids = Annotated[list[Annotated[int, Field(ge=1, lt=2**63)]], Field(min_length=1, max_length=IDS_MAX)]
 AmountFen = Annotated[int, Field(gt=0, le=AMOUNT_MAX_FEN)]
 
 
@@ -90,8 +92,16 @@ class Release(Command):
     by: Annotated[str, Field(min_length=1, max_length=80)] | None = None
 
 
+class ReleaseMany(Release):
+    ids: Ids
+
+
 class Discard(Command):
     why: Why
+
+
+class DiscardMany(Discard):
+    ids: Ids
 
 
 class Hold(Command):
@@ -229,13 +239,25 @@ def _commands(app: FastAPI, daemon: DaemonPort) -> None:
 
     @app.post("/v1/exceptions/{exception_id}/release", **guarded)
     def release(exception_id: int, asked: Release) -> Response:
-        word = Word(asked.as_format or "", asked.source or "", asked.trust, asked.why or "", asked.by or "")
-        return _released(exception_id, run.release(exception_id, word, wait_s(asked)))
+        told = run.release(exception_id, _word(asked), wait_s(asked))
+        return JSONResponse(_released(exception_id, told), 200 if told.applied else 202)
+
+    @app.post("/v1/exceptions/release", **guarded)
+    def release_many(asked: ReleaseMany) -> Response:
+        return _released_many(run.release_many(asked.ids, _word(asked), wait_s(asked)))
 
     @app.post("/v1/exceptions/{exception_id}/discard", **guarded)
     def discard(exception_id: int, asked: Discard) -> Response:
         run.discard(exception_id, asked.why)
         return JSONResponse({"exception": exception_id, "state": "discarded"})
+
+    @app.post("/v1/exceptions/discard", **guarded)
+    def discard_many(asked: DiscardMany) -> Response:
+        told = [
+            {"exception": number, "state": "discarded"} if against is None else _against(number, against)
+            for number, against in run.discard_many(asked.ids, asked.why).items()
+        ]
+        return JSONResponse({"exceptions": told, "left": []})
 
 
 def _autopay(app: FastAPI, daemon: DaemonPort) -> None:
@@ -272,16 +294,31 @@ def _told(done: Done) -> Response:
     )
 
 
-def _released(exception_id: int, told: Released) -> Response:
-    return JSONResponse(
-        {
-            "exception": exception_id,
-            "state": told.state,
-            "inbox_ids": told.inbox_ids,
-            "applied": told.applied,
-            "outcome": told.outcome,
-            "accepted": told.accepted,
-            "refused": told.refused,
-        },
-        200 if told.applied else 202,
-    )
+def _word(asked: Release) -> Word:
+    return Word(asked.as_format or "", asked.source or "", asked.trust, asked.why or "", asked.by or "")
+
+
+def _released(exception_id: int, told: Released) -> dict[str, Any]:
+    return {
+        "exception": exception_id,
+        "state": told.state,
+        "inbox_ids": told.inbox_ids,
+        "applied": told.applied,
+        "outcome": told.outcome,
+        "accepted": told.accepted,
+        "refused": told.refused,
+    }
+
+
+def _released_many(bulk: Bulk) -> Response:
+    """In the order of ids; 202 when anything of it was stored and not applied in time."""
+    told = [
+        _against(number, one) if isinstance(one, Rejected) else _released(number, one)
+        for number, one in sorted(bulk.told.items())
+    ]
+    applied = all(one.get("applied", True) for one in told)
+    return JSONResponse({"exceptions": told, "left": bulk.left}, 200 if applied else 202)
+
+
+def _against(exception_id: int, why: Rejected) -> dict[str, Any]:
+    return {"exception": exception_id, "error": why.error, "what_to_do": why.what_to_do}

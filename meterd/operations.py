@@ -16,9 +16,11 @@ from sqlalchemy import Connection, or_, select
 from autopay.by_hand import NotSettled
 from config.units import REGISTER_CODE, Register
 from ledger.schema import inbox
+from meterd.attempts import Released, Word
+from meterd.places import active_registry, place_of
 from meterd.port import DaemonPort
 from meterd.rejected import Rejected
-from meterd.releases import Released, Releases, Word, active_registry, place_of
+from meterd.releases import Bulk, Releases
 from meterd.views.money import yuan
 from registry.address import BadSerial, address
 from registry.store import RegistryReader
@@ -101,9 +103,17 @@ class Operations:
         """Have a reading, or a whole message, of the exceptions queue judged again, now."""
         return self._releases.release(exception_id, word, wait_s)
 
+    def release_many(self, exception_ids: list[int], word: Word, wait_s: float) -> Bulk:
+        """The same for up to `IDS_MAX` rows, the oldest first; each is told by its id."""
+        return self._releases.release_many(exception_ids, word, wait_s)
+
     def discard(self, exception_id: int, why: str) -> None:
         """Close a row of the exceptions queue without effect, with the reason."""
         self._releases.discard(exception_id, why)
+
+    def discard_many(self, exception_ids: list[int], why: str) -> dict[int, Rejected | None]:
+        """The same for up to `IDS_MAX` rows, in one transaction; by id what stands against it."""
+        return self._releases.discard_many(exception_ids, why)
 
     # -- the registry ----------------------------------------------------------------------------------------
     def activate(self, digest: str, wait_s: float) -> Done:

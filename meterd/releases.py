@@ -1,117 +1,66 @@
-"""I/O: releases of the exceptions queue: one reading, or a whole message that was refused, judged again, now.
+"""I/O: releases of the exceptions queue: readings, or whole messages that were refused, judged again, now.
 
-A release is an *attempt*: inbox rows `release:{exception}:{attempt}:{part}`, all written in one transaction, none
-with more than `ROWS_MAX` readings or of more than one partition. Asking again while one is under way waits for it;
-a later attempt holds what no earlier one has brought into effect. The row is `released` once nothing of the last
-attempt was refused. A kill between any two steps leaves an attempt that the next request finds and finishes.
+A release is an *attempt* (`meterd.attempts`): inbox rows `release:{exception}:{attempt}:{part}`, all written in one
+transaction, none with more than `ROWS_MAX` readings or of more than one partition. Asking again while one is under
+way waits for it; a later attempt holds what no earlier one has brought into effect. The row is `released` once
+nothing of the last attempt was refused. A kill between any two steps leaves an attempt that the next request finds
+and finishes.
+
+One request carries up to `IDS_MAX` rows of the queue, the oldest first. Their attempts share the transaction, the
+wait for rating and the transaction that closes the rows; each is what it would be if it had been asked for alone.
 """
 
 from __future__ import annotations
 
 import json
 import threading
-from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import numpy as np
-from sqlalchemy import Connection, select, update
+from sqlalchemy import ColumnElement, Connection, bindparam, func, literal_column, select, update
 
+from config.reasons import Reason
 from ingest.again import Decision, NotReleasable, Refused, read_again
 from ingest.decoded import Limits
 from ingest.pipeline import Context
 from ingest.routing import Routes
-from ledger.inbox import submit
+from ledger.inbox import submit_many
 from ledger.schema import exception, inbox, inbox_applied
+from meterd.attempts import Attempts, InboxOf, Released, Row, Word
+from meterd.places import active_registry, place_in_list
 from meterd.port import DaemonPort
 from meterd.rejected import Rejected
 from rating.readings import Readings
 from rating.refusals import READING_BYTES
-from rating.releases import refused
-from registry.image import PartitionImage
 from registry.store import RegistryReader
 
 ROWS_MAX: Final = 1000  # readings of one inbox row: some 60 kB of JSON, and a millisecond or two of rating's time
+BYTES_MAX: Final = 4 << 20  # of stored messages in one request: they are all read again before any is written
+_NO_READING: Final = {
+    Reason.BACKDATED: "Correct what was charged by `meterd topup` or `reverse`, then discard it",
+    Reason.COMMAND: "Send the command again, put right, under another reference, then discard it",
+}
 
-Row = tuple[int, int, int, int, int]  # meter, register, read_at_s, value, quality: as the inbox has them
-
-
-@dataclass(frozen=True, slots=True)
-class Word:
-    """What a person says beside the message, and who: `why` and `by` are kept with it when `trust` is said."""
-
-    format: str = ""
-    source: str = ""
-    trust: bool = False
-    why: str = ""
-    by: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Released:
-    """`applied` False: stored, not all of it applied in time. `refused`: verdict -> how many, of the last attempt."""
-
-    inbox_ids: list[int]
-    applied: bool
-    state: str
-    accepted: int
-    refused: dict[str, int]
-
-    @property
-    def outcome(self) -> str | None:
-        """ "" is good, other text says what was refused, None: not applied yet."""
-        if not self.applied:
-            return None
-        told = ", ".join(f"{name} {count}" for name, count in self.refused.items())
-        return f"judged again: {told} of {self.accepted + sum(self.refused.values())}" if told else ""
+_Parts = list[tuple[int, str, list[Row]]]  # (partition, concentrator, readings)
 
 
 @dataclass(slots=True)
-class _Attempts:
-    """Every inbox row of one exception: (id, attempt, body, outcome or None), in order."""
+class Bulk:
+    """By id what became of each, or why nothing did; `left`: too much for one request, nothing was done about it."""
 
-    rows: list[tuple[int, int, dict[str, Any], str | None]] = field(default_factory=list)
+    told: dict[int, Released | Rejected] = field(default_factory=dict)
+    left: list[int] = field(default_factory=list)
 
-    @property
-    def last(self) -> int:
-        return max((attempt for _, attempt, _, _ in self.rows), default=0)
 
-    @property
-    def ids(self) -> list[int]:
-        """Of the last attempt."""
-        return [number for number, attempt, _, _ in self.rows if attempt == self.last]
+@dataclass(slots=True)
+class _Plan:
+    """What one request writes, and what it waits for."""
 
-    @property
-    def under_way(self) -> bool:
-        return any(outcome is None for *_, outcome in self.rows)
-
-    @property
-    def complete(self) -> bool:
-        """There is an attempt, all of it was applied, and nothing of it refused."""
-        last = [outcome for _, attempt, _, outcome in self.rows if attempt == self.last]
-        return bool(last) and all(outcome == "" for outcome in last)
-
-    def in_effect(self) -> set[tuple[str, Row]]:
-        """(concentrator, reading) that some attempt has brought into effect."""
-        found = set()
-        for _, _, body, outcome in self.rows:
-            if outcome is not None:
-                rows: list[Row] = [tuple(reading) for reading in body["readings"]]
-                not_these = refused(outcome, len(rows))
-                found |= {(body["concentrator"], row) for n, row in enumerate(rows) if n not in not_these}
-        return found
-
-    def told(self, state: str) -> Released:
-        """Counts of readings: accepted by any attempt, refused by the last one."""
-        accepted, against = 0, Counter[str]()
-        for _, attempt, body, outcome in self.rows:
-            if outcome is not None:
-                verdicts = refused(outcome, len(body["readings"]))
-                accepted += len(body["readings"]) - len(verdicts)
-                if attempt == self.last:
-                    against.update(verdicts.values())
-        return Released(self.ids, not self.under_way, state, accepted, dict(sorted(against.items())))
+    chunks: list[tuple[str, int, dict[str, Any]]] = field(default_factory=list)  # key, partition, body
+    waiting: list[int] = field(default_factory=list)
+    closed: dict[int, str] = field(default_factory=dict)  # nothing is left to judge: released at once, and why
 
 
 class Releases:
@@ -124,49 +73,88 @@ class Releases:
 
     def release(self, exception_id: int, word: Word, wait_s: float) -> Released:
         """Have the readings judged again; the row stays open when any is refused again."""
+        told = self.release_many([exception_id], word, wait_s).told[exception_id]
+        if isinstance(told, Rejected):
+            raise told
+        return told
+
+    def release_many(self, exception_ids: Sequence[int], word: Word, wait_s: float) -> Bulk:
+        """The same for rows of the queue together, the oldest first; each is told by its id."""
         if (word.trust or word.source) and not (word.trust and word.why and word.by):
             raise Rejected(422, "whom to believe is a person's word", "Say --trust and --why; `by` is who says so")
         with self._lock:
-            row = self._row(exception_id)
-            if row["state"] == "discarded":
-                raise Rejected(409, f"exception {exception_id} is discarded already", "Nothing is left to do")
-            attempts = self._attempts(exception_id)
-            if row["state"] == "released":
-                return attempts.told("released")
-            if not (attempts.under_way or attempts.complete):
-                parts = self._read(row, word)
-                in_effect = attempts.in_effect()
-                left = [(p, c, [r for r in rows if (c, r) not in in_effect]) for p, c, rows in parts]
-                if not any(rows for _, _, rows in left):  # under other options, maybe; nothing of it is missing
-                    self._resolve(exception_id, "released", _why(attempts))
-                    return replace(attempts.told("released"), refused={})
-                self._submit(row, word, attempts.last + 1, left)
-                attempts = self._attempts(exception_id)
-        self._wait(attempts.ids, wait_s)
-        attempts = self._attempts(exception_id)
-        if not attempts.complete:
-            return attempts.told("open")
-        self._resolve(exception_id, "released", _why(attempts))
-        return attempts.told("released")
+            rows, left = self._rows(exception_ids)
+            bulk, plan = Bulk(left=left), _Plan()
+            for number in set(exception_ids).difference(rows, left):
+                bulk.told[number] = _unknown(number)
+            attempts = self._attempts(rows)
+            for number, row in rows.items():
+                try:
+                    self._plan(row, word, attempts[number], plan, bulk)
+                except Rejected as why:
+                    bulk.told[number] = why
+            self._write(plan)
+        self._wait(_last_of_each_partition(self._attempts(plan.waiting)), wait_s)
+        attempts = self._attempts(plan.waiting)
+        done = {number: one.why() for number, one in attempts.items() if one.complete}
+        if done:
+            self._resolve(done, "released")
+        bulk.told |= {n: one.told("released" if n in done else "open") for n, one in attempts.items()}
+        return bulk
 
     def discard(self, exception_id: int, why: str) -> None:
         """Close a row without effect, with the reason; not while a release of it may still take effect."""
+        against = self.discard_many([exception_id], why)[exception_id]
+        if against is not None:
+            raise against
+
+    def discard_many(self, exception_ids: Sequence[int], why: str) -> dict[int, Rejected | None]:
+        """The same for rows together, in one transaction; by id what stands against it."""
+        found: dict[int, Rejected | None] = {}
         with self._lock:
-            row = self._row(exception_id)
-            if row["state"] != "open":
-                raise Rejected(409, f"exception {exception_id} is {row['state']} already", "Nothing is left to do")
-            attempts = self._attempts(exception_id)
-            if attempts.under_way or attempts.complete:
-                raise Rejected(
-                    409,
-                    f"exception {exception_id} is being released",
-                    "Ask for its release again, which ends it",
-                )
-            self._resolve(exception_id, "discarded", why)
+            states = self._states(exception_ids)
+            attempts = self._attempts(states)
+            for number in dict.fromkeys(exception_ids):
+                if number not in states:
+                    found[number] = _unknown(number)
+                elif states[number] != "open":
+                    told = f"exception {number} is {states[number]} already"
+                    found[number] = Rejected(409, told, "Nothing is left to do")
+                elif attempts[number].under_way or attempts[number].complete:
+                    told = f"exception {number} is being released"
+                    found[number] = Rejected(409, told, "Ask for its release again, which ends it")
+                else:
+                    found[number] = None
+            free = {number: why for number, against in found.items() if against is None}
+            if free:
+                self._resolve(free, "discarded")
+        return found
 
     # -- what is to be judged again ----------------------------------------------------------------------------
-    def _read(self, row: dict[str, Any], word: Word) -> list[tuple[int, str, list[Row]]]:
-        """(partition, concentrator, readings): one reading as it was kept, or a message read again."""
+    def _plan(self, row: dict[str, Any], word: Word, attempts: Attempts, plan: _Plan, bulk: Bulk) -> None:
+        """What there is to do about one row; `Rejected` says why nothing is."""
+        number = int(row["id"])
+        if row["state"] == "discarded":
+            raise Rejected(409, f"exception {number} is discarded already", "Nothing is left to do")
+        if row["state"] == "released":
+            bulk.told[number] = attempts.told("released")
+            return
+        if not (attempts.under_way or attempts.complete):
+            parts = self._read(row, word)
+            in_effect = attempts.in_effect()
+            left = [(p, c, [r for r in rows if (c, r) not in in_effect]) for p, c, rows in parts]
+            if not any(rows for _, _, rows in left):  # under other options, maybe; nothing of it is missing
+                plan.closed[number] = attempts.why()
+                bulk.told[number] = replace(attempts.told("released"), refused={})
+                return
+            plan.chunks += _chunks(number, word, attempts.last + 1, left)
+        plan.waiting.append(number)
+
+    def _read(self, row: dict[str, Any], word: Word) -> _Parts:
+        """One reading as it was kept, or a message read again."""
+        if row["reason"] in _NO_READING:
+            told = f"exception {row['id']} is no reading: nothing can be judged again"
+            raise Rejected(422, told, _NO_READING[Reason(row["reason"])])
         if row["meter"] is not None:
             if word.format or word.trust:
                 raise Rejected(422, "--as and --trust are for whole messages", "Release the reading without them")
@@ -174,7 +162,7 @@ class Releases:
             meter, code, at_s, value, quality = (
                 int(reading[name]) for name in ("meter", "register", "read_at_s", "value", "quality")
             )
-            place = place_of(self._registry(), meter, code, source=row["source"])
+            place = place_in_list(self._registry(), meter, code, row["source"])
             partition = place[0] if place is not None else int(row["partition"])
             return [(partition, row["source"], [(meter, code, at_s, value, quality)])]
         stored = Refused(row["reason"], row["source"], row["stream"], row["sequence"], row["bytes"], row["note"])
@@ -196,89 +184,98 @@ class Releases:
     def _registry(self) -> RegistryReader:
         return active_registry(self._daemon)
 
-    def _submit(self, row: dict[str, Any], word: Word, attempt: int, parts: list[tuple[int, str, list[Row]]]) -> None:
-        """All rows of an attempt in one transaction: a kill leaves all of them, or none."""
-        more: dict[str, Any] = {"exception": row["id"]}
-        if word.format:
-            more["as"] = word.format
-        if word.trust:
-            more["trusted"] = {"by": word.by, "why": word.why}
-        chunks = [
-            (partition, {"concentrator": source, "readings": rows[first : first + ROWS_MAX], **more})
-            for partition, source, rows in parts
-            for first in range(0, len(rows), ROWS_MAX)
-        ]
-        keys = [f"release:{row['id']}:{attempt}:{part}" for part in range(1, len(chunks) + 1)]
+    # -- the ledger --------------------------------------------------------------------------------------------
+    def _write(self, plan: _Plan) -> None:
+        """All rows of all attempts in one transaction: a kill leaves all of them, or none."""
+        if plan.closed:
+            self._resolve(plan.closed, "released")
+        if not plan.chunks:
+            return
         now_s = self._daemon.clock.now_s()
 
         def work(connection: Connection) -> None:
-            for key, (partition, body) in zip(keys, chunks, strict=True):
-                submit(connection, kind="release", key=key, body=body, partition=partition, now_s=now_s)
+            submit_many(connection, kind="release", rows=plan.chunks, now_s=now_s)
 
         self._daemon.store.write(work)
-        partition, body = chunks[-1]
-        self._daemon.submit("release", keys[-1], body, partition)  # it is there already: this wakes rating
+        key, partition, body = plan.chunks[-1]
+        self._daemon.submit("release", key, body, partition)  # it is there already: this wakes rating
 
-    # -- the ledger --------------------------------------------------------------------------------------------
-    def _row(self, exception_id: int) -> dict[str, Any]:
+    def _rows(self, exception_ids: Sequence[int]) -> tuple[dict[int, dict[str, Any]], list[int]]:
+        """(rows by id, the oldest first; ids that are too much for one request, the first never among them)."""
+        at_s = func.coalesce(exception.c.read_at_s, exception.c.received_at_s)
+        sizes = select(exception.c.id, func.length(exception.c.bytes).label("size"))
+        sizes = sizes.where(exception.c.id.in_(exception_ids)).order_by(at_s, exception.c.id)
+        taken: list[int] = []
+        left: list[int] = []
+        total = 0
         with self._daemon.store.reader() as connection:
-            row = connection.execute(select(exception).where(exception.c.id == exception_id)).mappings().first()
-        if row is None:
-            raise Rejected(404, f"no exception {exception_id}", "Look at `meterd exceptions list`")
-        return dict(row)
+            for number, size in connection.execute(sizes).all():
+                total += size
+                (left if taken and (left or total > BYTES_MAX) else taken).append(int(number))
+            asked = select(exception).where(exception.c.id.in_(taken)).order_by(at_s, exception.c.id)
+            rows = connection.execute(asked).mappings().all()
+        return {int(row["id"]): dict(row) for row in rows}, left
 
-    def _attempts(self, exception_id: int) -> _Attempts:
-        # A range, so that the key's own index serves.
-        first, past = f"release:{exception_id}:", f"release:{exception_id};"
-        asked = select(inbox.c.id, inbox.c.key, inbox.c.body, inbox_applied.c.outcome).outerjoin(inbox_applied)
-        asked = asked.where(inbox.c.key > first, inbox.c.key < past).order_by(inbox.c.id)
+    def _states(self, exception_ids: Sequence[int]) -> dict[int, str]:
+        asked = select(exception.c.id, exception.c.state).where(exception.c.id.in_(exception_ids))
         with self._daemon.store.reader() as connection:
-            rows = connection.execute(asked).all()
-        return _Attempts([(r.id, int(r.key.split(":")[2]), json.loads(r.body), r.outcome) for r in rows])
+            return {int(number): str(state) for number, state in connection.execute(asked)}
 
-    def _resolve(self, exception_id: int, state: str, why: str) -> None:
-        now_s = self._daemon.clock.now_s()
-        change = update(exception).where(exception.c.id == exception_id, exception.c.state == "open")
-        values = {"state": state, "resolved_at_s": now_s, "resolved_why": why}
-        self._daemon.store.write(lambda connection: connection.execute(change.values(values)).rowcount)
+    def _attempts(self, exception_ids: Iterable[int]) -> dict[int, Attempts]:
+        found = {number: Attempts() for number in exception_ids}
+        if not found:
+            return found
+        # A range of keys for each, so that the key's own index serves; one parameter, whatever their number.
+        of = func.json_each(json.dumps(list(found))).table_valued("value", name="of")
+        first: ColumnElement[str] = literal_column("'release:' || of.value || ':'")
+        past: ColumnElement[str] = literal_column("'release:' || of.value || ';'")
+        asked = select(inbox.c.id, inbox.c.key, inbox.c.partition, inbox.c.body, inbox_applied.c.outcome)
+        asked = asked.select_from(of).join(inbox, (inbox.c.key > first) & (inbox.c.key < past))
+        asked = asked.outerjoin(inbox_applied).order_by(inbox.c.id)
+        with self._daemon.store.reader() as connection:
+            for row in connection.execute(asked):
+                _, number, attempt, _ = row.key.split(":")
+                made = InboxOf(row.id, row.partition, int(attempt), json.loads(row.body), row.outcome)
+                found[int(number)].rows.append(made)
+        return found
 
-
-def active_registry(daemon: DaemonPort) -> RegistryReader:
-    """The registry in force; without one nothing can be judged."""
-    reader = daemon.registry()
-    if reader is None:
-        raise Rejected(409, "no registry is active", "Import one: `meterd registry import DIR`")
-    return reader
-
-
-def place_of(reader: RegistryReader, meter: int, code: int, source: str | None = None) -> tuple[int, str] | None:
-    """(partition, concentrator) whose list has this register; the newest of several."""
-    found: tuple[int, tuple[int, str]] | None = None
-    for number, partition in enumerate(reader.image.partitions):
-        here = (partition.list_meter == np.uint64(meter)) & (partition.list_register == code)
-        for place in np.flatnonzero(here).tolist():
-            name = _list_of(partition, place)
-            if source is not None and name != source:
-                continue
-            opened = int(partition.channels["opening_at_s"][int(partition.list_channel[place])])
-            if found is None or opened > found[0]:
-                found = opened, (number, name)
-    return None if found is None else found[1]
+    def _resolve(self, whys: dict[int, str], state: str) -> None:
+        """Close rows that are open, each with its reason, in one transaction."""
+        change = update(exception).where(exception.c.id == bindparam("number"), exception.c.state == "open")
+        change = change.values(
+            state=state, resolved_at_s=self._daemon.clock.now_s(), resolved_why=bindparam("because")
+        )
+        rows = [{"number": number, "because": why} for number, why in whys.items()]
+        self._daemon.store.write(lambda connection: connection.execute(change, rows).rowcount)
 
 
-def _list_of(partition: PartitionImage, place: int) -> str:
-    return next(name for name, (start, end) in partition.lists.items() if start <= place < end)
+def _unknown(exception_id: int) -> Rejected:
+    return Rejected(404, f"no exception {exception_id}", "Look at `meterd exceptions list`")
+
+
+def _chunks(exception_id: int, word: Word, attempt: int, parts: _Parts) -> list[tuple[str, int, dict[str, Any]]]:
+    """(key, partition, body) of each inbox row of an attempt."""
+    more: dict[str, Any] = {"exception": exception_id}
+    if word.format:
+        more["as"] = word.format
+    if word.trust:
+        more["trusted"] = {"by": word.by, "why": word.why}
+    bodies = [
+        (partition, {"concentrator": source, "readings": rows[first : first + ROWS_MAX], **more})
+        for partition, source, rows in parts
+        for first in range(0, len(rows), ROWS_MAX)
+    ]
+    return [(f"release:{exception_id}:{attempt}:{part}", *one) for part, one in enumerate(bodies, start=1)]
+
+
+def _last_of_each_partition(attempts: dict[int, Attempts]) -> list[int]:
+    """A partition applies its rows in the order of their ids: when these are applied, all are."""
+    last: dict[int, int] = {}
+    for one in attempts.values():
+        last |= {row.partition: max(row.id, last.get(row.partition, 0)) for row in one.rows}
+    return sorted(last.values())
 
 
 def _rows(readings: Readings) -> list[Row]:
     columns = (readings.meter, readings.register, readings.read_at_s, readings.value, readings.quality)
     return list(zip(*(column.tolist() for column in columns), strict=True))
-
-
-def _why(attempts: _Attempts) -> str:
-    """What the exceptions queue keeps of a release: where it is, and on whose word."""
-    told = "inbox " + ", ".join(map(str, attempts.ids))
-    for body in {json.dumps(body.get("trusted")): body for _, _, body, _ in attempts.rows}.values():
-        if body.get("trusted"):
-            told += f"; trusted by {body['trusted']['by']}: {body['trusted']['why']}"
-    return told

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from hashlib import blake2b
+from typing import Final
 
 import numpy as np
 
@@ -21,6 +22,8 @@ from rating.verdicts import EXCEPTION_REASON, Verdict
 READING_BYTES = np.dtype(
     [("meter", "<u8"), ("value", "<i8"), ("read_at_s", "<u4"), ("register", "u1"), ("quality", "u1")]
 )  # how one reading is kept in exception.bytes
+
+FINAL_READ: Final = "final read of a change-out: the old register stays open, the new one counts"
 
 
 def _key(*parts: object) -> str:
@@ -45,7 +48,8 @@ def rejected(stored: StoredRecord) -> ExceptionRow:
     )
 
 
-def _meter(address: int) -> str:
+def meter_text(address: int) -> str:
+    """How the queue names a meter: 12 digits, or # and the digest of another serial."""
     return f"{address:012d}" if address < 2**63 else f"#{address - 2**63:016x}"
 
 
@@ -72,7 +76,7 @@ def refused(stored: StoredRecord, readings: Readings, i: int, verdict: Verdict) 
         stream=record.stream,
         sequence=record.sequence,
         body=pack_reading(readings, i),
-        meter=_meter(meter),
+        meter=meter_text(meter),
         register=str(REGISTER_NAME.get(register, register)),
         read_at_s=read_at_s,
         value=value,
@@ -97,8 +101,8 @@ def final_read(
         stream="",
         sequence=-1,
         body=row.tobytes(),
-        note="final read of a change-out: the old register stays open, the new one counts",
-        meter=_meter(meter),
+        note=FINAL_READ,
+        meter=meter_text(meter),
         register=str(REGISTER_NAME.get(register, register)),
         read_at_s=read_at_s,
         value=value,
@@ -128,7 +132,7 @@ def backdated(
         sequence=-1,
         body=json.dumps({"since_s": since_s}).encode(),
         note=note,
-        meter=_meter(meter),
+        meter=meter_text(meter),
         register=str(REGISTER_NAME.get(register, register)),
         read_at_s=read_at_s,
         value=value,

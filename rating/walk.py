@@ -88,8 +88,8 @@ def explain_day(
 
     `at_s`, `value` (thousandths), `quality`: distinct rising times, from the last register at or before the
     day's start to the first at or after its end; what is missing at the ends is simply not charged yet.
-    `used_before_wh` is the ladder's use in its cycle when the day starts. Readings that were replaced appear
-    with their final value: where the engine charged a difference later in the ladder, the tiers may differ.
+    `used_before_wh` is the ladder's use in its cycle when the day starts. What a better
+    reading of a time changed afterwards is no part of this: `explain_late`.
     """
     start_s, end_s = book.day_start_s(tariff_index, day), book.day_start_s(tariff_index, day + 1)
     used, lines = used_before_wh, []
@@ -105,23 +105,41 @@ def explain_day(
             if int(book.seg_day[segment]) != day:
                 continue
             piece_start_s = max(from_s, int(book.seg_start[segment]))
-            for tier, piece in ladder(used, part, _bounds(book, tariff_index, history, segment)):
-                first, price = int(book.seg_price[segment, 0]), int(book.seg_price[segment, tier])
-                lines.append(
-                    Line(
-                        start_s=piece_start_s,
-                        end_s=piece_end_s,
-                        period=book.period_names(tariff_index)[int(book.seg_period[segment])],
-                        tier=tier,
-                        energy_wh=piece,
-                        price_e8=price,
-                        energy_e11=piece * first,
-                        adder_e11=piece * (price - first),
-                        reading_at_s=to_s,
-                        quality=Quality(quality[i]),
-                    )
-                )
+            when = (piece_start_s, piece_end_s, to_s, Quality(quality[i]))
+            lines += _priced(book, tariff_index, history, segment, used, part, when)
             used += part
+    return lines
+
+
+def explain_late(
+    book: TariffBook, tariff_index: int, history: int, at_s: int, energy: int, used_before_wh: int, quality: int
+) -> list[Line]:
+    """The difference that a better reading of `at_s` made, in the segment that ends there, or else holds it."""
+    segment = book.segment_of(tariff_index, at_s)
+    if int(book.seg_start[segment]) == at_s and segment > 0 and int(book.seg_start[segment - 1]) < at_s:
+        segment -= 1
+    when = (at_s, at_s, at_s, Quality(quality))
+    return _priced(book, tariff_index, history, segment, used_before_wh, energy, when)
+
+
+def _priced(
+    book: TariffBook,
+    tariff_index: int,
+    history: int,
+    segment: int,
+    used: int,
+    energy: int,
+    when: tuple[int, int, int, Quality],
+) -> list[Line]:
+    """A piece of energy of one segment up (or down) the ladder; `when`: start, end, time of the reading, quality."""
+    start_s, end_s, reading_at_s, quality = when
+    period = book.period_names(tariff_index)[int(book.seg_period[segment])]
+    first = int(book.seg_price[segment, 0])
+    lines = []
+    for tier, piece in ladder(used, energy, _bounds(book, tariff_index, history, segment)):
+        price = int(book.seg_price[segment, tier])
+        money = (price, piece * first, piece * (price - first))
+        lines.append(Line(start_s, end_s, period, tier, piece, *money, reading_at_s, quality))
     return lines
 
 

@@ -91,12 +91,12 @@ COMMANDS: Final[dict[str, Command]] = {
     "exceptions release": Command(
         "meterd.commands.exceptions",
         "release",
-        "Have a reading or a whole message judged again, through the daemon.",
+        "Have readings or whole messages judged again, through the daemon: by id, or all that a filter names.",
     ),
     "exceptions discard": Command(
         "meterd.commands.exceptions",
         "discard",
-        "Close a row of the exceptions queue without effect, through the daemon.",
+        "Close rows of the exceptions queue without effect, through the daemon: by id, or all that a filter names.",
     ),
     "late list": Command("meterd.commands.late", "list_late", "List late readings by account, register and UTC day."),
     "orders list": Command("meterd.commands.orders", "list_orders", "List payment orders, newest first."),

@@ -16,6 +16,16 @@ if TYPE_CHECKING:
     from meterd.lookup import View
 
 IdArgument = Annotated[int, typer.Argument(metavar="ID", min=1, help="Number from `meterd exceptions list`.")]
+IdsArgument = Annotated[
+    list[int] | None, typer.Argument(metavar="[ID]...", min=1, help="Numbers from `meterd exceptions list`.")
+]
+ReasonOption = Annotated[str, typer.Option(help="Only this reason (docs/bad-input.md).")]
+SourceOption = Annotated[str, typer.Option(help="Only this concentrator's.")]
+MeterOption = Annotated[str, typer.Option(help="Only readings of this meter: its serial.")]
+BeforeOption = Annotated[str, typer.Option(metavar="T", help="Only what came before: 2026-07-14T08:00.")]
+LimitOption = Annotated[int | None, typer.Option(min=1, help="Of a filter: at most so many, the oldest.")]
+YesOption = Annotated[bool, typer.Option("--yes", help="Of a filter: do not ask; needed where nobody can answer.")]
+DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Say how many rows it would be, and stop.")]
 BYTES_SHOWN: Final = 4096
 STATES: Final = ("open", "released", "discarded", "all")
 
@@ -23,29 +33,25 @@ STATES: Final = ("open", "released", "discarded", "all")
 def list_exceptions(
     config: ConfigOption = None,
     json: JsonOption = False,
-    reason: Annotated[str, typer.Option(help="Only this reason (docs/bad-input.md).")] = "",
+    reason: ReasonOption = "",
+    source: SourceOption = "",
+    meter: MeterOption = "",
+    before: BeforeOption = "",
     state: Annotated[str, typer.Option(help="open, released, discarded or all.")] = "open",
     limit: Annotated[int, typer.Option(min=1, max=1_000_000, help="At most so many.")] = 1000,
     after: Annotated[int, typer.Option(min=0, help="Only ids above this one.")] = 0,
 ) -> None:
     """List what was set aside: messages and readings with their reasons."""
-    from config.reasons import Reason
     from ledger.reads import exceptions
+    from meterd.commands.exceptions_bulk import Filter
     from meterd.lookup import opened
 
     if state not in STATES:
         raise Stop(Exit.USAGE, f"--state {state!r}: there are {', '.join(STATES)}")
-    if reason and reason not in {known.value for known in Reason}:
-        raise Stop(Exit.USAGE, f"--reason {reason!r}: there are {', '.join(known.value for known in Reason)}")
+    chosen = Filter(reason, source, meter, before)
     with opened(config) as view:
-        found = exceptions(
-            view.connection,
-            reason=reason or None,
-            state=None if state == "all" else state,
-            after_id=after,
-            limit=limit,
-        )
-        rows = [_short(view, row) for row in found]
+        wanted = chosen.wanted(view.settings, None if state == "all" else state)
+        rows = [_short(view, row) for row in exceptions(view.connection, wanted, after_id=after, limit=limit)]
     columns = (
         "id",
         "reason",
@@ -92,33 +98,48 @@ def show(number: IdArgument, config: ConfigOption = None, json: JsonOption = Fal
 
 
 def release(
-    number: IdArgument,
+    numbers: IdsArgument = None,
     as_format: Annotated[str, typer.Option("--as", help="Read the message as json, senml-json ...")] = "",
     trust: Annotated[bool, typer.Option("--trust", help="Believe its sender, on your word (--why).")] = False,
-    source: Annotated[str, typer.Option(help="With --trust: it is this concentrator's.")] = "",
     why: Annotated[str, typer.Option("--why", help="With --trust: the reason, which is kept.")] = "",
     by: Annotated[str, typer.Option(help="With --trust: who says so; your login name if left out.")] = "",
+    reason: ReasonOption = "",
+    source: Annotated[str, typer.Option(help="Only this concentrator's; with --trust: it is this one's.")] = "",
+    meter: MeterOption = "",
+    before: BeforeOption = "",
+    limit: LimitOption = None,
+    yes: YesOption = False,
+    dry_run: DryRunOption = False,
     config: ConfigOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Have a reading or a whole message judged again, through the daemon."""
+    """Have readings or whole messages judged again, through the daemon: by id, or all that a filter names."""
     from ingest.topics import FORMATS
     from meterd import client
+    from meterd.commands import exceptions_bulk as bulk
 
     if as_format and as_format not in FORMATS:
         raise Stop(Exit.USAGE, f"--as {as_format!r}: there are {', '.join(FORMATS)}")
     if trust and not why:
         raise Stop(Exit.USAGE, "--trust needs --why: the reason is kept with the message")
-    if not trust and (source or why or by):
-        raise Stop(Exit.USAGE, "--source, --why and --by go with --trust")
-    said: dict[str, Any] = {"as": as_format or None, "source": source or None, "why": why or None}
+    if trust and not numbers:
+        raise Stop(Exit.USAGE, "--trust needs ids: whom to believe is said message by message")
+    if not trust and (why or by or (source and numbers)):
+        raise Stop(Exit.USAGE, "with ids, --source, --why and --by go with --trust")
+    said: dict[str, Any] = {"as": as_format or None}
     if trust:
-        said |= {"trust": True, "by": by or _login()}
-    told = client.call(settings_or_stop(config), "POST", f"/v1/exceptions/{number}/release", said)
+        said |= {"trust": True, "source": source or None, "why": why, "by": by or _login()}
+    settings = settings_or_stop(config)
+    chosen = bulk.Filter(reason, "" if trust else source, meter, before)
+    ids = bulk.chosen(config, numbers, chosen, limit, bulk.Consent("release", yes=yes, dry_run=dry_run, json=json))
+    if not numbers or len(ids) > 1:
+        bulk.release(settings, ids, said, json=json)
+        return
+    told = client.call(settings, "POST", f"/v1/exceptions/{ids[0]}/release", said)
     if not told["applied"]:
-        ids = ", ".join(map(str, told["inbox_ids"]))
+        rows = ", ".join(map(str, told["inbox_ids"]))
         raise Stop(
-            Exit.TIMED_OUT, f"inbox {ids}: stored, and not applied yet. It will be; ask again to close the row"
+            Exit.TIMED_OUT, f"inbox {rows}: stored, and not applied yet. It will be; ask again to close the row"
         )
     output.record({name: value for name, value in told.items() if name != "applied"}, json=json)
     if told["state"] != "released":
@@ -135,15 +156,29 @@ def _login() -> str:
 
 
 def discard(
-    number: IdArgument,
     why: Annotated[str, typer.Option("--why", help="The reason, which is kept.")],
+    numbers: IdsArgument = None,
+    reason: ReasonOption = "",
+    source: SourceOption = "",
+    meter: MeterOption = "",
+    before: BeforeOption = "",
+    limit: LimitOption = None,
+    yes: YesOption = False,
+    dry_run: DryRunOption = False,
     config: ConfigOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Close a row of the exceptions queue without effect, through the daemon."""
+    """Close rows of the exceptions queue without effect, through the daemon: by id, or all that a filter names."""
     from meterd import client
+    from meterd.commands import exceptions_bulk as bulk
 
-    told = client.call(settings_or_stop(config), "POST", f"/v1/exceptions/{number}/discard", {"why": why})
+    settings = settings_or_stop(config)
+    chosen = bulk.Filter(reason, source, meter, before)
+    ids = bulk.chosen(config, numbers, chosen, limit, bulk.Consent("discard", yes=yes, dry_run=dry_run, json=json))
+    if not numbers or len(ids) > 1:
+        bulk.discard(settings, ids, {"why": why}, json=json)
+        return
+    told = client.call(settings, "POST", f"/v1/exceptions/{ids[0]}/discard", {"why": why})
     output.record(told, json=json)
 
 

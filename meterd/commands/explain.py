@@ -82,12 +82,27 @@ def _plain(name: tuple[str, str, str], told: ChannelDay, day: str, zone: ZoneInf
             }
             for line in told.lines
         ],
+        "estimates": [
+            {
+                "made_at": instant(guess.made_at_s, zone),
+                "from": instant(guess.from_s, zone),
+                "to": instant(guess.to_s, zone),
+                "used_kwh": kwh(guess.used_wh),
+                "known_s": guess.known_s,
+                "registers": guess.registers,
+                "for_s": guess.to_s - guess.from_s,
+                "energy_kwh": kwh(guess.energy_wh),
+                "as_the_rule_says": guess.follows,
+            }
+            for guess in told.guesses
+        ],
         "components": [
             {
                 "component": one.name,
                 "brought_in": exact_yuan(one.brought_e11),
                 "of_the_day": exact_yuan(one.amount_e11),
                 "whole_fen": yuan(one.posted_fen),
+                "to_the_bill": exact_yuan(one.billed_e11),
                 "carried_on": exact_yuan(one.carried_e11),
                 "posted": "day is open" if one.ledger_fen is None else yuan(one.ledger_fen),
                 "agrees": one.agrees,
@@ -99,7 +114,7 @@ def _plain(name: tuple[str, str, str], told: ChannelDay, day: str, zone: ZoneInf
 
 
 def _show(one: dict[str, Any]) -> None:
-    lists = {name: one[name] for name in ("readings", "lines", "components")}
+    lists = {name: one[name] for name in ("readings", "estimates", "lines", "components")}
     output.record({name: value for name, value in one.items() if name not in lists}, title=f"meter {one['meter']}")
     for name, rows in lists.items():
         if rows:

@@ -90,7 +90,11 @@ def import_directory(directory: DirArgument, config: ConfigOption = None, json: 
         raise typer.Exit(Exit.NO) from None
     mark_staged(paths.registry, staged.digest)
     activated = activate(settings, staged.digest)
-    output.record({"digest": staged.digest, "activated": activated, **staged.counts}, json=json)
+    found = set_aside(paths.ledger) if activated else {}
+    output.record({"digest": staged.digest, "activated": activated, **staged.counts, **found}, json=json)
+    if any(found.values()):
+        told = ", ".join(f"{name} {count}" for name, count in found.items() if count)
+        output.warn(f"open in the exceptions queue: {told}. `meterd exceptions list` has them, each with a note")
 
 
 def activate(settings: Settings, digest: str) -> bool:
@@ -101,6 +105,27 @@ def activate(settings: Settings, digest: str) -> bool:
         return False
     client = import_module("meterd.client")  # by name: a machine without a daemon needs none of it
     return bool(client.activate(settings, digest))
+
+
+def set_aside(ledger: Path) -> dict[str, int]:
+    """Rows that registry versions put into the exceptions queue and nobody has closed: the version went on.
+
+    An activation's own outcome says only whether it is the version now; what of it was refused is told here.
+    """
+    from sqlalchemy import func, select
+
+    from config.reasons import Reason
+    from ledger.database import reading
+    from ledger.schema import exception
+    from rating.refusals import FINAL_READ
+
+    kinds = {
+        "final_reads_refused": exception.c.note == FINAL_READ,
+        "backdated": exception.c.reason == str(Reason.BACKDATED),
+    }
+    with reading(ledger) as connection:
+        asked = select(func.count()).select_from(exception).where(exception.c.state == "open")
+        return {name: int(connection.execute(asked.where(kind)).scalar_one()) for name, kind in kinds.items()}
 
 
 def active_digest(ledger: Path) -> str | None:

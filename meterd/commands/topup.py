@@ -96,12 +96,12 @@ def fen(amount: str) -> int:
     return found
 
 
-def instant(settings: Settings, text: str) -> int:
+def instant(settings: Settings, text: str, option: str = "--at") -> int:
     """UTC seconds of ISO 8601 text; without an offset it is local time."""
     try:
         found = datetime.fromisoformat(text)
     except ValueError:
-        raise Stop(Exit.USAGE, f"--at {text!r} is no time like 2026-07-14T08:00") from None
+        raise Stop(Exit.USAGE, f"{option} {text!r} is no time like 2026-07-14T08:00") from None
     if found.tzinfo is None:
         found = found.replace(tzinfo=ZoneInfo(settings.timezone))
     return int(found.timestamp())

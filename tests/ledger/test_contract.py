@@ -161,7 +161,7 @@ def test_what_rating_tells_is_written_once_per_key(store: LedgerStore, make_chec
     store.commit([make_checkpoint(epoch=epoch, offset=2, **told)])
     assert [count(store, t) for t in (event, exception, notice, late_page)] == [1, 1, 1, 2]
     with store.reader() as connection:
-        (row,) = reads.exceptions(connection, reason="future")
+        (row,) = reads.exceptions(connection, reads.Wanted("future"))
         assert (row["bytes"], row["repeats"], row["state"]) == (b"\x00\xff", 3, "open")
         assert row["note"] == "lone \\ud800 and \\x00"
         assert reads.exceptions_by_reason(connection) == {"future": 1}

@@ -44,6 +44,21 @@ def test_the_same_key_is_the_same_row_and_other_contents_are_refused(store: Ledg
     assert (row.id, row.kind, row.key, row.body, row.partition) == (first, "release", "k", {"a": 1, "b": "二"}, 0)
 
 
+def test_many_are_submitted_in_order_and_once(store: LedgerStore) -> None:
+    rows = [(f"k{n}", n % 2, {"n": n}) for n in (3, 1, 2)]
+    for known in ([], rows):  # again: no change, and what is new comes behind
+        more = [*known, ("k9", None, {})] if known else rows
+        store.write(lambda c, more=more: inbox.submit_many(c, kind="release", rows=more, now_s=5))
+    with store.reader() as connection:
+        found = connection.execute(select(table.c.key, table.c.partition).order_by(table.c.id)).all()
+    assert found == [("k3", 1), ("k1", 1), ("k2", 0), ("k9", None)]
+    for other in (("k1", 0, {"n": 1}), ("k1", 1, {"n": 7})):
+        mixed = [("k10", 0, {}), other]
+        with pytest.raises(KeyConflict):
+            store.write(lambda c, mixed=mixed: inbox.submit_many(c, kind="release", rows=mixed, now_s=5))
+    assert len(settled(store)) == 4
+
+
 @pytest.mark.parametrize("amount", [0, -1, 1.5, True, "100", None, 10**15])
 @pytest.mark.parametrize("kind", ["credit", "reversal"])
 def test_money_that_no_engine_could_book_never_enters(store: LedgerStore, kind: str, amount: object) -> None:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+import os
+import socket
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 from zoneinfo import ZoneInfo
 
 import numpy as np
 import pytest
+import uvicorn
 from sqlalchemy import insert, select
 
 from config.clock import ManualClock
@@ -26,6 +30,8 @@ from ledger.schema import archive_file, cap_use, decision, event, inbox_applied,
 from ledger.store import LedgerStore
 from ledger.versions import register_version
 from meterd.city import City
+from meterd.endpoint import remove_endpoint, write_endpoint
+from meterd.http import create_app
 from meterd.mandates import sync_mandates
 from rating.engine import PartitionEngine
 from rating.readings import Readings, Record, RecordKind
@@ -94,12 +100,13 @@ class Village:
             for p in range(PARTITIONS)
         ]
         self.sequence = 0
+        self.csv = CSV
 
     # -- what a test does --------------------------------------------------------------------------------------
     def import_(self) -> str:
         folder = self.root / "csv"
         folder.mkdir(exist_ok=True)
-        for name, text in CSV.items():
+        for name, text in self.csv.items():
             (folder / f"{name}.csv").write_text(text, encoding="utf-8")
         staged = stage(
             folder, self.paths.registry, partitions=PARTITIONS, timezone=self.settings.timezone,
@@ -113,13 +120,20 @@ class Village:
         """The partition of concentrator c1: all three meters are neighbours there."""
         return self.registry().find_account("a1")[0]  # type: ignore[union-attr]
 
-    def read(self, rows: list[tuple[str, int, str]], *, received: str | None = None, quality: int = 4) -> None:
+    def read(
+        self,
+        rows: list[tuple[str, int, str]],
+        *,
+        received: str | None = None,
+        quality: int = 4,
+        register: int = 1,
+    ) -> None:
         """One frame of (meter, thousandths, local ISO time) through log and engine."""
         from registry.address import address
 
         frame = Readings(
             np.array([address(m) for m, _, _ in rows], np.uint64), np.array([v for _, v, _ in rows], np.int64),
-            np.array([seconds(t) for _, _, t in rows], np.uint32), np.ones(len(rows), np.uint8),
+            np.array([seconds(t) for _, _, t in rows], np.uint32), np.full(len(rows), register, np.uint8),
             np.full(len(rows), quality, np.uint8),
         )  # fmt: skip
         at_s = seconds(received) if received else int(frame.read_at_s.max())
@@ -303,6 +317,41 @@ def own_village(tmp_path: Path) -> Iterator[Village]:
     made = Village(tmp_path)
     yield made
     made.close()
+
+
+@pytest.fixture
+def make_village() -> Iterator[Callable[..., Village]]:
+    """Villages of a test's own, in which nothing has happened yet; `replaced`: old text -> new text of the CSV."""
+    made: list[Village] = []
+
+    def make(root: Path, replaced: Mapping[str, str] = MappingProxyType({})) -> Village:
+        root.mkdir(parents=True, exist_ok=True)
+        made.append(Village(root))
+        for old, new in replaced.items():
+            made[-1].csv = {name: text.replace(old, new) for name, text in made[-1].csv.items()}
+        made[-1].activate_registry(made[-1].import_())
+        return made[-1]
+
+    yield make
+    for village in made:
+        village.close()
+
+
+@pytest.fixture
+def served(village: Village) -> Iterator[Village]:
+    """The village behind uvicorn, found by its endpoint.json."""
+    listening = socket.create_server(("127.0.0.1", 0))
+    url = f"http://127.0.0.1:{listening.getsockname()[1]}"
+    server = uvicorn.Server(uvicorn.Config(create_app(village), log_config=None, access_log=False, lifespan="off"))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
+    thread.start()
+    facts = {"http": url, "token": village.token, "pid": os.getpid(), "mqtt": {"host": "127.0.0.1", "port": 1}}
+    write_endpoint(village.paths.endpoint, facts)
+    yield village
+    remove_endpoint(village.paths.endpoint)
+    server.should_exit = True
+    thread.join(10)
+    assert not thread.is_alive()
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,6 @@ import os
 import pwd
 import socket
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,28 +17,10 @@ from sqlalchemy import select
 from ledger import reads
 from ledger.schema import inbox
 from meterd import client
-from meterd.endpoint import remove_endpoint, write_endpoint
 from meterd.exits import Exit, Stop
 from meterd.http import create_app
 from rating.readings import RecordKind
 from rating.state import ARRAYS
-
-
-@pytest.fixture
-def served(village: Any) -> Iterator[Any]:
-    """The village behind uvicorn, found by its endpoint.json."""
-    listening = socket.create_server(("127.0.0.1", 0))
-    url = f"http://127.0.0.1:{listening.getsockname()[1]}"
-    server = uvicorn.Server(uvicorn.Config(create_app(village), log_config=None, access_log=False, lifespan="off"))
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
-    thread.start()
-    facts = {"http": url, "token": village.token, "pid": os.getpid(), "mqtt": {"host": "127.0.0.1", "port": 1}}
-    write_endpoint(village.paths.endpoint, facts)
-    yield village
-    remove_endpoint(village.paths.endpoint)
-    server.should_exit = True
-    thread.join(10)
-    assert not thread.is_alive()
 
 
 def _posted(village: Any, account: str) -> int:

@@ -202,18 +202,17 @@ def test_no_inbox_row_is_larger_than_its_limit_and_all_come_together(
     value = register(village, METERS[0])
     rows = [(METERS[0], value + 10 * n, clock.next()) for n in range(1, 6)]
     number = refuse(village, envelope(rows), **TOO_MANY)
-    real, seen = releases.submit, []
+    real, seen = releases.submit_many, []
 
-    def breaks(connection: Any, **row: Any) -> int:
-        seen.append(row["key"])
-        if len(seen) == 2:
-            raise LedgerFailed("the disk is full", retriable=True)
-        return real(connection, **row)
+    def breaks(connection: Any, *, rows: Any, **more: Any) -> None:
+        real(connection, rows=rows[:2], **more)
+        seen.extend(rows)
+        raise LedgerFailed("the disk is full", retriable=True)
 
     with monkeypatch.context() as broken:
-        broken.setattr(releases, "submit", breaks)
+        broken.setattr(releases, "submit_many", breaks)
         assert http.post(f"/v1/exceptions/{number}/release", json={}).status_code == 503
-    assert len(seen) == 2
+    assert len(seen) == 3
     assert attempts(village, number) == []
     told = http.post(f"/v1/exceptions/{number}/release", json={}).json()
     assert (told["state"], told["accepted"], len(told["inbox_ids"])) == ("released", 5, 3)

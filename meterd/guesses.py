@@ -1,0 +1,104 @@
+"""Pure: bills that closed by the settlement window, for `explain`: when, and what each guess added to a register.
+
+The guess itself is in no archive: it was made at the close, from where the ladder stood then. Its energy is what
+the ledger posted as `estimate`; the figures of the rule (docs/ARCHITECTURE.md, "Rating", 7) are put together again
+here, so that whoever asks sees where it comes from, and whether the rule gives it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ledger.reads import BillRow, StatementRow
+from ledger.statements import month_of
+from meterd.views.explaining import Guess, Point
+from rating.book import TariffBook
+from rating.calendar import first_day_of
+from registry.image import NONE, PartitionImage
+
+
+@dataclass(frozen=True, slots=True)
+class Closed:
+    """One close by the window, as one register saw it. `energy_wh` 0: no guess was made for it."""
+
+    cycle: int
+    closed_at_s: int
+    end_s: int  # of the cycle
+    to_s: int  # where the guess takes the register to
+    value: int  # what it adds, thousandths
+    energy_wh: int
+    rows: tuple[StatementRow, ...]
+
+
+def chain(image: PartitionImage, first: int) -> list[int]:
+    """Channel slots of one register, span by span."""
+    found = [first]
+    while (following := int(image.channels["next"][found[-1]])) != NONE:
+        found.append(following)
+    return found
+
+
+def closes(
+    image: PartitionImage,
+    book: TariffBook,
+    spans: Sequence[int],
+    bills: Sequence[BillRow],
+    rows: Sequence[StatementRow],
+) -> list[Closed]:
+    """The account's closes by the window, oldest first, each with its guess for the register of these spans."""
+    found: list[Closed] = []
+    for bill in bills:
+        if bill.complete:
+            continue
+        same = [one.cycle for one in found if one.rows and one.rows[0].offset == bill.offset]
+        mine = tuple(
+            row
+            for row in rows
+            if row.kind == "estimate" and row.offset == bill.offset and row.channel in spans
+            and max(same, default=-1) < month_of(row.day) <= bill.cycle
+        )  # fmt: skip
+        value, energy_wh = 0, 0
+        for slot in spans:
+            part = sum(row.quantity for row in mine if row.channel == slot)
+            value, energy_wh = value + part // int(image.channels["multiplier"][slot]), energy_wh + part
+        last = max((row.channel for row in mine if row.quantity), key=spans.index, default=spans[0])
+        end_s = book.day_start_s(int(image.channels["tariff"][last]), first_day_of(bill.cycle + 1))
+        to_s = min(end_s, int(image.channels["until_s"][last]))
+        found.append(Closed(bill.cycle, bill.closed_at_s, end_s, to_s, value, energy_wh, mine))
+    return found
+
+
+def figures(
+    image: PartitionImage,
+    slot: int,
+    closed: Closed,
+    point: Point,
+    used_wh: int,
+    begins_wh: int,
+    since_s: int,
+) -> Guess:
+    """The rule's figures for a guess that began at `point` on the span `slot`.
+
+    `used_wh`: the ladder's energy when it was made, in a tier cycle that the account has been in since `since_s`;
+    `begins_wh`: where the ladder stood when it was charged.
+    """
+    facts = image.channels
+    on = (
+        (facts["ladder"] == facts["ladder"][slot])
+        & (facts["account"] == facts["account"][slot])
+        & (facts["bill"] > 0)
+    )
+    on &= (facts["opening_at_s"] < closed.end_s) & (
+        facts["until_s"] >= min(closed.end_s, int(facts["until_s"][slot]))
+    )
+    registers, known_s, for_s = max(1, int(on.sum())), point.at_s - since_s, closed.to_s - point.at_s
+    multiplier, resolution = int(facts["multiplier"][slot]), int(facts["resolution"][slot])
+    follows = False
+    if known_s > 0:
+        value = point.value + used_wh * for_s // (known_s * registers) // multiplier
+        shown = point.shown + value - point.value  # what is rounded is the register as it stands
+        follows = value - shown % resolution - point.value == closed.value
+    return Guess(
+        closed.closed_at_s, point.at_s, closed.to_s, used_wh, begins_wh, known_s, registers, closed.energy_wh, follows
+    )
