@@ -31,7 +31,8 @@ from simulators.quiet import quiet_of
 from simulators.world.bank import AFTER_ALL
 
 if TYPE_CHECKING:
-    from simulators.world.history import History
+    from simulators.world.port import NodePort
+    from simulators.world.world import World
 
 _FLYING: Final = ", ".join(f"'{state}'" for state in IN_FLIGHT if state != "succeeded_late")
 _DEAD: Final = ("declined", "cancelled")
@@ -46,12 +47,12 @@ class Finding(Exception):
 
 
 class Rules:
-    """Of one history."""
+    """Of one world."""
 
-    def __init__(self, history: History) -> None:
-        self._history = history
-        history.telephone.is_sent = self._is_sent
-        self._zone = ZoneInfo(history.settings.timezone)
+    def __init__(self, world: World) -> None:
+        self._world = world
+        world.telephone.is_sent = self._is_sent
+        self._zone = ZoneInfo(world.settings.timezone)
         self._db: sqlite3.Connection | None = None
         self._version = -1
         self._entry = 0
@@ -66,7 +67,7 @@ class Rules:
 
     def _ledger(self) -> sqlite3.Connection | None:
         if self._db is None:
-            path = Paths(self._history.data).ledger
+            path = Paths(self._world.data).ledger
             if not path.exists():
                 return None
             self._db = sqlite3.connect(f"file:{path}?mode=ro", uri=True, isolation_level=None)
@@ -96,7 +97,7 @@ class Rules:
             return
         self._sums(db)
         self._payments(db)
-        if self._history.dice.random() < 0.1:
+        if self._world.dice.random() < 0.1:
             self._balance()
 
     def _sums(self, db: sqlite3.Connection) -> None:
@@ -119,7 +120,7 @@ class Rules:
         for _, key, _, _, _, amount, _, _ in rows:
             if self._orders.setdefault(key, amount) != amount:
                 raise Finding("a key names one amount", f"{key}: {self._orders[key]} and {amount}")
-        for key, amounts in self._history.bank.amounts.items():
+        for key, amounts in self._world.bank.amounts.items():
             if len(amounts) > 1:
                 raise Finding("a key names one amount", f"{key} at the gateway: {sorted(amounts)}")
         self._caps(db, rows)
@@ -136,7 +137,7 @@ class Rules:
                 "SELECT id, payer, cap_day_fen, cap_month_fen, cap_day_count, cap_charge_fen FROM mandate"
             )
         }
-        rules = self._history.settings.autopay
+        rules = self._world.settings.autopay
         used: dict[tuple[str, str], list[int]] = defaultdict(lambda: [0, 0])
         limits: dict[tuple[str, str], tuple[int, int]] = {}
         for order, _, _, mandate, payer, amount, state, at_s in rows:
@@ -162,15 +163,15 @@ class Rules:
 
     def _balance(self) -> None:
         """Of one account, drawn: the state's balance is what was posted, and live is less what accrued since."""
-        history = self._history
-        account = history.dice.choice(history.scene.accounts)
-        with reading(Paths(history.data).ledger) as connection:
+        world = self._world
+        account = world.dice.choice(world.scene.accounts)
+        with reading(Paths(world.data).ledger) as connection:
             digest = connection.exec_driver_sql(
                 "SELECT registry_digest FROM checkpoint ORDER BY id DESC LIMIT 1"
             ).scalar()
             if not digest:
                 return
-            reader = RegistryReader(Paths(history.data).registry, str(digest))
+            reader = RegistryReader(Paths(world.data).registry, str(digest))
             try:
                 partition, slot = reader.find_account(account)
                 part = reader.image.partitions[partition]
@@ -188,15 +189,15 @@ class Rules:
     # -- after a death -------------------------------------------------------------------------------------------
     def after_death(self) -> None:
         """What was acknowledged or said to be held is in the log or the archive."""
-        history = self._history
-        acknowledged, history.broker.acknowledged = history.broker.acknowledged, []
-        paths = Paths(history.data)
+        world = self._world
+        acknowledged, world.broker.acknowledged = world.broker.acknowledged, []
+        paths = Paths(world.data)
         if not paths.log.exists() or self._ledger() is None:
             return
         with closing(sqlite3.connect(f"file:{paths.log}?mode=ro", uri=True)) as log:
             marks = dict(log.execute("SELECT stream, contiguous FROM mark"))
-        for stream in history.streams:
-            if stream.held > marks.get(stream.stream, 0) and not history.restored:
+        for stream in world.streams:
+            if stream.held > marks.get(stream.stream, 0) and not world.restored:
                 raise Finding(
                     "held is durable", f"{stream.stream}: told {stream.held}, log {marks.get(stream.stream)}"
                 )
@@ -208,25 +209,25 @@ class Rules:
 
     def after_restore(self) -> None:
         """Back to a backup: what was held since then is gone as detail, and people may hear things again."""
-        history = self._history
+        world = self._world
         self.close()
         self._entry = 0
         self._orders.clear()
-        history.broker.acknowledged.clear()
+        world.broker.acknowledged.clear()
 
     # -- at the end ----------------------------------------------------------------------------------------------
     def quiet(self) -> bool:
-        return bool(quiet_of(self._history.data)["quiet"])
+        return bool(quiet_of(self._world.data)["quiet"])
 
-    def unrest(self) -> str:
-        history = self._history
+    def unrest(self, node: NodePort | None) -> str:
+        world = self._world
         return json.dumps(
-            quiet_of(history.data)
+            quiet_of(world.data)
             | {
-                "fleet": history.fleet.quiet(),
-                "unheld": history.fleet.unheld(),
-                "node": history.node is not None,
-                "registry": history.node.registry_digest()[:8] if history.node else "",
+                "fleet": world.fleet.quiet(),
+                "unheld": world.fleet.unheld(),
+                "node": node is not None,
+                "registry": node.registry_digest()[:8] if node else "",
             }
         )
 
@@ -237,17 +238,17 @@ class Rules:
         self._audit()
         self._nobody_forgotten()
         self._notices()
-        batch = self._history.dice.choice((1, 3, 50))
+        batch = self._world.dice.choice((1, 3, 50))
         for difference in differences(batch):
             raise Finding("replay gives the same state", difference)
 
     def _checker(self) -> None:
-        history = self._history
+        world = self._world
         found: Result = check_files(
-            history.folder / "truth.db", history.data, history.folder / "bank.db", history.folder / "outbox.db"
+            world.folder / "truth.db", world.data, world.folder / "bank.db", world.folder / "outbox.db"
         )
         details = [detail for detail in found.details if not self._late(detail)]
-        if history.restored:  # energy and money must agree; messages that the backup did not have are detail
+        if world.restored:  # energy and money must agree; messages that the backup did not have are detail
             details = [d for d in details if d["what"] != "held but in no log"]
         if details or found.checker_difference_wh or found.uncredited_charges or found.outbox_left:
             raise Finding("truth books agree", json.dumps({**found.as_json(), "details": details[:5]}))
@@ -256,23 +257,23 @@ class Rules:
         """Whether only charges that the gateway made after it had said no are more than one: the bank's own doing."""
         if detail["what"] != "charged more than once" or "arm" not in detail:
             return False
-        charges = Counter(line["key"] for line in self._history.book.charges() if line["reference"] != AFTER_ALL)
-        with closing(sqlite3.connect(f"file:{Paths(self._history.data).ledger}?mode=ro", uri=True)) as db:
+        charges = Counter(line["key"] for line in self._world.book.charges() if line["reference"] != AFTER_ALL)
+        with closing(sqlite3.connect(f"file:{Paths(self._world.data).ledger}?mode=ro", uri=True)) as db:
             keys = db.execute(
                 "SELECT key FROM order_ WHERE account = ? AND arm = ?", (detail["account"], detail["arm"])
             )
             return sum(charges[key] for (key,) in keys) <= 1
 
     def _audit(self) -> None:
-        history = self._history
-        report = audit(history.data, settings=history.settings, gateway_book=history.folder / "bank.db")
+        world = self._world
+        report = audit(world.data, settings=world.settings, gateway_book=world.folder / "bank.db")
         if not report.ok:
             raise Finding("the audit is zero", "; ".join(map(str, report.differences[:5])))
-        history.counts["audited amounts"] += report.counts.get("amounts", 0)
+        world.counts["audited amounts"] += report.counts.get("amounts", 0)
 
     def _nobody_forgotten(self) -> None:
         """A low balance has a decision, and what was not charged waits with a time and a reason, or is over."""
-        with closing(sqlite3.connect(f"file:{Paths(self._history.data).ledger}?mode=ro", uri=True)) as db:
+        with closing(sqlite3.connect(f"file:{Paths(self._world.data).ledger}?mode=ro", uri=True)) as db:
             undecided = db.execute(
                 "SELECT e.id, e.account FROM event e WHERE e.kind = 'low_balance'"
                 " AND NOT EXISTS (SELECT 1 FROM decision d WHERE d.event_id = e.id)"
@@ -287,10 +288,10 @@ class Rules:
 
     def _notices(self) -> None:
         """Every notice reached whom it was for, once."""
-        telephone = self._history.telephone
+        telephone = self._world.telephone
         if telephone.again:
             raise Finding("a notice is told once", f"again: {telephone.again[:5]}")
-        with closing(sqlite3.connect(f"file:{Paths(self._history.data).ledger}?mode=ro", uri=True)) as db:
+        with closing(sqlite3.connect(f"file:{Paths(self._world.data).ledger}?mode=ro", uri=True)) as db:
             sent = db.execute(
                 "SELECT n.key FROM notice n WHERE n.state = 'sent'"
                 " AND EXISTS (SELECT 1 FROM notice_delivery d WHERE d.notice_id = n.id)"

@@ -1,0 +1,143 @@
+"""I/O (through the node): the lives of the simulated daemon: starts, deaths, what is asked of it in between.
+
+Whatever a pass or a question raises is the end of a life; deaths that nobody meant are findings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from sqlalchemy.exc import OperationalError
+
+from ledger.port import LedgerFailed, StartRefused
+from simulators.world.bank import NAME
+from simulators.world.disk import Death
+from simulators.world.lines import DaemonEnd
+from simulators.world.people import Lanes
+from simulators.world.port import Around, NodeMaker, NodePort
+from simulators.world.rules import Finding, Rules
+from simulators.world.world import World
+
+STARTS_MAX: Final = 50  # in a row that end at once
+DOWN_S: Final = (1, 1, 60, 600, 3600, 8 * 3600, 30 * 3600)
+
+
+class Daemon:
+    """`node` is the life of now; None while it is down."""
+
+    def __init__(self, world: World, rules: Rules, maker: NodeMaker) -> None:
+        self._world, self._rules, self._maker = world, rules, maker
+        self.node: NodePort | None = None
+        self.woken = True  # autopay and the outbox have been told of something
+        self._refused = 0
+        self._accept = False
+        world.bank.deliver = self._webhook
+
+    def _around(self) -> Around:
+        return Around(
+            log=self._world.disk.log,
+            writer=self._world.disk.writer,
+            calls=self._world.bank.wire,
+            lanes=Lanes,
+            gateways={NAME: self._world.bank},
+            channels=[self._world.telephone],
+            registry=self._world.registry,
+            link=lambda shard, into: DaemonEnd(self._world.broker, shard, into),
+            pause=self._pause,
+            told=self._told,
+        )
+
+    def _pause(self, real_s: float) -> bool:
+        """The daemon waits; meanwhile the disk goes on."""
+        self._world.clock.advance(max(1, int(real_s)))
+        self._world.disk.writers[-1].flush()
+        return False
+
+    def _told(self) -> None:
+        self.woken = True
+
+    def start(self) -> None:
+        """A new life on the same files."""
+        if self.node is not None:
+            return
+        try:
+            self.node = self._maker(self._world.settings, self._world.daemon_clock, self._around())
+            self.node.start(accept_clock=self._accept)
+        except Death as death:
+            self.died(f"killed at its start: {death}")
+        except StartRefused as refused:
+            self._on_refused(refused)
+        except Exception as error:
+            if not meant(error):
+                raise Finding("the daemon died", f"at its start: {error!r}") from error
+            self.died(f"ended at its start: {type(error).__name__}")
+        else:
+            self._world.counts["lives"] += 1
+            self._refused, self._accept = 0, False
+            self.woken = True
+            self._world.note("up")
+
+    def _on_refused(self, refused: StartRefused) -> None:
+        if "clock" not in str(refused):
+            raise Finding("a start was refused", str(refused))
+        self._world.counts["start refused: clock"] += 1
+        self._refused += 1
+        if self._refused > STARTS_MAX:
+            raise Finding("a start was refused", f"{self._refused} times: {refused}")
+        self.died("refused: the clock")
+        self._accept = self._world.daemon_clock.wrong_s == 0  # it is right, and was wrong before: a person says so
+        self._world.daemon_clock.wrong_s = 0
+
+    def died(self, why: str) -> None:
+        self._world.counts["deaths"] += 1
+        self._world.note(why)
+        self.drop()
+        self._rules.after_death()
+        self._world.after(self._world.dice.choice(DOWN_S), "start", self.start)
+
+    def drop(self) -> None:
+        """Files stay as they are; what was in memory is gone."""
+        if self.node is not None:
+            node, self.node = self.node, None
+            node.drop()
+        self._world.broker.lose_daemon()
+
+    def passed(self, step: str) -> None:
+        """The daemon passes a named step: it may die here."""
+        if self.node is not None and self._world.dice.random() < self._world.disk.weather.crash:
+            self._world.counts[f"killed at {step}"] += 1
+            raise Death(step)
+
+    def ask(self, work: Callable[[NodePort], Any]) -> bool:
+        """Something is asked of the daemon; False: it was down, or died of it, or could not."""
+        if self.node is None:
+            return False
+        try:
+            work(self.node)
+        except Death as death:
+            self.died(f"killed: {death}")
+            return False
+        except LedgerFailed:
+            return False
+        except Exception as error:
+            if not meant(error):
+                raise Finding("the daemon died", f"asked by people: {error!r}") from error
+            self.died(f"ended: {type(error).__name__}")
+            return False
+        self.woken = True
+        return True
+
+    def _webhook(self, headers: Mapping[str, str], body: bytes) -> bool:
+        status: list[int] = []
+        asked = self.ask(lambda node: status.append(node.webhook(NAME, headers, body)))
+        return asked and status[0] in (200, 401)
+
+
+def meant(error: Exception) -> bool:
+    """Whether the world did that: a full or broken disk, or a clock that leapt."""
+    if isinstance(error, LedgerFailed):
+        return error.retriable  # only a start: it ends, and whoever supervises it tries again
+    if isinstance(error, OperationalError):
+        return "disk I/O error" in str(error)
+    return type(error).__name__ == "ClockLeapt"

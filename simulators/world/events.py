@@ -1,0 +1,127 @@
+"""I/O (files of backups): what happens in a round beside the fleet's readings: connections, clocks, bank, people."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from config.settings import Paths
+from ledger.backup import backup, restore
+from registry.staged import mark_staged
+from simulators.world.bank import NAME
+from simulators.world.daemon import Daemon
+from simulators.world.disk import Death
+from simulators.world.port import NodePort
+from simulators.world.rules import Rules
+from simulators.world.scene import DAY_S, INTERVAL_S
+from simulators.world.world import World
+
+
+class Events:
+    """Draws them, and brings the registry's versions into force."""
+
+    def __init__(self, world: World, daemon: Daemon, rules: Rules) -> None:
+        self._world, self._daemon, self._rules = world, daemon, rules
+        self._backups: list[Path] = []
+        self._topped: list[str] = []
+
+    def of_the_round(self, interval: int) -> None:
+        weather = self._world.weather
+        for end in self._world.broker.fleet:
+            if self._world.happens(weather.cut_fleet, "line:fleet cut"):
+                end.cut()
+        if self._world.happens(weather.cut_daemon, "line:daemon cut"):
+            self._world.broker.cut_daemon()
+        if self._world.happens(weather.broker_restart, "line:broker restart"):
+            self._world.broker.restart(forget=self._world.happens(weather.broker_forgets, "line:broker forgets"))
+        if self._world.happens(weather.bank_outage, "bank:outage"):
+            self._world.bank.out = True
+            self._world.after(self._world.dice.choice((3600, 12 * 3600, 3 * DAY_S)), "bank is back", self._bank_back)
+        if self._world.happens(weather.decline_storm, "bank:decline storm"):
+            self._world.bank.storm = True
+            self._world.after(self._world.dice.choice((3600, 2 * DAY_S)), "decline storm over", self._storm_over)
+        if self._world.happens(weather.clock_step, "clock:wrong"):
+            self._world.daemon_clock.wrong_s = self._world.dice.choice(
+                (-7200, -1800, 1800, 7200, 9 * 3600, 400 * DAY_S)
+            )
+            self._world.after(self._world.dice.choice((600, 7200)), "clock right", self._clock_right)
+        if self._world.dice.random() < weather.top_up:
+            self._world.after(self._world.dice.randrange(INTERVAL_S), "top-up", self._top_up)
+        if self._daemon.node is not None and self._world.happens(weather.hold, "people:hold"):
+            self._daemon.ask(lambda node: node.hold(value=True, reason="a test"))
+            self._world.after(self._world.dice.randrange(2 * DAY_S), "hold lifted", self.lift)
+        self.registry()
+        self._backup_or_restore(interval)
+
+    def _bank_back(self) -> None:
+        self._world.bank.out = False
+
+    def _storm_over(self) -> None:
+        self._world.bank.storm = False
+
+    def _clock_right(self) -> None:
+        self._world.daemon_clock.wrong_s = 0
+
+    def lift(self) -> None:
+        """A person lifts HOLD; after a restore, the gateway's book is compared first."""
+
+        def work(node: NodePort) -> None:
+            node.reconcile(NAME)
+            node.hold(value=False, reason="a test")
+
+        if self._world.bank.out or not self._daemon.ask(work):
+            self._world.after(6 * 3600, "hold lifted", self.lift)
+
+    def _top_up(self) -> None:
+        """At the counter; and now and then it is taken back."""
+        account = self._world.dice.choice(self._world.scene.accounts)
+        number = len(self._topped) + 1
+        amount = self._world.dice.choice((1000, 2500, 5000))
+
+        def work(node: NodePort) -> None:
+            home = node.home_of(account)
+            if home is None:  # an account of a version that is not in force yet
+                return
+            body = {"account": account, "amount_fen": amount, "gateway": "counter", "reference": f"R{number}"}
+            node.submit("credit", f"topup:R{number}", body, home)
+            self._topped.append(f"topup:R{number}")
+            self._world.counts["people:top-up"] += 1
+            if self._world.happens(self._world.weather.reversal, "people:reversal"):
+                back = {"account": account, "amount_fen": amount, "of": f"topup:R{number}"}
+                node.submit("reversal", f"reversal:R{number}", back, home)
+
+        if not self._daemon.ask(work):
+            self._world.after(3600, "top-up", self._top_up)
+
+    def registry(self) -> None:
+        """The next version, once it is due; after a restore, once more."""
+        if self._daemon.node is None:
+            return
+        digests = [digest for digest, _ in self._world.scene.versions]
+        now = self._daemon.node.registry_digest()
+        following = digests.index(now) + 1 if now in digests else 0
+        if following < len(digests) and self._world.scene.versions[following][1] <= self._world.clock.now_s():
+            if following and self._world.dice.random() < 0.5:
+                return  # a working day later
+            mark_staged(Paths(self._world.data).registry, digests[following])
+            if self._daemon.ask(lambda node: node.activate_registry(digests[following])):
+                self._world.note(f"registry {following + 1}")
+                self._world.counts["registry versions"] += 1
+
+    def _backup_or_restore(self, interval: int) -> None:
+        if self._world.weather.restore and interval % 6 == 3 and self._daemon.node is not None:
+            target = self._world.folder / f"backup{interval}"
+            try:
+                backup(Paths(self._world.data), target, clock=self._world.daemon_clock)
+            except Death as death:
+                self._daemon.died(f"killed in a backup: {death}")
+                return
+            self._backups = [*self._backups[-1:], target]
+        if self._backups and self._world.happens(self._world.weather.restore, "restore"):
+            self._daemon.drop()
+            shutil.rmtree(self._world.data)
+            restore(self._backups[-1], Paths(self._world.data), clock=self._world.daemon_clock)
+            self._world.restored = True
+            self._rules.after_restore()
+            self._world.after(1, "start", self._daemon.start)
+            self._world.after(self._world.dice.randrange(600, DAY_S), "hold lifted", self.lift)
