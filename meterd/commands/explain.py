@@ -15,7 +15,7 @@ from meterd.exits import Exit, Stop
 if TYPE_CHECKING:
     from zoneinfo import ZoneInfo
 
-    from meterd.views.explaining import ChannelDay
+    from meterd.views.explaining import ChannelDay, Guess
 
 
 def explain(
@@ -82,20 +82,7 @@ def _plain(name: tuple[str, str, str], told: ChannelDay, day: str, zone: ZoneInf
             }
             for line in told.lines
         ],
-        "estimates": [
-            {
-                "made_at": instant(guess.made_at_s, zone),
-                "from": instant(guess.from_s, zone),
-                "to": instant(guess.to_s, zone),
-                "used_kwh": kwh(guess.used_wh),
-                "known_s": guess.known_s,
-                "registers": guess.registers,
-                "for_s": guess.to_s - guess.from_s,
-                "energy_kwh": kwh(guess.energy_wh),
-                "as_the_rule_says": guess.follows,
-            }
-            for guess in told.guesses
-        ],
+        "estimates": [_guessed(guess, zone) for guess in told.guesses],
         "components": [
             {
                 "component": one.name,
@@ -110,6 +97,22 @@ def _plain(name: tuple[str, str, str], told: ChannelDay, day: str, zone: ZoneInf
             for one in told.components
         ],
         "agrees": told.agrees,
+    }
+
+
+def _guessed(guess: Guess, zone: ZoneInfo) -> dict[str, Any]:
+    from meterd.views.money import instant, kwh
+
+    return {
+        "made_at": instant(guess.made_at_s, zone),
+        "from": instant(guess.from_s, zone),
+        "to": instant(guess.to_s, zone),
+        "used_kwh": kwh(guess.used_wh),
+        "known_s": guess.known_s,
+        "registers": guess.registers,
+        "for_s": guess.to_s - guess.from_s,
+        "energy_kwh": kwh(guess.energy_wh),
+        "as_the_rule_says": guess.follows,
     }
 
 

@@ -112,6 +112,8 @@ def set_aside(ledger: Path) -> dict[str, int]:
 
     An activation's own outcome says only whether it is the version now; what of it was refused is told here.
     """
+    if not ledger.is_file():
+        return {}
     from sqlalchemy import func, select
 
     from config.reasons import Reason

@@ -15,11 +15,13 @@ import uvicorn
 from sqlalchemy import select
 
 from ledger import reads
-from ledger.schema import inbox
-from meterd import client
+from ledger.schema import inbox, inbox_applied, registry_version
+from meterd import cli, client
+from meterd.commands import registry
 from meterd.exits import Exit, Stop
 from meterd.http import create_app
 from rating.readings import RecordKind
+from rating.refusals import FINAL_READ
 from rating.state import ARRAYS
 
 
@@ -109,6 +111,37 @@ def test_a_stored_command_that_is_not_applied_yet_times_out(served: Any, told: A
     assert code == Exit.TIMED_OUT
     assert "it will be" in error
     assert told("topup", "a2", "1", "--reference", "C-slow")[0] == Exit.OK
+
+
+def test_a_refused_final_read_of_a_change_out_is_told_by_the_import(
+    make_village: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The version is active and its outcome good; the old register stays open, and whoever imported it hears so."""
+    village, old, new = make_village(tmp_path), "440100000001", "440100000099"
+    village.read([(old, 1_010_730, "2026-07-02T10:00")])
+    village.checkpoint()
+    dated = registry_version.update().values(activated_at_s=village.clock.now_s())  # as the rating loop does
+    village.store.write(lambda connection: connection.execute(dated).rowcount)
+    files = {name: text for name, text in village.csv.items() if not name.startswith("opening_acc")}
+    files["meters"] = files["meters"].replace(f"{old},p1,c1,1,2026-01-01,,", f"{old},p1,c1,1,2026-01-01,2026-07-20,")
+    files["meters"] += f"{new},p1,c1,1,2026-07-20,,6,1,13200\n"
+    files["registers"] += f"{new},1.8.0,bill,0.01,kWh\n"
+    files["changeouts"] = "metering_point,at,old_meter,old_final,new_meter,new_initial\n"
+    files["changeouts"] += f"p1,2026-07-20,{old},1005.00,{new},0\n"
+    (tmp_path / "next").mkdir()
+    for name, text in files.items():
+        (tmp_path / "next" / f"{name}.csv").write_text(text, encoding="utf-8")
+    monkeypatch.setattr(registry, "activate", lambda _, digest: bool(village.activate_registry(digest)))
+    code = cli.run(["registry", "import", str(tmp_path / "next"), "--config", str(village.config), "--json"])
+    shown = capsys.readouterr()
+    assert code == Exit.OK, shown.err
+    answer = json.loads(shown.out)
+    assert (answer["activated"], answer["final_reads_refused"], answer["backdated"]) == (True, 1, 0)
+    assert "final_reads_refused 1. `meterd exceptions list`" in shown.err
+    with village.store.reader() as connection:
+        (row,) = reads.exceptions(connection)
+        outcomes = set(connection.execute(select(inbox_applied.c.outcome)).scalars())
+    assert (row["reason"], row["note"], outcomes) == ("negative", FINAL_READ, {""})
 
 
 def test_the_registry_is_activated_through_the_daemon(served: Any) -> None:
