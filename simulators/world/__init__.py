@@ -7,10 +7,11 @@
     bank.py        the payment gateway: its book, late answers, webhooks
     people.py      whom notices reach
     port.py        the system under test, as the world drives it (meterd.node is it)
-    history.py     one history: who does what when, deaths and restarts
+    world.py       what exists in a history, its time and its trace
+    daemon.py      the lives of the daemon: starts, deaths
+    events.py      what happens in a round beside readings: connections, clocks, bank, people, registry
+    history.py     one history: who takes turns, and how it ends
     rules.py       what must be true after every step, and at the end
-    run.py         many seeds, in processes; the command is `meterd sim`
-    planted.py     mutations of the real code that the world must find
 
 What runs is the real thing: the fleet's own outbox and resend, decoding, log, engine, ledger, archive, autopay,
 notices, auditor. What is simulated is what lies between and around them.

@@ -1,4 +1,4 @@
-"""Pure (its book is a file): the payment gateway of the simulated world.
+"""I/O (simulated): the payment gateway of the simulated world.
 
 A call goes out, reaches the gateway a little later, and its answer comes back later still, or never; what the
 gateway did stands in its own book (`simulators.gateway_book`), which the auditor reads. A call that was on the wire

@@ -1,4 +1,4 @@
-"""Pure: the broker of the simulated world, and its two ends: the fleet's sessions and the daemon's.
+"""I/O (simulated): the broker of the world, and its two ends: the fleet's sessions and the daemon's.
 
     FleetEnd --publish--> [on the way] --arrives--> Broker.queue of a shard --deliver--> DaemonEnd (in flight, by mid)
     FleetEnd <----------------- held (QoS 0, may be lost), resend ------------------------ DaemonEnd

@@ -1,4 +1,4 @@
-"""Pure: whom notices reach: a channel that fails now and then, and remembers what it was told."""
+"""I/O (simulated): whom notices reach: a channel that fails now and then, and remembers."""
 
 from __future__ import annotations
 

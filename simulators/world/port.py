@@ -1,4 +1,4 @@
-"""Pure: the system under test, as the world drives it: passes of one thread, and what people ask of it.
+"""I/O (types): the system under test, as the world drives it: passes of one thread, and what people ask of it.
 
 Whatever a pass raises is the death of the process: the world drops it and makes another one on the same files.
 """

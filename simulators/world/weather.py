@@ -1,4 +1,4 @@
-"""Pure: how often what goes wrong in one history: rates drawn from its seed, some histories calm, some storms."""
+"""I/O (simulated): how often what goes wrong in a history: rates drawn from its seed, some calm, some storms."""
 
 from __future__ import annotations
 
