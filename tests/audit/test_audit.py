@@ -87,6 +87,7 @@ def order(disk: Any, number: int, attempt: int, key: str, state: str) -> None:
     columns = "id, account, arm, attempt, key, amount_fen, state"
     row = (number, "A", 1, attempt, key, 10_000, state)
     disk.ledger.execute(f"INSERT INTO order_ ({columns}) VALUES (?, ?, ?, ?, ?, ?, ?)", row)
+    disk.ledger.execute("INSERT INTO order_step VALUES (NULL, ?, 1000, '', ?, '{}')", (number, state))
     for scope in (
         "payer:P:day:1970-01-01",
         "payer:P:month:1970-01",

@@ -105,7 +105,7 @@ def test_what_we_publish_ourselves_is_mqtt(topic, five) -> None:
 def test_a_broker_that_is_not_there_is_told_once() -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        link = Link("0", MqttSettings(), free.getsockname()[1], queue.SimpleQueue(), RealClock().monotonic_s)
+        link = Link("0", queue.SimpleQueue(), MqttSettings(), free.getsockname()[1], RealClock().monotonic_s)
         with capture_logs() as logged:
             link.start()
             until = time.monotonic() + 10

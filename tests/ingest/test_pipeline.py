@@ -78,7 +78,7 @@ BAD_MESSAGES: dict[Reason, list[list[Message]]] = {
         [at(json.dumps({"reads": [{**READ, "ts": ts}]}).encode())] for ts in (0, "2026-07-01T00:00:00", "0000")
     ],
     R.UNIT: [[at(json.dumps({"reads": [{**READ, "unit": "m3"}]}).encode())]],
-    R.KIND: [[at(json.dumps({"reads": [{**READ, "kind": "interval"}]}).encode())]],
+    R.KIND: [[at(json.dumps({"reads": [{**READ, "kind": "interval", "period": 900}]}).encode())]],
     R.UNKNOWN_FORMAT: [[at(envelope(), format_="xml")]],
     R.UNKNOWN_REGISTER: [[at(json.dumps({"reads": [{**READ, "register": "9.9.9"}]}).encode())]],
     R.RESOLUTION: [[at(one('"1.0001"'))]],

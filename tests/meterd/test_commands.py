@@ -276,8 +276,8 @@ def test_orders_with_steps_and_the_decision_behind_them(told: Any) -> None:
     (row,) = rows
     assert (row["account"], row["payer"], row["amount"]) == ("a1", "ann", "100.00")
     code, facts, _ = told("orders", "show", str(row["id"]))
-    assert [step["to"] for step in facts["steps"]] == ["succeeded", "credited"]
-    assert facts["steps"][0]["evidence"] == {"kind": "answer"}
+    assert [step["to"] for step in facts["steps"]] == ["created", "submitted", "succeeded", "credited"]
+    assert facts["steps"][2]["evidence"] == {"kind": "answer"}
     assert told("orders", "list", "--state", "boring", json_=False)[0] == Exit.USAGE
     assert told("orders", "show", "999", json_=False)[0] == Exit.NO
 

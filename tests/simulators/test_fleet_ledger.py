@@ -35,7 +35,9 @@ def _subledger(rows: list[tuple[int, int, int]]) -> bytes:
 
 @pytest.fixture
 def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    image = SimpleNamespace(partitions=[SimpleNamespace(channels={"meter": METERS})])
+    image = SimpleNamespace(
+        partitions=[SimpleNamespace(channels={"meter": METERS, "register": np.ones(3, np.uint8)})]
+    )
     monkeypatch.setattr(fleet_ledger, "load_image", lambda _root, digest: {"new": image}[digest])
     metadata.create_all(create_engine(f"sqlite:///{tmp_path / 'ledger.db'}"))
     db = sqlite3.connect(tmp_path / "ledger.db", isolation_level=None)
@@ -83,7 +85,10 @@ def test_what_was_guessed_for_a_bill_is_no_meter_s_word_until_a_reading_made_it_
     db.execute("UPDATE entry SET kind = 'estimate' WHERE id = 2")
     assert fleet_ledger.billed_wh(root) == {101: 100, 102: 7}
     db.execute("UPDATE state_page SET body = ?", (_channels([3, 0, 0]),))  # slot 0 has been read since
-    assert fleet_ledger.billed_wh(root) == {101: 100 - 20 + 3, 102: 7}
+    assert fleet_ledger.billed_wh(root) == {
+        101: 100 - 20 + 5 + 3,
+        102: 7,
+    }  # register by register: what a later span guessed is good, too
 
 
 def test_counters_are_of_the_newest_checkpoint(data: Any) -> None:
