@@ -1,44 +1,43 @@
-"""I/O: what stands behind one account's day: its readings from archive and log, and what the ledger posted.
+"""I/O: what stands behind one account's day: what moved its registers, rated again, and what the ledger posted.
 
-Archive files are chosen by the day of their readings, with some days before, so that the last register before the
-bill cycle and re-reads of earlier days are among them; where that is not enough, all of the partition is read.
+Only the readings around the bill cycle are read, as far as the ladder's place at its start follows from what was
+posted before; where that is not enough (a register that was silent for long), more of the partition is.
 """
 
 from __future__ import annotations
 
-import json
-import sqlite3
-from collections.abc import Iterator, Sequence
-from contextlib import closing
-from typing import Final
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
 
-import numpy as np
-from sqlalchemy import select
-
-from config.units import REGISTER_CODE, Register
-from ingest.archive import ArchiveDamaged, read_archive
-from ingest.wire import decode_readings
-from ledger.reads import StatementRow, bills, statement_rows
-from ledger.schema import archive_file, exception, inbox, inbox_applied
+from ledger.reads import StatementRow, bills, state_rows, statement_rows
 from ledger.statements import month_of
 from meterd.city import City
-from meterd.exits import Exit, Stop
 from meterd.guesses import Closed, chain, closes, figures
+from meterd.ladder_starts import LadderStarts, Ring
 from meterd.lookup import Account
-from meterd.views.explaining import MINOR, ChannelDay, Guess, Point, Seen, Span, accepted, cut, explain
+from meterd.register_log import CLOSE_PLACE, DAY_S, RegisterLog, Windows
+from meterd.views.explaining import MINOR, ChannelDay, Guess, Posted, Span, Step, explain, rate_moves
+from meterd.views.registers import Move, Order, Point, Register, Seen, cut, part_of
 from rating.book import TariffBook
 from rating.calendar import first_day_of
-from rating.readings import RecordKind
-from rating.refusals import READING_BYTES
-from rating.releases import refused
 from rating.rings import groups
-from registry.image import FOREVER
+from rating.state import ARRAYS
+from rating.walk import tier_cycle
 
-DAY_S: Final = 86_400
 _SHORT: Final = (("energy", "energy"), ("tier_adder", "adder"))  # component, in the state's field names
-MARGIN_DAYS: Final = 5  # concentrators re-read three days every night
-_AT_THAT_TIME: Final = ("future", "unknown_meter", "unknown_register", "not_installed")  # accepted when sent again
-_LOG: Final = "SELECT id, kind, received_at_s, source, body FROM record WHERE id > ? AND id < ? ORDER BY id"
+Asked = tuple[int, int, int]  # start of the day before the bill cycle, start and end of the day asked for
+_MARGINS_DAYS: Final = (5, 40, None)  # concentrators re-read three days every night; None: all that there is
+
+
+@dataclass(frozen=True, slots=True)
+class _Story:
+    """The registers of one ring from the day before a bill cycle to a day, rated again."""
+
+    steps: Sequence[Step]
+    registers: Mapping[int, Register]  # by first span
+    guesses: Mapping[int, Sequence[Guess]]
 
 
 class Evidence:
@@ -49,8 +48,13 @@ class Evidence:
         self._account, self._view = account, view
         self._city = City(view.paths.registry, view.registry.digest, view.settings.rating)
         self._image = self._city.image.partitions[account.partition]
+        self._log = RegisterLog(view, account.partition, self._image)
         self._rows = statement_rows(view.connection, account.partition, account.slot)
-        self._bills = bills(view.connection, account.partition, account.slot)
+        self._before = {int(then): place for place, then in enumerate(self._image.channels["next"]) if then >= 0}
+        facts = self._image.channels
+        charged = [slot for slot in account.channels if facts["bill"][slot] and facts["tariff"][slot] >= 0]
+        self._spans = {slot: self._span(slot) for slot in charged}
+        self._states = dict(zip(account.channels, account.rows, strict=True))
 
     @property
     def book(self) -> TariffBook:
@@ -59,259 +63,240 @@ class Evidence:
     def days(self, day: int) -> list[tuple[int, ChannelDay]]:
         """(channel slot, its day) of every charged channel that lived on that local day."""
         found = []
-        for slot in self._account.channels:
-            facts = self._image.channels[slot]
-            if not facts["bill"] or facts["tariff"] < 0:
-                continue
-            span = self._span(slot)
+        stories: dict[tuple[int, ...], _Story] = {}
+        for slot, span in self._spans.items():
             calendar = self.book.calendars[span.tariff]
             if calendar.day_start_s(day + 1) > span.from_s and calendar.day_start_s(day) < span.until_s:
-                found.append((slot, self._channel_day(slot, span, day)))
+                ring = self._ring(slot)
+                if ring.slots not in stories:
+                    stories[ring.slots] = self._story(ring, day)
+                found.append((slot, self._channel_day(slot, day, stories[ring.slots])))
         return found
 
     # -- one channel -----------------------------------------------------------------------------------------
     def _span(self, slot: int) -> Span:
         facts = self._image.channels[slot]
-        ladder = self._image.ladders[int(facts["ladder"])]
         return Span(
             from_s=int(facts["opening_at_s"]),
             until_s=int(facts["until_s"]),
             tariff=int(facts["tariff"]),
-            history=int(ladder["history"]),
+            history=int(self._image.ladders["history"][facts["ladder"]]),
             multiplier=int(facts["multiplier"]),
+            ladder=int(facts["ladder"]),
+            last=chain(self._image, slot) == [slot],
         )
 
-    def _channel_day(self, slot: int, span: Span, day: int) -> ChannelDay:
-        calendar = self.book.calendars[span.tariff]
-        from_s = calendar.day_start_s(first_day_of(month_of(day)))
-        points, guesses = self._points(slot, span, from_s, calendar.day_start_s(day + 1))
+    def _channel_day(self, slot: int, day: int, story: _Story) -> ChannelDay:
+        span, first, state = self._spans[slot], self._first_of(slot), self._states[slot]
+        points = cut(story.registers[first].points, span.from_s, span.until_s)
+        guesses = [
+            guess for guess in story.guesses[first] if guess.from_s < span.until_s and guess.to_s > span.from_s
+        ]
+        steps = [step for step in story.steps if step.slot == slot]
+        return explain(self.book, span, steps, points, day, self._posted(slot, day, state), guesses)
+
+    def _posted(self, slot: int, day: int, state: Any) -> Posted:
+        calendar = self.book.calendars[self._spans[slot].tariff]
         mine = [row for row in self._rows if row.channel == slot and row.day == day]
-        state = self._account.rows[self._account.channels.index(slot)]
+        told = {name: -_sum(mine, name) for name, _ in _SHORT}
+        energy_wh = sum(row.quantity for row in mine)
         # A day that a tick has closed may go on: what was posted and what has accrued since are one.
         goes_on = not mine or int(state["day_energy"]) != 0
-        open_day = goes_on and int(state["at_s"]) < calendar.day_start_s(day + 1)
-        told = {name: -_sum(mine, name) for name in ("energy", "tier_adder")}
-        accrued = None
-        if open_day and int(state["at_s"]) >= calendar.day_start_s(day):
-            accrued = {name: int(state[f"accrued_{short}_e11"]) + told[name] * MINOR for name, short in _SHORT}
-        posted = None if open_day else told
-        ledger_wh = sum(row.quantity for row in mine) if posted is not None else None
-        if accrued is not None:
-            ledger_wh = sum(row.quantity for row in mine) + int(state["day_energy"])
-        first = min(first_day_of(month_of(day)), day) - 1
-        used = {one: self._used_at(slot, span, one, points, guesses) for one in range(first, day + 1)}
-        return explain(self.book, span, points, used, day, posted, accrued, ledger_wh, guesses)
+        if not goes_on or int(state["at_s"]) >= calendar.day_start_s(day + 1):
+            return Posted(told, None, energy_wh)
+        if int(state["at_s"]) < calendar.day_start_s(day):
+            return Posted(None, None, None)
+        accrued = {name: int(state[f"accrued_{short}_e11"]) + told[name] * MINOR for name, short in _SHORT}
+        return Posted(None, accrued, energy_wh + int(state["day_energy"]))
 
-    def _used_at(self, slot: int, span: Span, day: int, points: Sequence[Point], guesses: Sequence[Guess]) -> int:
-        """The ladder's energy at the start of a day, in the tier cycle that holds it, from what was posted."""
-        start_s = self.book.day_start_s(span.tariff, day)
-        cycle_s = self._cycle_start_s(span, max(start_s, span.from_s))
-        for guess in guesses:  # what a guess covers came behind all that the ladder had by then
-            if guess.from_s < start_s < guess.to_s and self._cycle_start_s(span, guess.from_s) == cycle_s:
-                made = [r for r in self._rows if r.channel == slot and r.kind == "estimate"]
-                first_day = self.book.calendars[span.tariff].day_of(guess.from_s)
-                return guess.begins_wh + sum(r.quantity for r in made if first_day <= r.day < day)
-        cycle_day = self.book.calendars[span.tariff].day_of(cycle_s)
-        mine = [r.entry_id for r in self._rows if r.channel == slot and r.day == day]
-        posted = [
-            row
-            for row in self._on_ladder(slot)
-            if cycle_day <= row.day < day
-            # another register's guess that was made after this day was posted
-            and not (row.kind == "estimate" and row.channel != slot and mine and row.entry_id > min(mine))
-        ]
-        used = self._opening_used(slot, cycle_s) + sum(row.quantity for row in posted)
-        return used - self._of_older_cycles(span, points, cycle_s, start_s)
-
-    def _of_older_cycles(self, span: Span, points: Sequence[Point], cycle_s: int, to_s: int) -> int:
-        """What better readings changed of an older tier cycle, and is posted in the one that begins at `cycle_s`."""
-        return sum(p.late * span.multiplier for p in points if p.at_s == cycle_s < to_s and p.at_s > span.from_s)
-
-    def _opening_used(self, slot: int, cycle_s: int) -> int:
-        opening = self._image.ladders[int(self._image.channels["ladder"][slot])]
-        return int(opening["opening_used"]) if int(opening["opening_at_s"]) >= cycle_s else 0
-
-    def _on_ladder(self, slot: int) -> list[StatementRow]:
-        """What was posted on the ladder of a channel, and on those that count as one with it."""
-        facts = self._image.channels
-        group = groups(self.book)[self._image.ladders["tariff"]]
-        mine = group[int(facts["ladder"][slot])]
-        siblings = {
-            s for s in self._account.channels if facts["ladder"][s] >= 0 and group[facts["ladder"][s]] == mine
+    def _ring(self, slot: int) -> Ring:
+        """The channels whose energy may move the ladder of `slot`."""
+        ladders, spans = self._image.ladders, self._spans
+        group = groups(self.book)[ladders["tariff"]]
+        mine = int(spans[slot].ladder)
+        together = {
+            s: span for s, span in spans.items() if span.ladder == mine or 0 <= group[span.ladder] == group[mine]
         }
-        return [row for row in self._rows if row.channel in siblings]
-
-    # -- guesses ---------------------------------------------------------------------------------------------
-    def _guesses(self, spans: Sequence[int], closed: Sequence[Closed], points: Sequence[Point]) -> list[Guess]:
-        """The figures of each guess that is among the points."""
-        found = []
-        for one in closed:
-            if not one.energy_wh:
-                continue
-            begun = [point for point in points if point.closed and point.at_s < one.to_s]
-            slot = next((s for s in spans if any(r.channel == s for r in one.rows)), spans[0])
-            if begun:
-                span, at_s = self._span(slot), begun[-1].at_s
-                cycle_s = self._cycle_start_s(span, at_s)
-                cycle_day = self.book.calendars[span.tariff].day_of(cycle_s)
-                last_day, made = first_day_of(one.cycle + 1), one.rows[0].entry_id
-                before = [r for r in self._on_ladder(slot) if cycle_day <= r.day < last_day and r.entry_id <= made]
-                used = self._opening_used(slot, cycle_s) + sum(r.quantity for r in before if r.entry_id < made)
-                begins = used + sum(r.quantity for r in before if r.entry_id == made and r.channel < slot)
-                since_s = max(cycle_s, int(self._image.accounts["from_s"][self._account.slot]))
-                found.append(figures(self._image, slot, one, begun[-1], used, begins, since_s))
-        return found
-
-    def _cycle_start_s(self, span: Span, at_s: int) -> int:
-        """Start of the tier cycle that holds the instant: the first of its stages."""
-        book = self.book
-        stage = book.stage_of(span.tariff, span.history, at_s)
-        run_first = int(book.stage_first[int(book.schedule_of[span.tariff, span.history])])
-        while stage > run_first and book.stage_cycle[stage - 1] == book.stage_cycle[stage]:
-            stage -= 1
-        return int(book.stage_start[stage])
-
-    # -- readings --------------------------------------------------------------------------------------------
-    def _points(self, slot: int, span: Span, from_s: int, to_s: int) -> tuple[list[Point], list[Guess]]:
-        """Accepted registers of the channel around [from_s, to_s], and the guesses among them."""
-        first = self._first_of(slot)
-        spans = chain(self._image, first)
-        facts = self._image.channels[first]
-        opening = Point(
-            int(facts["opening_at_s"]), int(facts["opening_value"]), int(facts["opening_quality"]) or 4,
-            int(facts["opening_value"]), "opening",
-        )  # fmt: skip
-        low_day, high_day = from_s // DAY_S - MARGIN_DAYS, to_s // DAY_S + MARGIN_DAYS
-        closed = closes(self._image, self.book, spans, self._bills, self._rows)
-        # A guess rests on registers before, and was made when others had come: all of them are read then.
-        guessed = any(one.energy_wh and one.end_s >= from_s and _begun_s(one) < to_s for one in closed)
-        points = [] if guessed else self._accepted(opening, first, closed, low_day, high_day)
-        starts = len(points) > 1 and points[1].at_s <= max(from_s, opening.at_s)
-        if guessed or not (starts or opening.at_s >= from_s) or points[-1].at_s < to_s:
-            points = self._accepted(opening, first, closed, None, None)
-        final = int(self._image.channels[slot]["closing_value"])
-        if span.until_s != FOREVER and final >= 0 and points[-1].at_s < span.until_s:
-            points.append(Point(span.until_s, final, 4, final, "closing register of the change-out"))
-        return cut(points, span.from_s, span.until_s), self._guesses(spans, closed, points)
-
-    def _accepted(
-        self, opening: Point, first: int, closed: Sequence[Closed], low_day: int | None, high_day: int | None
-    ) -> list[Point]:
-        return accepted(
-            opening, self._seen(first, closed, low_day, high_day), int(self._image.channels[first]["digits"])
+        places = sorted({span.ladder for span in together.values()})
+        rows = state_rows(self._view.connection, self._account.partition, "ladder", places, ARRAYS["ladder"])
+        return Ring(
+            self.book, together, ladders, {p: int(r["ring_until_s"]) for p, r in zip(places, rows, strict=True)}
         )
 
     def _first_of(self, slot: int) -> int:
-        """The first span of the register that `slot` is a span of."""
-        before = {int(then): place for place, then in enumerate(self._image.channels["next"]) if then >= 0}
-        while slot in before:
-            slot = before[slot]
+        """The span in which the register of `slot` begins, or the last one before that has an opening register."""
+        while slot in self._before and int(self._image.channels["opening_value"][slot]) < 0:
+            slot = self._before[slot]
         return slot
 
-    def _seen(self, first: int, closed: Sequence[Closed], low_day: int | None, high_day: int | None) -> list[Seen]:
-        """Readings of the register in the order of the log, without the refused; re-baselines where they came.
+    # -- the registers of a ring -------------------------------------------------------------------------------
+    def _story(self, ring: Ring, day: int) -> _Story:
+        some = next(iter(ring.spans.values()))
+        calendar = self.book.calendars[some.tariff]
+        first_day = first_day_of(month_of(day)) - 1  # energy up to midnight may be changed on the day after
+        from_s, start_s, end_s = (calendar.day_start_s(d) for d in (first_day, day, day + 1))
+        cycle_s = tier_cycle(self.book, some.tariff, some.history, max(from_s, some.from_s))[1]
+        closed = {self._first_of(slot): self._closes(self._first_of(slot)) for slot in ring.slots}
+        asked = (from_s, start_s, end_s)
+        for margin in _MARGINS_DAYS:
+            windows = None if margin is None else _windows(margin, asked, cycle_s, closed)
+            seen = self._log.seen(closed, windows)
+            registers = {first: self._register(first, seen[first]) for first in seen}
+            if windows is None or self._complete(registers, closed, seen, windows[0][0], asked):
+                break
+        moves = self._moves(ring, registers)
+        starts = LadderStarts(ring, self._rows, self._states)
+        begin = _begin([move for _, move in moves], from_s)
+        walked = [(slot, move) for slot, move in moves if move.order >= begin]
+        before = [(slot, move) for slot, move in moves if move.order < begin]
+        ladders = starts.ladders(first_day, before, rate_moves(self.book, ring.spans, walked, ring.empty()))
+        steps = rate_moves(self.book, ring.spans, walked, ladders)
+        guesses = {first: self._guesses(ring, registers, first, closed[first], steps) for first in registers}
+        return _Story(steps, registers, guesses)
 
-        So do closes by the window, with their guesses: each at the first tick of its time.
-        """
-        ticks = {one.closed_at_s: one for one in closed}
-        image = self._image
-        places = np.flatnonzero(image.list_channel == first)
-        sources = {name for name, (a, b) in image.lists.items() if any(a <= p < b for p in places)}
-        meter, code = int(image.channels["meter"][first]), int(image.channels["register"][first])
-        refused = self._refused()
-        tolerance_s = self._view.settings.rating.future_tolerance_s
-        found: list[tuple[int, int, Seen]] = []
-        for offset, kind, received_at_s, source, body in self._records(low_day, high_day):
-            if kind is RecordKind.TICK:
-                found += [(offset, 0, seen) for seen in _closing(ticks.pop(received_at_s, None))]
-            if kind is not RecordKind.READINGS or source not in sources:
-                continue
-            frame = decode_readings(body)
-            for i in np.flatnonzero((frame.meter == np.uint64(meter)) & (frame.register == code)).tolist():
-                row = np.zeros(1, READING_BYTES)
-                for name in READING_BYTES.names or ():
-                    row[name] = getattr(frame, name)[i]
-                at_s = int(frame.read_at_s[i])
-                if (row.tobytes(), None) in refused or (row.tobytes(), offset) in refused:
-                    continue
-                if at_s <= received_at_s + tolerance_s:
-                    found.append((offset, 0, Seen(at_s, int(frame.value[i]), int(frame.quality[i]))))
-        found += self._by_hand(sources, meter, code)
-        return [seen for _, _, seen in sorted(found, key=lambda item: item[:2])]
+    def _register(self, first: int, seen: Sequence[Seen]) -> Register:
+        """What was seen of the register between its opening here and its end, or its next opening."""
+        facts, spans = self._image.channels, chain(self._image, first)
+        opening_s, value = int(facts["opening_at_s"][first]), int(facts["opening_value"][first])
+        quality = int(facts["opening_quality"][first]) or 4
+        register = Register(Point(opening_s, value, quality, value, "opening"), int(facts["digits"][first]))
+        before_s = int(facts["until_s"][self._before[first]]) if first in self._before else -1
+        until_s = int(facts["until_s"][spans[-1]])
+        register.follow(one for one in seen if one.kind == "close" or before_s < one.at_s <= until_s)
+        return register
 
-    def _records(
-        self, low_day: int | None, high_day: int | None
-    ) -> Iterator[tuple[int, RecordKind, int, str, bytes]]:
-        """Records of the partition: (offset, kind, received_at_s, source, body), archive first, then the log."""
-        view, partition, f = self._view, self._account.partition, archive_file.c
-        last = 0
-        for row in view.connection.execute(
-            select(archive_file).where(f.partition == partition).order_by(f.first_offset)
-        ):
-            last = max(last, row.last_offset)
-            if low_day is not None and high_day is not None and (row.day_last < low_day or row.day_first > high_day):
-                continue
-            try:
-                stored = read_archive(view.paths.archive / row.path, digest=row.digest)
-            except ArchiveDamaged as damaged:
-                raise Stop(Exit.REFUSED, f"{damaged}. Restore it from a backup") from damaged
-            for one in stored:
-                record = one.record
-                yield one.offset, record.kind, record.received_at_s, record.source, record.body
-        if not view.paths.log.is_file():
-            return
-        with closing(sqlite3.connect(f"file:{view.paths.log}?mode=ro", uri=True, timeout=10.0)) as log:
-            base = partition << 48
-            for key, kind, received_at_s, source, body in log.execute(_LOG, (base + last, base + (1 << 48))):
-                yield key - base, RecordKind(kind), received_at_s, source, body
+    def _moves(self, ring: Ring, registers: Mapping[int, Register]) -> list[tuple[int, Move]]:
+        """What the ring's channels did, in the order in which it was charged."""
+        found = []
+        for slot, span in ring.spans.items():
+            for move in registers[self._first_of(slot)].moves:
+                part = part_of(move, span.from_s, span.until_s, last=span.last)
+                if part is not None:
+                    found.append((slot, part))
+        return sorted(found, key=lambda one: (one[1].order, one[1].from_s))
 
-    def _refused(self) -> set[tuple[bytes, int | None]]:
-        """Readings of the exceptions queue that moved no register: their bytes, with an offset where that matters."""
-        e = exception.c
-        asked = select(e.bytes, e.reason, e.offset).where(
-            e.partition == self._account.partition, e.meter.is_not(None)
-        )
-        return {
-            (row.bytes, row.offset if row.reason in _AT_THAT_TIME else None)
-            for row in self._view.connection.execute(asked)
-            if row.reason != "frozen"
-        }
+    def _complete(
+        self,
+        registers: Mapping[int, Register],
+        closed: Mapping[int, Sequence[Closed]],
+        seen: Mapping[int, Sequence[Seen]],
+        low_day: int,
+        asked: Asked,
+    ) -> bool:
+        """Was everything read that was charged from the first move that reaches beyond `from_s` to the last one that
+        has to do with the day?"""
+        from_s, start_s, end_s = asked
+        moves = [move for register in registers.values() for move in register.moves]
+        begin = _begin(moves, from_s)
+        for first, register in registers.items():
+            told = {one.at_s for one in seen[first] if one.kind == "close"}
+            if any(one.end_s not in told for one in _due(closed[first], asked)):
+                return False
+            mine = [slot for slot in self._spans if self._first_of(slot) == first]
+            now_s = max(int(self._states[slot]["at_s"]) for slot in mine)
+            if self._known_to_s(register, low_day, begin) < min(end_s, now_s):
+                return False
+        last = max((m.order for m in moves if m.to_s >= start_s and m.from_s < end_s), default=begin)
+        return not any(begin[0] < offset < last[0] for offset in self._log.skipped)
 
-    def _by_hand(self, sources: set[str], meter: int, code: int) -> list[tuple[int, int, Seen]]:
-        """Releases and re-baselines of this register that took effect, after the record they came behind."""
-        asked = (
-            select(inbox.c.kind, inbox.c.body, inbox.c.id, inbox_applied.c.offset, inbox_applied.c.outcome)
-            .join(inbox_applied, inbox_applied.c.inbox_id == inbox.c.id)
-            .where(inbox_applied.c.partition == self._account.partition)
-            .where(inbox.c.kind.in_(("release", "rebaseline")))
-        )
-        found: list[tuple[int, int, Seen]] = []
-        for kind, text, row_id, offset, outcome in self._view.connection.execute(asked):
-            body = json.loads(text)
-            if body["concentrator"] not in sources:
+    def _known_to_s(self, register: Register, low_day: int, begin: Order) -> int:
+        """Up to when every move of the register since `begin` is known: one behind a file that was left out may be
+        of many readings."""
+        opening_s = register.points[0].at_s
+        before, at_s = 0, opening_s
+        for move in register.moves:
+            known = before == 0 and opening_s // DAY_S >= low_day  # all later readings are of later days
+            gap = any(before < offset < move.order[0] for offset in self._log.skipped)
+            if gap and not known and move.order >= begin:
+                break
+            before, at_s = move.order[0], move.to_s
+        return at_s
+
+    # -- guesses ---------------------------------------------------------------------------------------------
+    def _closes(self, first: int) -> list[Closed]:
+        """Closes by the window that this register saw: its account's, and the guesses of others that it was of."""
+        spans, found = chain(self._image, first), []
+        accounts: dict[int, list[int]] = defaultdict(list)
+        for slot in spans:
+            accounts[int(self._image.channels["account"][slot])].append(slot)
+        for account, mine in accounts.items():
+            if account < 0:
                 continue
-            if kind == "release":  # of many readings some may have been refused again
-                not_these = refused(outcome, len(body["readings"]))
-                for place, (number, register, at_s, value, quality) in enumerate(body["readings"]):
-                    if (number, register) == (meter, code) and place not in not_these:
-                        found.append((offset, row_id, Seen(at_s, value, quality)))
-            elif outcome:
+            own, where = account == self._account.slot, (self._view.connection, self._account.partition, account)
+            rows = self._rows if own else statement_rows(*where)
+            made = closes(self._image, self.book, account, mine, bills(*where), rows)
+            found += [one for one in made if own or one.energy_wh]
+        return sorted(found, key=lambda one: (one.closed_at_s, one.cycle))
+
+    def _guesses(
+        self,
+        ring: Ring,
+        registers: Mapping[int, Register],
+        first: int,
+        closed: Sequence[Closed],
+        steps: Sequence[Step],
+    ) -> list[Guess]:
+        """The figures of each guess that was rated."""
+        register = registers[first]
+        found, used_wh = [], dict[int, int]()  # by place of the tick in the log
+        mine = chain(self._image, first)
+        made = {one.to_s: one for one in closed if one.energy_wh}
+        whole = {move.order: move for move in register.moves if move.kind == "guess"}
+        for step in steps:
+            move, span = step.move, self._spans[step.slot]
+            if move.kind == "close" and step.slot in mine:
+                used_wh[move.order[0]] = step.used_wh
+            if move.kind != "guess" or move.order not in whole:
                 continue
-            elif (int(body["meter"]), REGISTER_CODE[Register(body["register"])]) == (meter, code):
-                found.append((offset, row_id, Seen(int(body["at_s"]), int(body["value"]), 4, "rebaseline")))
+            one = made[whole[move.order].to_s]
+            if step.slot == one.slot:
+                point = next(p for p in reversed(register.points) if p.at_s == whole[move.order].from_s)
+                cycle_s = tier_cycle(self.book, span.tariff, span.history, point.at_s)[1]
+                since_s = max(cycle_s, int(self._image.accounts["from_s"][self._account.slot]))
+                shared_by = self._sharing(ring, registers, span.ladder, move.order)
+                of_ladder = (used_wh[move.order[0]], step.used_wh, since_s, shared_by)
+                found.append(figures(self._image, one, point, *of_ladder))
         return found
 
+    def _sharing(self, ring: Ring, registers: Mapping[int, Register], ladder: int, order: Order) -> int:
+        """How many registers counted on the ladder at that place of the log."""
+        count = 0
+        for slot, span in ring.spans.items():
+            register = registers[self._first_of(slot)]
+            reached_s = [move.to_s for move in register.moves if move.order < order]
+            at_s = reached_s[-1] if reached_s else register.points[0].at_s
+            count += span.ladder == ladder and span.from_s <= at_s < span.until_s
+        return count
 
-def _closing(closed: Closed | None) -> list[Seen]:
-    if closed is None:
-        return []
-    close = Seen(closed.end_s, 0, 0, "close")
-    return [close, Seen(closed.to_s, closed.value, 1, "estimate")] if closed.energy_wh else [close]
+
+def _begin(moves: Sequence[Move], from_s: int) -> Order:
+    """Place of the first move that reaches beyond `from_s`; of the close that made it, when it is a guess."""
+    first = min((move for move in moves if _reaches(move, from_s)), key=lambda move: move.order, default=None)
+    if first is None:
+        return (2**63, 0, 0)
+    return (first.order[0], 0, CLOSE_PLACE) if first.kind == "guess" else first.order
 
 
-def _begun_s(closed: Closed) -> int:
-    """Not after the guess begins: the start of the first UTC day that it may have energy on."""
-    return (min(row.day for row in closed.rows) - 1) * DAY_S
+def _reaches(move: Move, from_s: int) -> bool:
+    """Does it charge anything on a day that begins at `from_s` or later?"""
+    return move.to_s > from_s or (move.from_s == move.to_s == from_s)
+
+
+def _due(closed: Sequence[Closed], asked: Asked) -> list[Closed]:
+    """Closes that may have to do with the days."""
+    return [one for one in closed if one.end_s > asked[0] and one.closed_at_s < asked[2] + 62 * DAY_S]
+
+
+def _windows(margin: int, asked: Asked, cycle_s: int, closed: Mapping[int, Sequence[Closed]]) -> Windows:
+    """Days of the readings that are needed: around the bill cycle so far, the tier cycle's start (what better
+    readings changed there counts in the cycle before), and the ticks that closed bills in between."""
+    low, high = asked[0] // DAY_S - margin, asked[2] // DAY_S + margin
+    found = [(low, high)]
+    if cycle_s // DAY_S < low:
+        found.append((cycle_s // DAY_S - 5, cycle_s // DAY_S + 5))
+    for some in closed.values():
+        found += [(day - 5, day + 5) for day in sorted({one.closed_at_s // DAY_S for one in _due(some, asked)})]
+    return found
 
 
 def _sum(rows: Sequence[StatementRow], component: str) -> int:

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 
 from ledger.reads import BillRow, StatementRow
 from ledger.statements import month_of
-from meterd.views.explaining import Guess, Point
+from meterd.views.explaining import Guess
+from meterd.views.registers import Point
 from rating.book import TariffBook
 from rating.calendar import first_day_of
 from registry.image import NONE, PartitionImage
@@ -28,13 +29,17 @@ class Closed:
     to_s: int  # where the guess takes the register to
     value: int  # what it adds, thousandths
     energy_wh: int
+    slot: int  # of the span that the register stood in
+    place: int  # of that slot among the account's: guesses of one close are made in this order
     rows: tuple[StatementRow, ...]
 
 
 def chain(image: PartitionImage, first: int) -> list[int]:
-    """Channel slots of one register, span by span."""
+    """Channel slots of one register, span by span, up to one that has an opening register of its own."""
     found = [first]
     while (following := int(image.channels["next"][found[-1]])) != NONE:
+        if int(image.channels["opening_value"][following]) >= 0:
+            break
         found.append(following)
     return found
 
@@ -42,11 +47,13 @@ def chain(image: PartitionImage, first: int) -> list[int]:
 def closes(
     image: PartitionImage,
     book: TariffBook,
+    account: int,
     spans: Sequence[int],
     bills: Sequence[BillRow],
     rows: Sequence[StatementRow],
 ) -> list[Closed]:
-    """The account's closes by the window, oldest first, each with its guess for the register of these spans."""
+    """An account's closes by the window, oldest first, each with its guess for the register of these spans."""
+    channels = image.account_channels[image.account_start[account] : image.account_start[account + 1]].tolist()
     found: list[Closed] = []
     for bill in bills:
         if bill.complete:
@@ -62,38 +69,31 @@ def closes(
         for slot in spans:
             part = sum(row.quantity for row in mine if row.channel == slot)
             value, energy_wh = value + part // int(image.channels["multiplier"][slot]), energy_wh + part
-        last = max((row.channel for row in mine if row.quantity), key=spans.index, default=spans[0])
-        end_s = book.day_start_s(int(image.channels["tariff"][last]), first_day_of(bill.cycle + 1))
-        to_s = min(end_s, int(image.channels["until_s"][last]))
-        found.append(Closed(bill.cycle, bill.closed_at_s, end_s, to_s, value, energy_wh, mine))
+        charged = sorted({row.channel for row in mine if row.quantity}, key=spans.index) or spans[:1]
+        end_s = book.day_start_s(int(image.channels["tariff"][charged[-1]]), first_day_of(bill.cycle + 1))
+        to_s = min(end_s, int(image.channels["until_s"][charged[-1]]))
+        place = channels.index(charged[0]) if energy_wh else 0
+        found.append(Closed(bill.cycle, bill.closed_at_s, end_s, to_s, value, energy_wh, charged[0], place, mine))
     return found
 
 
 def figures(
     image: PartitionImage,
-    slot: int,
     closed: Closed,
     point: Point,
     used_wh: int,
     begins_wh: int,
     since_s: int,
+    registers: int,
 ) -> Guess:
-    """The rule's figures for a guess that began at `point` on the span `slot`.
+    """The rule's figures for a guess that began at `point`.
 
     `used_wh`: the ladder's energy when it was made, in a tier cycle that the account has been in since `since_s`;
-    `begins_wh`: where the ladder stood when it was charged.
+    `begins_wh`: where the ladder stood when it was charged; `registers`: how many counted on it.
     """
-    facts = image.channels
-    on = (
-        (facts["ladder"] == facts["ladder"][slot])
-        & (facts["account"] == facts["account"][slot])
-        & (facts["bill"] > 0)
-    )
-    on &= (facts["opening_at_s"] < closed.end_s) & (
-        facts["until_s"] >= min(closed.end_s, int(facts["until_s"][slot]))
-    )
-    registers, known_s, for_s = max(1, int(on.sum())), point.at_s - since_s, closed.to_s - point.at_s
-    multiplier, resolution = int(facts["multiplier"][slot]), int(facts["resolution"][slot])
+    facts = image.channels[closed.slot]
+    known_s, for_s = point.at_s - since_s, closed.to_s - point.at_s
+    multiplier, resolution = int(facts["multiplier"]), int(facts["resolution"])
     follows = False
     if known_s > 0:
         value = point.value + used_wh * for_s // (known_s * registers) // multiplier

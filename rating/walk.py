@@ -18,13 +18,17 @@ from rating.book import TariffBook
 class Line:
     """One piece of energy at one price: what `explain` prints a row for. `amount_e11` = energy x price, exact.
 
-    Of it, `energy_e11` is the first tier's price and `adder_e11` what the tier adds.
+    Of it, `energy_e11` is the first tier's price and `adder_e11` what the tier adds. It is posted on the local day
+    `day`, and counts in the tier cycle `cycle`, in which `used_wh` came before it on the ladder.
     """
 
     start_s: int
     end_s: int
+    day: int
+    cycle: int
     period: str
     tier: int  # 0 is the first
+    used_wh: int
     energy_wh: int
     price_e8: int
     energy_e11: int
@@ -35,6 +39,38 @@ class Line:
     @property
     def amount_e11(self) -> int:
         return self.energy_e11 + self.adder_e11
+
+
+@dataclass(slots=True)
+class Ladder:
+    """Where a ladder stands: the energy of the furthest tier cycle it has reached, and of the one before.
+
+    What comes of a cycle that is older still counts in the one before. Ladders of `ring` count as one with this one
+    for energy of segments that start before `ring_until_s`.
+    """
+
+    months: int  # of a tier cycle
+    furthest: int  # months since 1970-01 of the cycle's first month, as in the book
+    used: dict[int, int]
+    ring: tuple[Ladder, ...] = ()
+    ring_until_s: int = 0
+
+    def place(self, cycle: int) -> int:
+        return self.used.get(self._kept(cycle), 0)
+
+    def count(self, cycle: int, energy: int, start_s: int) -> None:
+        """Energy of a segment that starts at `start_s`."""
+        self.add(cycle, energy)
+        if start_s < self.ring_until_s:
+            for one in self.ring:
+                one.add(cycle, energy)
+
+    def add(self, cycle: int, energy: int) -> None:
+        self.furthest = max(self.furthest, cycle)
+        self.used[self._kept(cycle)] = self.place(cycle) + energy
+
+    def _kept(self, cycle: int) -> int:
+        return max(cycle, self.furthest - self.months)
 
 
 def spread(energy: int, whole_s: int, boundaries_s: Sequence[int]) -> list[int]:
@@ -73,73 +109,80 @@ def ladder(used_before: int, energy: int, bounds: Sequence[int]) -> list[tuple[i
     return pieces
 
 
-def explain_day(
+def rate_use(
     book: TariffBook,
     tariff_index: int,
     history: int,
-    at_s: Sequence[int],
-    value: Sequence[int],
-    quality: Sequence[int],
-    used_before_wh: int,
-    day: int,
-    multiplier: int = 1,
+    ladder: Ladder,
+    from_s: int,
+    to_s: int,
+    energy: int,
+    quality: int,
 ) -> list[Line]:
-    """Re-rate one channel's local `day` from its accepted registers, in order of time.
-
-    `at_s`, `value` (thousandths), `quality`: distinct rising times, from the last register at or before the
-    day's start to the first at or after its end; what is missing at the ends is simply not charged yet.
-    `used_before_wh` is the ladder's use in its cycle when the day starts. What a better
-    reading of a time changed afterwards is no part of this: `explain_late`.
-    """
-    start_s, end_s = book.day_start_s(tariff_index, day), book.day_start_s(tariff_index, day + 1)
-    used, lines = used_before_wh, []
-    for i in range(1, len(at_s)):
-        from_s, to_s = at_s[i - 1], at_s[i]
-        assert from_s < to_s, "readings must be in order of time"
-        if to_s <= start_s or from_s >= end_s:
-            continue
-        segments = _segments(book, tariff_index, from_s, to_s)
-        ends = [min(int(book.seg_start[s + 1]), to_s) for s in segments]
-        parts = spread((value[i] - value[i - 1]) * multiplier, to_s - from_s, [end - from_s for end in ends])
-        for segment, piece_end_s, part in zip(segments, ends, parts, strict=True):
-            if int(book.seg_day[segment]) != day:
-                continue
-            piece_start_s = max(from_s, int(book.seg_start[segment]))
-            when = (piece_start_s, piece_end_s, to_s, Quality(quality[i]))
-            lines += _priced(book, tariff_index, history, segment, used, part, when)
-            used += part
+    """Rate `energy` that an accepted reading brought over (from_s, to_s], and move the ladder by it."""
+    assert from_s < to_s, "readings must be in order of time"
+    lines = []
+    segments = _segments(book, tariff_index, from_s, to_s)
+    ends = [min(int(book.seg_start[s + 1]), to_s) for s in segments]
+    parts = spread(energy, to_s - from_s, [end - from_s for end in ends])
+    for segment, piece_end_s, part in zip(segments, ends, parts, strict=True):
+        when = (max(from_s, int(book.seg_start[segment])), piece_end_s, to_s, Quality(quality))
+        lines += _priced(book, tariff_index, history, ladder, segment, part, int(book.seg_day[segment]), when)
     return lines
 
 
-def explain_late(
-    book: TariffBook, tariff_index: int, history: int, at_s: int, energy: int, used_before_wh: int, quality: int
+def rate_difference(
+    book: TariffBook, tariff_index: int, history: int, ladder: Ladder, at_s: int, energy: int, quality: int
 ) -> list[Line]:
-    """The difference that a better reading of `at_s` made, in the segment that ends there, or else holds it."""
+    """Rate what a better reading of `at_s` changed: in the segment that ends there, or else holds it.
+
+    It is posted on the day that is open at `at_s`, which at midnight is the one that begins.
+    """
     segment = book.segment_of(tariff_index, at_s)
+    day = int(book.seg_day[segment])
     if int(book.seg_start[segment]) == at_s and segment > 0 and int(book.seg_start[segment - 1]) < at_s:
         segment -= 1
     when = (at_s, at_s, at_s, Quality(quality))
-    return _priced(book, tariff_index, history, segment, used_before_wh, energy, when)
+    return _priced(book, tariff_index, history, ladder, segment, energy, day, when)
+
+
+def tier_cycle(book: TariffBook, tariff_index: int, history: int, at_s: int) -> tuple[int, int, int]:
+    """The tier cycle of energy that flows just after `at_s`: (number, start, end), in UTC seconds."""
+    first = last = book.stage_of(tariff_index, history, at_s)
+    assert first >= 0, "no ladder at that time"
+    run, cycle = int(book.stage_first[int(book.schedule_of[tariff_index, history])]), int(book.stage_cycle[first])
+    while first > run and book.stage_cycle[first - 1] == cycle:
+        first -= 1
+    while book.stage_cycle[last + 1] == cycle:
+        last += 1
+    return cycle, int(book.stage_start[first]), int(book.stage_end[last])
 
 
 def _priced(
     book: TariffBook,
     tariff_index: int,
     history: int,
+    on: Ladder,
     segment: int,
-    used: int,
     energy: int,
+    day: int,
     when: tuple[int, int, int, Quality],
 ) -> list[Line]:
     """A piece of energy of one segment up (or down) the ladder; `when`: start, end, time of the reading, quality."""
     start_s, end_s, reading_at_s, quality = when
-    period = book.period_names(tariff_index)[int(book.seg_period[segment])]
+    segment_s = int(book.seg_start[segment])
+    stage = book.stage_of(tariff_index, history, segment_s)
+    assert stage >= 0, "nothing is priced at that time"
+    bounds = [int(b) for b in book.bounds[book.stage_bounds[stage]]]
+    assert bounds[-1] == INT64_MAX
+    cycle, period = int(book.stage_cycle[stage]), book.period_names(tariff_index)[int(book.seg_period[segment])]
     first = int(book.seg_price[segment, 0])
     lines = []
-    for tier, piece in ladder(used, energy, _bounds(book, tariff_index, history, segment)):
+    for tier, piece in ladder(on.place(cycle), energy, bounds):
         price = int(book.seg_price[segment, tier])
-        money = (price, piece * first, piece * (price - first))
-        lines.append(Line(start_s, end_s, period, tier, piece, *money, reading_at_s, quality))
+        figures = (period, tier, on.place(cycle), piece, price, piece * first, piece * (price - first))
+        lines.append(Line(start_s, end_s, day, cycle, *figures, reading_at_s, quality))
+        on.count(cycle, piece, segment_s)
     return lines
 
 
@@ -150,11 +193,3 @@ def _segments(book: TariffBook, tariff_index: int, from_s: int, to_s: int) -> li
     while int(book.seg_start[out[-1] + 1]) < to_s:
         out.append(out[-1] + 1)
     return out
-
-
-def _bounds(book: TariffBook, tariff_index: int, history: int, segment: int) -> list[int]:
-    stage = book.stage_of(tariff_index, history, int(book.seg_start[segment]))
-    bounds = [int(b) for b in book.bounds[book.stage_bounds[stage]]]
-    assert stage >= 0
-    assert bounds[-1] == INT64_MAX
-    return bounds

@@ -20,7 +20,7 @@ import uvicorn
 from sqlalchemy import insert, select
 
 from config.clock import ManualClock
-from config.settings import LedgerSettings, Paths, Settings
+from config.settings import LedgerSettings, Paths, RatingSettings, Settings
 from ingest.archive import write_archive
 from ingest.log_sqlite import SqliteLog
 from ingest.wire import decode_frames, encode_readings
@@ -73,13 +73,16 @@ def seconds(text: str) -> int:
 class Village:
     """Log, ledger, engines and registry of one data directory, driven by hand. Also a `meterd.port.DaemonPort`."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, tariffs: Path | None = None, now: str = "2026-08-12T13:00") -> None:
         self.root = root
-        self.settings = Settings(data_dir=root / "data", partitions=PARTITIONS)
+        self.settings = Settings(
+            data_dir=root / "data", partitions=PARTITIONS, rating=RatingSettings(tariffs_dir=tariffs)
+        )
         self.paths = Paths(self.settings.data_dir)
         self.config = root / "meterd.toml"
-        self.config.write_text(f'data_dir = "{self.settings.data_dir}"\npartitions = {PARTITIONS}\n')
-        self.clock = ManualClock(seconds("2026-08-12T13:00"))
+        own = f'[rating]\ntariffs_dir = "{tariffs}"\n' if tariffs else ""
+        self.config.write_text(f'data_dir = "{self.settings.data_dir}"\npartitions = {PARTITIONS}\n{own}')
+        self.clock = ManualClock(seconds(now))
         self.token = TOKEN
         self.log = SqliteLog(self.paths.log)
         self.store = LedgerStore.open(
@@ -152,8 +155,10 @@ class Village:
         self.store.commit(made)
 
     def archive(self, last: int) -> None:
-        """The partition's first records into a file, and out of the log."""
-        made = write_archive(self.paths.archive, self.home, self.log.read(self.home, 0, last))
+        """The records that the log still has up to `last` into a file, and out of the log."""
+        first = self.log.bounds(self.home)[0]
+        records = self.log.read(self.home, first - 1, last - first + 1)
+        made = write_archive(self.paths.archive, self.home, records)
         values = {name: getattr(made, name) for name in made.__slots__}
         self.store.write(lambda connection: connection.execute(insert(archive_file).values(values)))
         self.log.prune(self.home, last + 1)
@@ -324,9 +329,9 @@ def make_village() -> Iterator[Callable[..., Village]]:
     """Villages of a test's own, in which nothing has happened yet; `replaced`: old text -> new text of the CSV."""
     made: list[Village] = []
 
-    def make(root: Path, replaced: Mapping[str, str] = MappingProxyType({})) -> Village:
+    def make(root: Path, replaced: Mapping[str, str] = MappingProxyType({}), **of_village: Any) -> Village:
         root.mkdir(parents=True, exist_ok=True)
-        made.append(Village(root))
+        made.append(Village(root, **of_village))
         for old, new in replaced.items():
             made[-1].csv = {name: text.replace(old, new) for name, text in made[-1].csv.items()}
         made[-1].activate_registry(made[-1].import_())

@@ -15,7 +15,7 @@ import pytest
 from ledger import reads
 from meterd.exits import Exit
 from rating.state import ARRAYS
-from rating.walk import explain_day
+from rating.walk import rate_use
 
 
 @pytest.fixture
@@ -233,9 +233,9 @@ def test_explain_finds_a_ledger_that_says_something_else(told: Any, monkeypatch:
     from dataclasses import replace
 
     def cheaper(*arguments: Any) -> Any:
-        return [replace(line, energy_e11=line.energy_e11 - 10**9) for line in explain_day(*arguments)]
+        return [replace(line, energy_e11=line.energy_e11 - 10**9) for line in rate_use(*arguments)]
 
-    monkeypatch.setattr("meterd.views.explaining.explain_day", cheaper)
+    monkeypatch.setattr("meterd.views.explaining.rate_use", cheaper)
     code, facts, error = told("explain", "a1", "2026-07-10")
     assert code == Exit.NO
     assert facts["channels"][0]["agrees"] is False

@@ -6,9 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from meterd.views.explaining import Point, Seen, accepted, cut
+from meterd.views.registers import Point, Register, Seen, cut
 
 OPENING = Point(100, 1000, 4, 1000, "opening")
+
+
+def accepted(opening: Point, seen: list[Seen], digits: int) -> list[Point]:
+    register = Register(opening, digits)
+    register.follow(seen)
+    return register.points
 
 
 def _pairs(seen: list[Seen], digits: int = 0) -> list[tuple[int, int]]:

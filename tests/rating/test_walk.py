@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from config.units import INT64_MAX, decimal_text, round_ratio
 from rating.book import TariffBook
 from rating.tariff import Tariff
-from rating.walk import Line, explain_day, ladder, spread
+from rating.walk import Line, ladder, spread
 from registry.image import AttributeChange
+from tests.rating.explained import explain_day
 
 SUMMER = (260_000, 600_000, *(INT64_MAX,) * 6)
 WINTER = (200_000, 400_000, *(INT64_MAX,) * 6)

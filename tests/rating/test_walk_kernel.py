@@ -15,7 +15,7 @@ from rating.spread import CLOSE
 from rating.state import CHANNEL, COLD, LADDER, ChannelFlag
 from rating.tariff import Tariff
 from rating.verdicts import Warn
-from rating.walk import explain_day
+from tests.rating.explained import explain_day
 
 FEN_E11 = 10**9
 JULY_10 = 20_644  # days since 1970-01-01
