@@ -9,7 +9,6 @@ month's use before and after, each priced as a whole, and every interval cut at 
 
 from __future__ import annotations
 
-import tomllib
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -22,7 +21,6 @@ import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 
 from config.settings import Paths, Settings
-from config.tariff_files import tariff_texts
 from config.units import scaled
 from ingest.wire import encode_readings
 from ledger.database import reading
@@ -30,7 +28,7 @@ from ledger.recover import recover
 from rating.readings import Readings
 from rating.state import ARRAYS
 from registry.generate import TARIFF_FLAT, TARIFF_TOU, generate
-from registry.importer import stage
+from registry.importer import stage_with
 from registry.staged import mark_staged
 from registry.store import load_image
 
@@ -144,18 +142,7 @@ def build(settings: Settings, folder: Path, meters: int, seed: int = 1) -> Homes
     accounts = accounts.set_column(accounts.column_names.index("balance"), "balance", rich)
     pacsv.write_csv(accounts, source / "opening_accounts.csv", pacsv.WriteOptions(quoting_style="none"))
     paths = Paths(settings.data_dir)
-    texts = tariff_texts(settings.rating.tariffs_dir)
-    staged = stage(
-        source,
-        paths.registry,
-        partitions=settings.partitions,
-        timezone=settings.timezone,
-        previous_digest=None,
-        tariffs_known=frozenset(str(tomllib.loads(text)["id"]) for text in texts.values()),
-        now_s=NOW_S,
-        alert_fen=settings.autopay.alert_fen,
-        trigger_fen_default=settings.autopay.trigger_fen,
-    )
+    staged = stage_with(settings, source, previous_digest=None, now_s=NOW_S)
     mark_staged(paths.registry, staged.digest)
     return _homes(source, accounts, size, seed)
 

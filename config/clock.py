@@ -28,6 +28,10 @@ class Clock(Protocol):
         ...
 
 
+class ClockLeapt(Exception):
+    """Business time left the monotonic clock; not retriable."""
+
+
 class RealClock:
     """The machine's own clock."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tomllib
 from importlib import resources
 from pathlib import Path
 from typing import Final
@@ -30,3 +31,9 @@ def tariff_texts(directory: Path | None = None) -> dict[str, str]:
     if not texts:
         raise ValueError(f"no tariff files (*.toml) in {directory}")
     return texts
+
+
+def tariff_ids(directory: Path | None = None) -> frozenset[str]:
+    """Ids of these tariffs: what a registry's tariffs.csv may use. Raises as `tariff_texts`."""
+    texts = tariff_texts(directory)
+    return frozenset(str(tomllib.loads(text).get("id", name)) for name, text in texts.items())

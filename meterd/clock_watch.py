@@ -21,7 +21,7 @@ from typing import Final
 
 import structlog
 
-from config.clock import Clock
+from config.clock import Clock, ClockLeapt
 from config.settings import IngestSettings
 from ledger.port import StartRefused
 from rating.readings import ReadingLog
@@ -31,10 +31,6 @@ WHAT_TO_DO: Final = (
     " `meterd run --accept-clock`"
 )
 _log = structlog.get_logger("clock")
-
-
-class ClockLeapt(Exception):
-    """Business time left the monotonic clock; not retriable."""
 
 
 class WatchedClock:

@@ -21,19 +21,17 @@ from typing import Any, Final
 import structlog
 
 from autopay.gateways.http import HttpGateway
-from config.clock import Clock
+from config.clock import Clock, ClockLeapt
 from config.settings import Paths, Settings
 from ingest.broker import BrokerFailed, EmbeddedBroker
 from ledger.port import StartRefused
-from ledger.reads import cursors
-from ledger.recover import RESTORE
-from meterd.clock_watch import ClockLeapt, WatchedClock, check_clock, newest_s, note_leap
+from meterd.clock_watch import WatchedClock, note_leap
 from meterd.endpoint import remove_endpoint, write_endpoint
 from meterd.loops import Loop
 from meterd.observe import Observer
 from meterd.parts import Outside, Parts
 from meterd.web import WebServer
-from rating.readings import LogFailed, StoredRecord
+from rating.readings import StoredRecord
 
 _POLL_REAL_S: Final = 0.02
 _ACTIVATION_REAL_S: Final = 120.0
@@ -65,7 +63,7 @@ class Daemon(Parts):
     # -- life ------------------------------------------------------------------------------------------------
     def start(self, *, accept_clock: bool = False) -> None:
         """Returns when readings are taken in and commands are answered; raises StartRefused."""
-        self._check_clock(accept=accept_clock)
+        self.check_clock(accept=accept_clock)
         self.rating.recover()
         staged = self.activate_staged()
         if self.settings.autopay.enabled:
@@ -94,15 +92,6 @@ class Daemon(Parts):
         _settle_memory()
         self._ready = True
         _log.info("ready", http=self.web.url, mqtt_port=port, partitions=self.settings.partitions)
-
-    def _check_clock(self, *, accept: bool) -> None:
-        with self.store.reader() as connection:
-            rated = [as_of_s for _, as_of_s in cursors(connection).values()]
-        try:
-            newest = newest_s(self.log, rated, self.settings.partitions)
-        except LogFailed as error:
-            raise StartRefused(f"The reading log cannot be read: {error}", RESTORE) from error
-        check_clock(self.clock, newest, self.settings.ingest, self.paths.clock_leap, accept=accept)
 
     def _started_broker(self) -> EmbeddedBroker:
         """The former daemon's broker may need a moment to give its ports back after a kill."""

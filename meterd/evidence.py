@@ -17,7 +17,7 @@ from meterd.city import City
 from meterd.guesses import Closed, chain, closes, figures
 from meterd.ladder_starts import LadderStarts, Ring
 from meterd.lookup import Account
-from meterd.register_log import CLOSE_PLACE, DAY_S, RegisterLog, Windows
+from meterd.register_log import CLOSE_PLACE, DAY_S, Look, RegisterLog, Windows
 from meterd.views.explaining import MINOR, ChannelDay, Guess, Posted, Span, Step, explain, rate_moves
 from meterd.views.registers import Move, Order, Point, Register, Seen, cut, part_of
 from rating.book import TariffBook
@@ -140,9 +140,9 @@ class Evidence:
         asked = (from_s, start_s, end_s)
         for margin in _MARGINS_DAYS:
             windows = None if margin is None else _windows(margin, asked, cycle_s, closed)
-            seen = self._log.seen(closed, windows)
-            registers = {first: self._register(first, seen[first]) for first in seen}
-            if windows is None or self._complete(registers, closed, seen, windows[0][0], asked):
+            look = self._log.look(closed, windows)
+            registers = {first: self._register(first, seen) for first, seen in look.seen.items()}
+            if windows is None or self._complete(registers, closed, look, windows[0][0], asked):
                 break
         moves = self._moves(ring, registers)
         starts = LadderStarts(ring, self._rows, self._states)
@@ -179,7 +179,7 @@ class Evidence:
         self,
         registers: Mapping[int, Register],
         closed: Mapping[int, Sequence[Closed]],
-        seen: Mapping[int, Sequence[Seen]],
+        look: Look,
         low_day: int,
         asked: Asked,
     ) -> bool:
@@ -189,28 +189,15 @@ class Evidence:
         moves = [move for register in registers.values() for move in register.moves]
         begin = _begin(moves, from_s)
         for first, register in registers.items():
-            told = {one.at_s for one in seen[first] if one.kind == "close"}
+            told = {one.at_s for one in look.seen[first] if one.kind == "close"}
             if any(one.end_s not in told for one in _due(closed[first], asked)):
                 return False
             mine = [slot for slot in self._spans if self._first_of(slot) == first]
             now_s = max(int(self._states[slot]["at_s"]) for slot in mine)
-            if self._known_to_s(register, low_day, begin) < min(end_s, now_s):
+            if _known_to_s(register, look.skipped, low_day, begin) < min(end_s, now_s):
                 return False
         last = max((m.order for m in moves if m.to_s >= start_s and m.from_s < end_s), default=begin)
-        return not any(begin[0] < offset < last[0] for offset in self._log.skipped)
-
-    def _known_to_s(self, register: Register, low_day: int, begin: Order) -> int:
-        """Up to when every move of the register since `begin` is known: one behind a file that was left out may be
-        of many readings."""
-        opening_s = register.points[0].at_s
-        before, at_s = 0, opening_s
-        for move in register.moves:
-            known = before == 0 and opening_s // DAY_S >= low_day  # all later readings are of later days
-            gap = any(before < offset < move.order[0] for offset in self._log.skipped)
-            if gap and not known and move.order >= begin:
-                break
-            before, at_s = move.order[0], move.to_s
-        return at_s
+        return not any(begin[0] < offset < last[0] for offset in look.skipped)
 
     # -- guesses ---------------------------------------------------------------------------------------------
     def _closes(self, first: int) -> list[Closed]:
@@ -267,6 +254,20 @@ class Evidence:
             at_s = reached_s[-1] if reached_s else register.points[0].at_s
             count += span.ladder == ladder and span.from_s <= at_s < span.until_s
         return count
+
+
+def _known_to_s(register: Register, skipped: Sequence[int], low_day: int, begin: Order) -> int:
+    """Up to when every move of the register since `begin` is known: one behind a file that was left out may be of
+    many readings."""
+    opening_s = register.points[0].at_s
+    before, at_s = 0, opening_s
+    for move in register.moves:
+        known = before == 0 and opening_s // DAY_S >= low_day  # all later readings are of later days
+        gap = any(before < offset < move.order[0] for offset in skipped)
+        if gap and not known and move.order >= begin:
+            break
+        before, at_s = move.order[0], move.to_s
+    return at_s
 
 
 def _begin(moves: Sequence[Move], from_s: int) -> Order:

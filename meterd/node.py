@@ -7,20 +7,18 @@ this process, as it would be of the daemon, and the world drops it (`drop`) and 
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import TypeVar
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import func, select
 
 from config.clock import Clock
 from config.settings import Paths, RatingSettings, Settings
 from ledger.port import StartRefused
-from ledger.reads import cursors
 from ledger.schema import inbox
 from meterd.city import City
-from meterd.clock_watch import WatchedClock, check_clock, newest_s, note_leap
+from meterd.clock_watch import WatchedClock, note_leap
 from meterd.loops import waiting_helps
 from meterd.parts import Outside, Parts
 from meterd.replay import replay
@@ -69,10 +67,7 @@ class Node(Parts):
 
     def start(self, *, accept_clock: bool = False) -> None:
         """As `Daemon.start`; raises StartRefused."""
-        with self.store.reader() as connection:
-            rated = [as_of_s for _, as_of_s in cursors(connection).values()]
-        newest = newest_s(self.log, rated, self.settings.partitions)
-        check_clock(self.clock, newest, self.settings.ingest, self.paths.clock_leap, accept=accept_clock)
+        self.check_clock(accept=accept_clock)
         self.rating.recover()
         staged = self.activate_staged()
         self.autopay.start()
@@ -138,9 +133,6 @@ class Node(Parts):
             return True
         with self.store.reader() as connection:
             return bool(connection.scalar(select(func.count()).where(inbox.c.settled == 0)))
-
-    def reader(self) -> AbstractContextManager[Connection]:
-        return self.store.reader()
 
 
 def _unless_waiting_helps(step: Callable[[], int]) -> int:

@@ -34,11 +34,13 @@ from ingest.shell import MqttShell
 from ingest.tail import TailedLog
 from ledger.inbox import submit
 from ledger.port import StartRefused
+from ledger.reads import cursors
 from ledger.recover import RESTORE
 from ledger.store import LedgerStore, take_lock
 from ledger.versions import register_version
 from ledger.writer import Writer, WriterMaker
 from meterd.city import City
+from meterd.clock_watch import check_clock, newest_s
 from meterd.live import LiveBalances
 from meterd.loops import ArchivePass
 from meterd.metrics import Metrics
@@ -75,9 +77,7 @@ class Outside:
     city: CityMaker = City
     link: LinkMaker | None = None  # None: MQTT
     pause: Callable[[float], bool] | None = None  # None: really wait
-    answers_real_s: float = (
-        0.1  # how long a step of autopay, and twice as long one of the outbox, waits for its calls
-    )
+    answers_real_s: float = 0.1  # how long a step of autopay waits for its calls; one of the outbox, twice as long
 
 
 class Parts:
@@ -159,6 +159,16 @@ class Parts:
             link=self._outside.link,
             pause=self._outside.pause,
         )
+
+    def check_clock(self, *, accept: bool) -> None:
+        """`StartRefused` when the clock cannot be right by what log and ledger have seen, unless a person says so."""
+        with self.store.reader() as connection:
+            rated = [as_of_s for _, as_of_s in cursors(connection).values()]
+        try:
+            newest = newest_s(self.log, rated, self.settings.partitions)
+        except LogFailed as error:
+            raise StartRefused(f"The reading log cannot be read: {error}", RESTORE) from error
+        check_clock(self.clock, newest, self.settings.ingest, self.paths.clock_leap, accept=accept)
 
     # -- between the parts -----------------------------------------------------------------------------------
     def handed_over(self, stored: list[StoredRecord]) -> None:

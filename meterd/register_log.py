@@ -10,6 +10,7 @@ import sqlite3
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Final
 
@@ -39,18 +40,25 @@ _LOG: Final = "SELECT id, kind, received_at_s, source, body FROM record WHERE id
 CLOSE_PLACE: Final = -1  # before all guesses of the same tick
 
 
+@dataclass(frozen=True, slots=True)
+class Look:
+    """By first span of a register, what moved it; and the first offsets of the archive files that were left out."""
+
+    seen: Mapping[int, Sequence[Seen]]
+    skipped: Sequence[int]
+
+
 class RegisterLog:
     """One partition, as far as the newest checkpoint has it."""
 
     def __init__(self, view: View, partition: int, image: PartitionImage) -> None:
         self._view, self._partition, self._image = view, partition, image
-        self.skipped: list[int] = []  # first offsets of the archive files that the last look left out
         row = newest(view.connection, partition)
         self._last = int(row.offset) if row is not None else 0
 
-    def seen(self, closed: Mapping[int, Sequence[Closed]], windows: Windows) -> dict[int, list[Seen]]:
-        """By first span of a register: what moved it. `closed`: these registers, each with its closes by the window,
-        oldest first; each counts at the first tick of its time."""
+    def look(self, closed: Mapping[int, Sequence[Closed]], windows: Windows) -> Look:
+        """What moved the registers whose first spans `closed` names, each with its closes by the window, oldest
+        first; each close counts at the first tick of its time."""
         image, names = self._image, {}
         for first in closed:
             names[int(image.channels["meter"][first]), int(image.channels["register"][first])] = first
@@ -61,7 +69,8 @@ class RegisterLog:
             for one in some:
                 ticks[one.closed_at_s].append((first, one))
         found: dict[int, list[Seen]] = {first: [] for first in closed}
-        for offset, kind, received_at_s, source, body in self._records(windows):
+        skipped: list[int] = []
+        for offset, kind, received_at_s, source, body in self._records(windows, skipped):
             if kind is RecordKind.TICK:
                 for first, one in ticks.pop(received_at_s, ()):
                     found[first] += _closing(one, offset)
@@ -69,7 +78,7 @@ class RegisterLog:
                 self._readings(body, offset, received_at_s, names, found)
         self._by_hand(sources, names, found)
         self._finals(closed, found)
-        return {first: sorted(seen, key=lambda one: one.order) for first, seen in found.items()}
+        return Look({first: sorted(seen, key=lambda one: one.order) for first, seen in found.items()}, skipped)
 
     def _readings(
         self,
@@ -93,16 +102,16 @@ class RegisterLog:
                 order = (offset, 0, i)
                 found[first].append(Seen(at_s, int(frame.value[i]), int(frame.quality[i]), order=order))
 
-    def _records(self, windows: Windows) -> Iterator[tuple[int, RecordKind, int, str, bytes]]:
+    def _records(self, windows: Windows, skipped: list[int]) -> Iterator[tuple[int, RecordKind, int, str, bytes]]:
         """Records of the partition: (offset, kind, received_at_s, source, body), archive first, then the log."""
         view, partition, f = self._view, self._partition, archive_file.c
-        last, self.skipped = 0, []
+        last = 0
         for row in view.connection.execute(
             select(archive_file).where(f.partition == partition).order_by(f.first_offset)
         ):
             last = max(last, row.last_offset)
             if windows is not None and all(row.day_last < low or row.day_first > high for low, high in windows):
-                self.skipped.append(row.first_offset)
+                skipped.append(row.first_offset)
                 continue
             try:
                 stored = read_archive(view.paths.archive / row.path, digest=row.digest)

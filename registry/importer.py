@@ -19,6 +19,8 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from config.settings import Paths, Settings
+from config.tariff_files import tariff_ids
 from registry import devices, layout, people, previous, save, spans
 from registry.active import Active
 from registry.compile import compile_partition, histories, tariff_names
@@ -79,6 +81,21 @@ class _People:
     tariffs: TariffSpans
     histories: tuple[tuple[AttributeChange, ...], ...]
     history: npt.NDArray[np.int32]
+
+
+def stage_with(settings: Settings, directory: Path, *, previous_digest: str | None, now_s: int) -> Staged:
+    """`stage` under the registry of `settings.data_dir`, with what else a daemon of these settings goes by."""
+    return stage(
+        directory,
+        Paths(settings.data_dir).registry,
+        partitions=settings.partitions,
+        timezone=settings.timezone,
+        previous_digest=previous_digest,
+        tariffs_known=tariff_ids(settings.rating.tariffs_dir),
+        now_s=now_s,
+        alert_fen=settings.autopay.alert_fen,
+        trigger_fen_default=settings.autopay.trigger_fen,
+    )
 
 
 def stage(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import tomllib
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -45,6 +44,7 @@ def generate(
 
 def check(directory: DirArgument, config: ConfigOption = None, json: JsonOption = False) -> None:
     """Check a registry directory by itself: every fault with file and line; exit 0 or 1."""
+    from config.tariff_files import tariff_ids
     from registry.importer import ImportFaults
     from registry.importer import check as judge
 
@@ -55,7 +55,7 @@ def check(directory: DirArgument, config: ConfigOption = None, json: JsonOption 
             directory,
             partitions=settings.partitions,
             timezone=settings.timezone,
-            tariffs_known=tariff_ids(settings),
+            tariffs_known=tariff_ids(settings.rating.tariffs_dir),
             now_s=_clock(settings).now_s(),
         )
     except ImportFaults as faults:
@@ -67,23 +67,15 @@ def check(directory: DirArgument, config: ConfigOption = None, json: JsonOption 
 def import_directory(directory: DirArgument, config: ConfigOption = None, json: JsonOption = False) -> None:
     """Import a registry directory: all of it or nothing; the daemon activates it now or at its next start."""
     from config.settings import Paths
-    from registry.importer import ImportFaults, stage
+    from registry.importer import ImportFaults, stage_with
     from registry.staged import mark_staged
 
     settings = settings_or_stop(config)
     _must_be_folder(directory)
     paths = Paths(settings.data_dir)
     try:
-        staged = stage(
-            directory,
-            paths.registry,
-            partitions=settings.partitions,
-            timezone=settings.timezone,
-            previous_digest=active_digest(paths.ledger),
-            tariffs_known=tariff_ids(settings),
-            now_s=_clock(settings).now_s(),
-            alert_fen=settings.autopay.alert_fen,
-            trigger_fen_default=settings.autopay.trigger_fen,
+        staged = stage_with(
+            settings, directory, previous_digest=active_digest(paths.ledger), now_s=_clock(settings).now_s()
         )
     except ImportFaults as faults:
         _show_faults(faults, ": nothing was imported", json=json)
@@ -143,14 +135,6 @@ def active_digest(ledger: Path) -> str | None:
         asked = select(version.c.digest).where(version.c.activated_at_s.is_not(None))
         found = connection.execute(asked.order_by(version.c.number.desc()).limit(1)).scalar()
     return None if found is None else str(found)
-
-
-def tariff_ids(settings: Settings) -> frozenset[str]:
-    """Ids of the tariffs that the settings name: what tariffs.csv may use."""
-    from config.tariff_files import tariff_texts
-
-    texts = tariff_texts(settings.rating.tariffs_dir)
-    return frozenset(str(tomllib.loads(text).get("id", name)) for name, text in texts.items())
 
 
 def _clock(settings: Settings) -> Clock:

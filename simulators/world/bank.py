@@ -41,6 +41,7 @@ class Bank:
         self.ledger, self._clock, self._dice, self.weather, self._counts, self._at = (
             book, clock, dice, weather, counts, at,
         )  # fmt: skip
+        self._wires: list[Wire] = []  # of the life of now
         self.out = False  # of order
         self.storm = False  # everything is declined
         self.deliver: Callable[[Mapping[str, str], bytes], bool] = lambda _headers, _body: False
@@ -49,7 +50,14 @@ class Bank:
     # -- the wire ----------------------------------------------------------------------------------------------
     def wire(self, _size: int, _name: str) -> Executor:
         """A pool of calls for one life of the daemon."""
-        return Wire(self)
+        self._wires.append(Wire(self))
+        return self._wires[-1]
+
+    def lose_daemon(self) -> None:
+        """The process is gone: what is on its wires may still arrive, and what comes back reaches nobody."""
+        for wire in self._wires:
+            wire.shutdown()
+        self._wires.clear()
 
     def later(self, most_s: int, what: str, call: Callable[[], None]) -> None:
         self._at(self._dice.randrange(most_s), what, call)

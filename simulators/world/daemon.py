@@ -6,10 +6,11 @@ Whatever a pass or a question raises is the end of a life; deaths that nobody me
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from sqlalchemy.exc import OperationalError
 
+from config.clock import ClockLeapt
 from ledger.port import LedgerFailed, StartRefused
 from simulators.world.bank import NAME
 from simulators.world.disk import Death
@@ -20,6 +21,7 @@ from simulators.world.rules import Finding, Rules
 from simulators.world.world import World
 
 STARTS_MAX: Final = 50  # in a row that end at once
+T = TypeVar("T")
 DOWN_S: Final = (1, 1, 60, 600, 3600, 8 * 3600, 30 * 3600)
 
 
@@ -59,24 +61,36 @@ class Daemon:
 
     def start(self) -> None:
         """A new life on the same files."""
-        if self.node is not None:
+        if self.node is not None or not self.lives("at its start", self._begins):
             return
+        self._world.counts["lives"] += 1
+        self._refused, self._accept = 0, False
+        self.woken = True
+        self._world.note("up")
+
+    def _begins(self) -> bool:
         try:
             self.node = self._maker(self._world.settings, self._world.daemon_clock, self._around())
             self.node.start(accept_clock=self._accept)
-        except Death as death:
-            self.died(f"killed at its start: {death}")
         except StartRefused as refused:
             self._on_refused(refused)
+            return False
+        return True
+
+    def lives(self, doing: str, work: Callable[[], T]) -> T | None:
+        """What `work` gives; None: the daemon died of it, as the world meant it to. Any other death is a finding."""
+        try:
+            return work()
+        except Death as death:
+            why = f"killed {doing}: {death}"
+        except Finding:
+            raise
         except Exception as error:
-            if not meant(error):
-                raise Finding("the daemon died", f"at its start: {error!r}") from error
-            self.died(f"ended at its start: {type(error).__name__}")
-        else:
-            self._world.counts["lives"] += 1
-            self._refused, self._accept = 0, False
-            self.woken = True
-            self._world.note("up")
+            if not _meant(error):
+                raise Finding("the daemon died", f"{doing}: {error!r}") from error
+            why = f"ended {doing}: {type(error).__name__}"
+        self.died(why)
+        return None
 
     def _on_refused(self, refused: StartRefused) -> None:
         if "clock" not in str(refused):
@@ -102,6 +116,7 @@ class Daemon:
             node, self.node = self.node, None
             node.drop()
         self._world.broker.lose_daemon()
+        self._world.bank.lose_daemon()
 
     def passed(self, step: str) -> None:
         """The daemon passes a named step: it may die here."""
@@ -111,19 +126,18 @@ class Daemon:
 
     def ask(self, work: Callable[[NodePort], Any]) -> bool:
         """Something is asked of the daemon; False: it was down, or died of it, or could not."""
-        if self.node is None:
+        node = self.node
+        if node is None:
             return False
-        try:
-            work(self.node)
-        except Death as death:
-            self.died(f"killed: {death}")
-            return False
-        except LedgerFailed:
-            return False
-        except Exception as error:
-            if not meant(error):
-                raise Finding("the daemon died", f"asked by people: {error!r}") from error
-            self.died(f"ended: {type(error).__name__}")
+
+        def done() -> bool:
+            try:
+                work(node)
+            except LedgerFailed:
+                return False
+            return True
+
+        if not self.lives("asked by people", done):
             return False
         self.woken = True
         return True
@@ -134,10 +148,10 @@ class Daemon:
         return asked and status[0] in (200, 401)
 
 
-def meant(error: Exception) -> bool:
+def _meant(error: Exception) -> bool:
     """Whether the world did that: a full or broken disk, or a clock that leapt."""
     if isinstance(error, LedgerFailed):
         return error.retriable  # only a start: it ends, and whoever supervises it tries again
     if isinstance(error, OperationalError):
         return "disk I/O error" in str(error)
-    return type(error).__name__ == "ClockLeapt"
+    return isinstance(error, ClockLeapt)

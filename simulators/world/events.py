@@ -10,7 +10,6 @@ from ledger.backup import backup, restore
 from registry.staged import mark_staged
 from simulators.world.bank import NAME
 from simulators.world.daemon import Daemon
-from simulators.world.disk import Death
 from simulators.world.port import NodePort
 from simulators.world.rules import Rules
 from simulators.world.scene import DAY_S, INTERVAL_S
@@ -111,10 +110,12 @@ class Events:
     def _backup_or_restore(self, interval: int) -> None:
         if self._world.weather.restore and interval % 6 == 3 and self._daemon.node is not None:
             target = self._world.folder / f"backup{interval}"
-            try:
+
+            def made() -> bool:
                 backup(Paths(self._world.data), target, clock=self._world.daemon_clock)
-            except Death as death:
-                self._daemon.died(f"killed in a backup: {death}")
+                return True
+
+            if not self._daemon.lives("in a backup", made):
                 return
             self._backups = [*self._backups[-1:], target]
         if self._backups and self._world.happens(self._world.weather.restore, "restore"):

@@ -15,8 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from config.steps import watched
-from simulators.world.daemon import Daemon, meant
-from simulators.world.disk import Death
+from simulators.world.daemon import Daemon
 from simulators.world.events import Events
 from simulators.world.port import NodeMaker
 from simulators.world.rules import Finding, Rules
@@ -86,7 +85,7 @@ class History:
                 self._flush,
                 self._pay,
                 self._tell,
-                self._keep_,
+                self._put_away,
             ]
             self.world.dice.shuffle(actors)
             for actor in actors:
@@ -97,18 +96,7 @@ class History:
     def _one(self, actor: Callable[[], bool]) -> bool:
         """One pass, its trace, and what must be true after it."""
         self.world.step += 1
-        try:
-            moved = actor()
-        except Death as death:
-            self.daemon.died(f"killed: {death}")
-            moved = True
-        except Finding:
-            raise
-        except Exception as error:
-            if not meant(error):
-                raise Finding("the daemon died", f"{actor.__name__}: {error!r}") from error
-            self.daemon.died(f"ended: {type(error).__name__}")
-            moved = True
+        moved = self.daemon.lives(actor.__name__, actor) is not False  # also when it died of it
         self.world.note(f"{actor.__name__} {moved}")
         self.rules.after_step()
         return moved
@@ -160,7 +148,7 @@ class History:
         self.daemon.woken = done
         return done
 
-    def _keep_(self) -> bool:
+    def _put_away(self) -> bool:
         return self.daemon.node is not None and self.world.dice.random() < 0.1 and self.daemon.node.keep() > 0
 
     # -- the end -----------------------------------------------------------------------------------------------

@@ -25,7 +25,6 @@ class Telephone:
         self.heard: Counter[tuple[str, str]] = Counter()  # (key, party): how often
         self.is_sent: Callable[[str, str], bool] = lambda _key, _lane: False  # as the ledger has it
         self.again: list[str] = []  # told although the ledger called them sent
-        self.texts: dict[tuple[str, str], str] = {}
 
     def addresses(self, party: Party) -> Sequence[str]:
         return [party.id]
@@ -38,7 +37,6 @@ class Telephone:
         if fails and self._disk.dice.random() < 0.5:
             raise ChannelFailed("nobody answers")
         self.heard[told] += 1
-        self.texts[told] = message.text
         if fails:  # it got through, and nobody knows
             raise ChannelFailed("the line broke")
 

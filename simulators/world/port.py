@@ -7,12 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
-
-from sqlalchemy import Connection
 
 from autopay.channels import Channel
 from autopay.gateways.port import GatewayPort
@@ -79,8 +76,6 @@ class NodePort(Protocol):
     def waits(self) -> bool:
         """Records or inbox rows are not rated, or rated and not durable."""
         ...
-
-    def reader(self) -> AbstractContextManager[Connection]: ...
 
     def drop(self) -> None:
         """The process is gone; files stay as they are."""

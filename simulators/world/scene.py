@@ -20,7 +20,7 @@ from config.settings import Settings
 from config.tariff_files import tariff_texts
 from registry.address import partition_of
 from registry.generate import generate
-from registry.importer import stage
+from registry.importer import stage_with
 from registry.staged import mark_staged
 from simulators.faults import RATES_ALL, Plan, draw
 from simulators.fleet import instant_of
@@ -98,12 +98,12 @@ def make(number: int, folder: Path) -> Scene:
     load = _loaded(folder / "v1", plan, number, start_s)
     change_s = load.changes[0].at_s if load.changes else start_s + 12 * DAY_S
     write_changeouts(folder / "v1", folder / "v2", load.changes)
-    _second(folder / "v2", start, change_s)
+    _second(folder / "v2", start)
     _third(folder / "v2", folder / "v3", start)
     settings = settings_of(folder, folder / "data")
     versions, before = [], None
     for name, from_s in (("v1", start_s), ("v2", change_s), ("v3", max(change_s, start_s + 20 * DAY_S))):
-        before = _staged(folder / name, settings, before, from_s)
+        before = stage_with(settings, folder / name, previous_digest=before, now_s=from_s).digest
         versions.append((before, from_s))
     mark_staged(folder / "data" / "registry", versions[0][0])
     accounts = _rows(folder / "v3" / "accounts.csv")
@@ -204,9 +204,8 @@ def _mandates(pattern: dict[str, str], both: list[str], others: list[str], start
     return [*found, empty | second | {"amount": "25"}]
 
 
-def _second(target: Path, start: str, change_s: int) -> None:
+def _second(target: Path, start: str) -> None:
     """Beside the change-outs: a fifth person in a home, and another home's change to time of use."""
-    del change_s
     first = date.fromisoformat(start)
     grown = str(first + timedelta(days=14))
     accounts = [row["account"] for row in _rows(target / "accounts.csv")]
@@ -247,18 +246,3 @@ def _third(source: Path, target: Path, start: str) -> None:
 
     _edit(target / "tariffs.csv", tariff)
     _edit(target / "mandates.csv", lambda rows: [row for row in rows if not row["mandate"].startswith("second-")])
-
-
-def _staged(directory: Path, settings: Settings, previous: str | None, now_s: int) -> str:
-    texts = tariff_texts(settings.rating.tariffs_dir)
-    return stage(
-        directory,
-        settings.data_dir / "registry",
-        partitions=settings.partitions,
-        timezone=settings.timezone,
-        previous_digest=previous,
-        tariffs_known=frozenset(str(tomllib.loads(text)["id"]) for text in texts.values()),
-        now_s=now_s,
-        alert_fen=settings.autopay.alert_fen,
-        trigger_fen_default=settings.autopay.trigger_fen,
-    ).digest

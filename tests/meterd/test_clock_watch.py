@@ -6,11 +6,11 @@ import json
 
 import pytest
 
-from config.clock import ManualClock, ScaledClock
+from config.clock import ClockLeapt, ManualClock, ScaledClock
 from config.settings import IngestSettings
 from ingest.log_memory import MemoryLog
 from ledger.port import StartRefused
-from meterd.clock_watch import ClockLeapt, WatchedClock, check_clock, newest_s, note_leap
+from meterd.clock_watch import WatchedClock, check_clock, newest_s, note_leap
 from rating.readings import Record, RecordKind
 
 HOUR, DAY = 3600, 86_400
