@@ -23,6 +23,7 @@ from simulators.world.scene import INTERVAL_S, Scene
 from simulators.world.world import World
 
 TURNS_MAX: Final = 8  # of everybody in a round
+QUIET_TURNS: Final = 500  # the same when the faults have stopped: a broker may hold thousands of messages sent again
 QUIET_ROUNDS: Final = 80  # of INTERVAL_S / 2 each, after the faults have stopped
 IDLE_PASSES: Final = 0.05  # of autopay and the outbox, when nobody has woken them
 
@@ -158,14 +159,14 @@ class History:
         for _ in range(QUIET_ROUNDS):
             self._go_to(self.world.clock.now_s() + INTERVAL_S // 2)
             self.events.registry()
-            self._turns(TURNS_MAX)
+            self._turns(QUIET_TURNS)
             if self._at_rest():
                 break
         else:
             raise Finding("it does not come to rest", self.rules.unrest(self.daemon.node))
         assert self.daemon.node is not None
         self.daemon.woken = True
-        self._turns(TURNS_MAX)
+        self._turns(QUIET_TURNS)
         self.daemon.node.keep(force=True)
 
     def _calm(self) -> None:
