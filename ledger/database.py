@@ -20,6 +20,7 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import URL, Connection, Engine, NullPool, QueuePool, create_engine, event
 from sqlalchemy.exc import DatabaseError
+from sqlalchemy.util import LRUCache
 
 from ledger.port import StartRefused
 
@@ -38,6 +39,8 @@ _WRITER: Final = (
 _READER: Final = ("PRAGMA query_only=ON", f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
 
 
+# Statements are compiled once a process and not once an engine: a daemon has two, a test or a simulated life many.
+_COMPILED: Final[Any] = LRUCache(2000)
 _PASSING: Final = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
 
 
@@ -62,7 +65,7 @@ def _engine(url: URL, pragmas: tuple[str, ...], begin: str, **pool: Any) -> Engi
     def _begin(connection: Connection) -> None:
         connection.exec_driver_sql(begin)
 
-    return engine
+    return engine.execution_options(compiled_cache=_COMPILED)
 
 
 def writer_engine(path: Path) -> Engine:
