@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check bench chaos services clean
+.PHONY: help setup demo test check bench sim sim-planted chaos services clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -34,6 +34,12 @@ check: $(READY)  ## lint, format, types, layers, house rules
 
 bench: $(READY)  ## benchmarks into benchmarks/results/latest.json (ONLY=name for one)
 	$(BIN)/python -m benchmarks $(if $(ONLY),--only $(ONLY))
+
+sim: $(READY)  ## one history of the simulated world (SEED=n), or many (SEEDS=1..2000)
+	$(BIN)/meterd sim $(if $(SEEDS),--seeds $(SEEDS) --jobs 2,--seed $(or $(SEED),1))
+
+sim-planted: $(READY)  ## break the code on purpose, fault by fault, and see the simulated world find each
+	$(BIN)/meterd sim --planted all --seeds 1..200 --jobs 2 --table docs/planted-faults.md
 
 chaos: $(READY)  ## 300 kills at random moments, then checker and audit
 	$(BIN)/python -m pytest tests/chaos -m chaos -q

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any, Final
@@ -32,8 +33,8 @@ _UNTOLD: Final = (
 _STEPS: Final = "SELECT order_id, at_s, from_state, to_state, evidence FROM order_step ORDER BY id"
 
 
-def compared(paths: Paths, gateway_book: Path | None, zone: ZoneInfo, counts: dict[str, int]) -> list[Difference]:
-    """Orders against applied credits, their steps and the caps; the gateway's book against both; alerts told."""
+def compared(paths: Paths, gateway_books: Sequence[Path], zone: ZoneInfo, counts: dict[str, int]) -> list[Difference]:
+    """Orders against applied credits, their steps and the caps; the gateways' books against both; alerts told."""
     with closing(connect(paths.ledger)) as db:
         db.execute("BEGIN")
         rows = [dict(row) for row in db.execute(_ORDERS)]
@@ -54,8 +55,8 @@ def compared(paths: Paths, gateway_book: Path | None, zone: ZoneInfo, counts: di
     counts["alerts"] = alerts
     out = orders.orders(rows, applied) + orders.steps(rows, moves) + orders.in_flight(rows, moves)
     out += orders.caps(rows, moves, used, mandates, ruling_s, zone) + orders.alerts(untold, alerts, notices)
-    if gateway_book is not None:
-        charges = charges_of(gateway_book)
+    if gateway_books:
+        charges = [charge for book in gateway_books for charge in charges_of(book)]
         counts["charges"] = sum(orders.took_money(charge) for charge in charges)
         refused = orders.refused_by_gateway(moves)
         keys = {str(charge["key"]) for charge in charges if orders.took_money(charge)}

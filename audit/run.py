@@ -26,7 +26,7 @@ def audit(
     data_dir: Path,
     *,
     settings: Settings | None = None,
-    gateway_book: Path | None = None,
+    gateway_books: Sequence[Path] = (),
     since: str | int | None = None,
     state_folder: Path | None = None,
     jobs: int = 1,
@@ -58,7 +58,7 @@ def audit(
                 progress(1)
         for fault in sources.thinned(paths) if partitions else ():
             report.differences += missing(fault.kind, [fault.note])
-        report.differences += money.compared(paths, gateway_book, zone, report.counts)
+        report.differences += money.compared(paths, gateway_books, zone, report.counts)
         report.differences.sort()
         report.counts["partitions"] = len(partitions)
         report.counts["differences"] = len(report.differences)

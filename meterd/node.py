@@ -151,6 +151,9 @@ class Nodes:
     def __call__(self, settings: Settings, clock: Clock, around: Around) -> Node:
         return Node(settings, clock, around)
 
+    def forget(self) -> None:
+        _city.cache_clear()
+
     def differences(self, settings: Settings, registry: Path, batch: int) -> list[str]:
         """What a replay from empty finds."""
         return [

@@ -9,6 +9,7 @@ import argparse
 import json
 import sqlite3
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from simulators.fleet_check import Result, check
@@ -27,7 +28,9 @@ def outbox_left(path: Path) -> int:
         db.close()
 
 
-def check_files(truth: Path, data_dir: Path, gateway_book: Path | None = None, outbox: Path | None = None) -> Result:
+def check_files(
+    truth: Path, data_dir: Path, gateway_books: Sequence[Path] = (), outbox: Path | None = None
+) -> Result:
     """Read everything and compare; `NotReadable` when something is missing."""
     if not truth.exists():
         raise NotReadable(f"{truth} is missing")
@@ -35,8 +38,8 @@ def check_files(truth: Path, data_dir: Path, gateway_book: Path | None = None, o
         read_book(truth),
         billed_wh(data_dir),
         logged(data_dir),
-        gateway_charges(gateway_book) if gateway_book is not None else (),
-        order_credits(data_dir) if gateway_book is not None else (),
+        [charge for book in gateway_books for charge in gateway_charges(book)],
+        order_credits(data_dir) if gateway_books else (),
         outbox_left(outbox) if outbox is not None else 0,
     )
 
@@ -46,7 +49,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m simulators.checker", description=__doc__)
     parser.add_argument("--truth", type=Path, required=True)
     parser.add_argument("--data-dir", type=Path, required=True)
-    parser.add_argument("--gateway-book", type=Path)
+    parser.add_argument("--gateway-book", type=Path, action="append", default=[])
     parser.add_argument("--outbox", type=Path)
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args(argv)

@@ -167,6 +167,10 @@ class TruthBook:
         )
         self._db.execute("COMMIT")
 
+    def sent(self) -> list[tuple[str, int]]:
+        """(stream, sequence) of every message that there was."""
+        return self._db.execute("SELECT stream, sequence FROM message WHERE kind <> 'lost'").fetchall()
+
     def close(self) -> None:
         self._db.close()
 

@@ -37,6 +37,11 @@ COMMANDS: Final[dict[str, Command]] = {
         "demo",
         "Show the whole story: a city's month, a low balance, one charge, both told; then checker and audit.",
     ),
+    "sim": Command(
+        "meterd.commands.sim",
+        "sim",
+        "Play histories of a simulated city with seeded faults, and check every rule; a seed is one history.",
+    ),
     "replay": Command(
         "meterd.commands.replay",
         "replay",

@@ -18,8 +18,8 @@ def audit(
         Path | None, typer.Option("--data-dir", metavar="DIR", help="Audit this directory, not the settings' own.")
     ] = None,
     gateway_book: Annotated[
-        Path | None, typer.Option("--gateway-book", metavar="FILE", help="The gateway's own book (SQLite or JSON).")
-    ] = None,
+        list[Path], typer.Option(metavar="FILE", help="A gateway's own book (SQLite or JSON); once for each.")
+    ] = [],  # noqa: B006 - typer's way to say: none
     since: Annotated[
         str | None, typer.Option("--since", metavar="CHECKPOINT", help="Go on from an audited checkpoint, or 'last'.")
     ] = None,
@@ -36,13 +36,13 @@ def audit(
 
     settings = settings_or_stop(config)
     folder = data_dir or settings.data_dir
-    for name, file in (("ledger", Paths(folder).ledger), ("--gateway-book", gateway_book)):
-        if file is not None and not file.is_file():  # SQLite would only say that it cannot open a file
+    for name, file in (("ledger", Paths(folder).ledger), *(("--gateway-book", book) for book in gateway_book)):
+        if not file.is_file():  # SQLite would only say that it cannot open a file
             raise Stop(Exit.USAGE, f"cannot audit {folder}: {name}: there is no {file}")
     try:
         with output.progress("audit: partitions", settings.partitions) as advance:
             report: Report = run(
-                folder, settings=settings, gateway_book=gateway_book, since=since, jobs=jobs, progress=advance
+                folder, settings=settings, gateway_books=gateway_book, since=since, jobs=jobs, progress=advance
             )
     except (StateMissing, OSError, sqlite3.Error) as fault:
         raise Stop(Exit.USAGE, f"cannot audit {folder}: {fault}") from None

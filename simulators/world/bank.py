@@ -1,6 +1,6 @@
-"""I/O (simulated): the payment gateway of the simulated world.
+"""I/O (simulated): the payment gateways of the simulated world.
 
-A call goes out, reaches the gateway a little later, and its answer comes back later still, or never; what the
+A call goes out, reaches its gateway a little later, and its answer comes back later still, or never; what the
 gateway did stands in its own book (`simulators.gateway_book`), which the auditor reads. A call that was on the wire
 when its process died may still arrive. Webhooks come when they come, to whoever lives then.
 """
@@ -12,6 +12,7 @@ import random
 from collections import Counter
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor, Future
+from pathlib import Path
 from typing import Any, Final
 
 from autopay.gateways.port import BookPage, Charge, GatewayBroken, GatewayDown, WebhookEvent
@@ -21,10 +22,9 @@ from config.clock import Clock
 from simulators.gateway_book import Book, KeyReused, Result
 from simulators.world.weather import Weather
 
-NAME: Final = "simulated"
 SECRET: Final = b"of the simulated world"
-AFTER_ALL: Final = "after all"  # the reference of a charge that was declined before
 DAY_S: Final = 86_400
+GATEWAYS: Final = {"simulated": DAY_S, "other": 6 * 3600}  # name: how long a key names a charge; then it is another
 At = Callable[[int, str, Callable[[], None]], None]  # so many seconds from now, under that name
 
 
@@ -32,23 +32,23 @@ class Bank:
     """A `GatewayPort`, its wire (`calls`) and its webhooks."""
 
     replays_errors = True
-    key_lifetime_s = DAY_S
     settlement_horizon_s = 7200
 
     def __init__(
-        self, book: Book, clock: Clock, dice: random.Random, weather: Weather, counts: Counter[str], at: At
+        self, name: str, folder: Path, clock: Clock, dice: random.Random, weather: Weather, counts: Counter[str], at: At
     ) -> None:
-        self.ledger, self._clock, self._dice, self.weather, self._counts, self._at = (
-            book, clock, dice, weather, counts, at,
-        )  # fmt: skip
+        self.name, self.key_lifetime_s, self.file = name, GATEWAYS[name], folder / f"{name}.db"
+        self.ledger = Book(self.file, self.key_lifetime_s, synchronous="OFF")
+        self._clock, self._dice, self.weather, self._counts, self._at = clock, dice, weather, counts, at
         self._wires: list[Wire] = []  # of the life of now
         self.out = False  # of order
         self.storm = False  # everything is declined
-        self.deliver: Callable[[Mapping[str, str], bytes], bool] = lambda _headers, _body: False
+        self.deliver: Callable[[str, Mapping[str, str], bytes], bool] = lambda _name, _headers, _body: False
+        self.after_all: set[str] = set()  # transactions of what was declined before
         self.amounts: dict[str, set[int]] = {}  # key -> amounts that were asked for: one, or we are broken
 
     # -- the wire ----------------------------------------------------------------------------------------------
-    def wire(self, _size: int, _name: str) -> Executor:
+    def wire(self) -> Executor:
         """A pool of calls for one life of the daemon."""
         self._wires.append(Wire(self))
         return self._wires[-1]
@@ -87,7 +87,7 @@ class Bank:
             raise GatewayBroken(str(reused)) from reused
         self._webhooks(result)
         if result.status == "declined" and self.happens(weather.change_of_mind, "bank:change of mind"):
-            self.later(2 * DAY_S, "bank charges after all", lambda: self._after_all(key))
+            self.later(2 * DAY_S, "bank charges after all", lambda: self._after_all(key, reference))
         if error or self.happens(weather.timeout_after, "bank:timeout after"):
             return Unknown("no answer")
         return _outcome(result)
@@ -114,9 +114,10 @@ class Bank:
         return WebhookEvent(told["event"], told["key"], outcome)
 
     # -- what the gateway does by itself -------------------------------------------------------------------------
-    def _after_all(self, key: str) -> None:
-        result = self.ledger.charge_after_all(key, self._clock.now_s(), AFTER_ALL)
+    def _after_all(self, key: str, reference: str) -> None:
+        result = self.ledger.charge_after_all(key, self._clock.now_s(), reference)
         if result is not None:
+            self.after_all.add(result.txn)
             self._webhooks(result)
 
     def _webhooks(self, result: Result) -> None:
@@ -136,7 +137,7 @@ class Bank:
 
     def _send(self, body: bytes, secret: bytes, tries: int) -> None:
         """Again, ever later, until somebody takes it."""
-        taken = self.deliver({HEADER: sign(secret, body, self._clock.now_s())}, body)
+        taken = self.deliver(self.name, {HEADER: sign(secret, body, self._clock.now_s())}, body)
         if not taken and tries > 1:
             self.later(3 * 3600, "webhook again", lambda: self._send(body, secret, tries - 1))
 

@@ -12,7 +12,6 @@ from sqlalchemy.exc import OperationalError
 
 from config.clock import ClockLeapt
 from ledger.port import LedgerFailed, StartRefused
-from simulators.world.bank import NAME
 from simulators.world.disk import Death
 from simulators.world.lines import DaemonEnd
 from simulators.world.people import Lanes
@@ -31,23 +30,24 @@ class Daemon:
     def __init__(self, world: World, rules: Rules, maker: NodeMaker) -> None:
         self._world, self._rules, self._maker = world, rules, maker
         self.node: NodePort | None = None
-        self.woken = True  # autopay and the outbox have been told of something
+        self.pays = self.tells = True  # autopay, and the outbox, were told of something, or are not done with it
         self._refused = 0
         self._accept = False
-        world.bank.deliver = self._webhook
+        for bank in world.banks.values():
+            bank.deliver = self._webhook
 
     def _around(self) -> Around:
         return Around(
             log=self._world.disk.log,
             writer=self._world.disk.writer,
-            calls=self._world.bank.wire,
+            calls=lambda _size, name: self._world.banks[name.removeprefix("autopay-")].wire(),
             lanes=Lanes,
-            gateways={NAME: self._world.bank},
+            gateways=self._world.banks,
             channels=[self._world.telephone],
             registry=self._world.registry,
             link=lambda shard, into: DaemonEnd(self._world.broker, shard, into),
             pause=self._pause,
-            told=self._told,
+            told=self.wake,
         )
 
     def _pause(self, real_s: float) -> bool:
@@ -56,8 +56,9 @@ class Daemon:
         self._world.disk.writers[-1].flush()
         return False
 
-    def _told(self) -> None:
-        self.woken = True
+    def wake(self) -> None:
+        """There may be something for autopay, and for people."""
+        self.pays = self.tells = True
 
     def start(self) -> None:
         """A new life on the same files."""
@@ -65,7 +66,7 @@ class Daemon:
             return
         self._world.counts["lives"] += 1
         self._refused, self._accept = 0, False
-        self.woken = True
+        self.wake()
         self._world.note("up")
 
     def _begins(self) -> bool:
@@ -116,7 +117,8 @@ class Daemon:
             node, self.node = self.node, None
             node.drop()
         self._world.broker.lose_daemon()
-        self._world.bank.lose_daemon()
+        for bank in self._world.banks.values():
+            bank.lose_daemon()
 
     def passed(self, step: str) -> None:
         """The daemon passes a named step: it may die here."""
@@ -139,12 +141,12 @@ class Daemon:
 
         if not self.lives("asked by people", done):
             return False
-        self.woken = True
+        self.wake()
         return True
 
-    def _webhook(self, headers: Mapping[str, str], body: bytes) -> bool:
+    def _webhook(self, gateway: str, headers: Mapping[str, str], body: bytes) -> bool:
         status: list[int] = []
-        asked = self.ask(lambda node: status.append(node.webhook(NAME, headers, body)))
+        asked = self.ask(lambda node: status.append(node.webhook(gateway, headers, body)))
         return asked and status[0] in (200, 401)
 
 

@@ -13,12 +13,13 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Connection, Engine, Insert, event
 from sqlalchemy.exc import OperationalError
 
 from ingest.log_sqlite import SqliteLog
 from ingest.sequences import Mark
 from ledger.port import LedgerFailed
+from ledger.schema import inbox
 from rating.readings import LogFailed, Record, StoredRecord
 from simulators.world.weather import Weather
 
@@ -36,6 +37,7 @@ class Disk:
     def __init__(self, dice: random.Random, weather: Weather, counts: Counter[str]) -> None:
         self.dice, self.weather, self.counts = dice, weather, counts
         self.writers: list[InlineWriter] = []
+        self.inbox_id_left: int | None = None  # of a transaction that began before another and ends after it
 
     def log(self, path: Path) -> WorldLog:
         return WorldLog(path, self)
@@ -59,6 +61,7 @@ class WorldLog(SqliteLog):
     def __init__(self, path: Path, disk: Disk) -> None:
         super().__init__(path)
         self._disk, self._full = disk, 0
+        self._writer.execute("PRAGMA synchronous=OFF")
 
     def append(self, records: Sequence[Record], marks: Sequence[Mark] = ()) -> list[StoredRecord]:
         disk, weather = self._disk, self._disk.weather
@@ -83,7 +86,11 @@ class InlineWriter:
     """
 
     def __init__(self, engine: Engine, disk: Disk) -> None:
+        event.listen(engine, "before_execute", InboxIds(disk), retval=True)
         self._connection, self._disk = engine.connect(), disk
+        driver = self._connection.connection.driver_connection
+        assert driver is not None
+        driver.execute("PRAGMA synchronous=OFF")  # the simulated machine never loses power
         self._waiting: deque[tuple[Callable[[Connection], Any], Future[Any]]] = deque()
         self._full = 0
         self._refused = False
@@ -140,6 +147,31 @@ class InlineWriter:
         """What was put off is lost."""
         self._waiting.clear()
         self._connection.close()
+
+
+class InboxIds:
+    """Gives rows of the inbox their ids as a database with many writers may: a higher one is seen before a lower one.
+
+    Now and then a row has the id after the next, and the one that was left out goes to the row that comes then.
+    """
+
+    def __init__(self, disk: Disk) -> None:
+        self._disk = disk
+
+    def __call__(
+        self, connection: Connection, asked: Any, many: Any, params: Any, _options: Any
+    ) -> tuple[Any, Any, Any]:
+        if not isinstance(asked, Insert) or asked.table is not inbox or len(many) > 1:
+            return asked, many, params
+        (last,) = connection.exec_driver_sql("SELECT coalesce(max(id), 0) FROM inbox").one()
+        left, self._disk.inbox_id_left = self._disk.inbox_id_left, None
+        if left is not None and left < last:
+            free = connection.exec_driver_sql("SELECT 1 FROM inbox WHERE id = ?", (left,)).first() is None
+            return (asked.values(id=left), many, params) if free else (asked, many, params)
+        if self._disk.happens(self._disk.weather.late_id, "disk:inbox id out of order"):
+            self._disk.inbox_id_left = last + 1
+            return asked.values(id=last + 2), many, params
+        return asked, many, params
 
 
 def _full() -> OperationalError:

@@ -8,11 +8,11 @@ from pathlib import Path
 from config.settings import Paths
 from ledger.backup import backup, restore
 from registry.staged import mark_staged
-from simulators.world.bank import NAME
+from simulators.world.bank import Bank
 from simulators.world.daemon import Daemon
 from simulators.world.port import NodePort
 from simulators.world.rules import Rules
-from simulators.world.scene import DAY_S, INTERVAL_S
+from simulators.world.scene import DAY_S
 from simulators.world.world import World
 
 
@@ -33,30 +33,37 @@ class Events:
             self._world.broker.cut_daemon()
         if self._world.happens(weather.broker_restart, "line:broker restart"):
             self._world.broker.restart(forget=self._world.happens(weather.broker_forgets, "line:broker forgets"))
-        if self._world.happens(weather.bank_outage, "bank:outage"):
-            self._world.bank.out = True
-            self._world.after(self._world.dice.choice((3600, 12 * 3600, 3 * DAY_S)), "bank is back", self._bank_back)
-        if self._world.happens(weather.decline_storm, "bank:decline storm"):
-            self._world.bank.storm = True
-            self._world.after(self._world.dice.choice((3600, 2 * DAY_S)), "decline storm over", self._storm_over)
+        for bank in self._world.banks.values():
+            if self._world.happens(weather.bank_outage, "bank:outage"):
+                self._out(bank, self._world.dice.choice((3600, 12 * 3600, 3 * DAY_S)))
+            if self._world.happens(weather.decline_storm, "bank:decline storm"):
+                self._storm(bank, self._world.dice.choice((3600, 2 * DAY_S)))
         if self._world.happens(weather.clock_step, "clock:wrong"):
             self._world.daemon_clock.wrong_s = self._world.dice.choice(
                 (-7200, -1800, 1800, 7200, 9 * 3600, 400 * DAY_S)
             )
             self._world.after(self._world.dice.choice((600, 7200)), "clock right", self._clock_right)
         if self._world.dice.random() < weather.top_up:
-            self._world.after(self._world.dice.randrange(INTERVAL_S), "top-up", self._top_up)
+            self._world.after(self._world.dice.randrange(self._world.scene.size.interval_s), "top-up", self._top_up)
         if self._daemon.node is not None and self._world.happens(weather.hold, "people:hold"):
             self._daemon.ask(lambda node: node.hold(value=True, reason="a test"))
             self._world.after(self._world.dice.randrange(2 * DAY_S), "hold lifted", self.lift)
         self.registry()
         self._backup_or_restore(interval)
 
-    def _bank_back(self) -> None:
-        self._world.bank.out = False
+    def _out(self, bank: Bank, seconds: int) -> None:
+        def back() -> None:
+            bank.out = False
 
-    def _storm_over(self) -> None:
-        self._world.bank.storm = False
+        bank.out = True
+        self._world.after(seconds, "bank is back", back)
+
+    def _storm(self, bank: Bank, seconds: int) -> None:
+        def over() -> None:
+            bank.storm = False
+
+        bank.storm = True
+        self._world.after(seconds, "decline storm over", over)
 
     def _clock_right(self) -> None:
         self._world.daemon_clock.wrong_s = 0
@@ -65,10 +72,11 @@ class Events:
         """A person lifts HOLD; after a restore, the gateway's book is compared first."""
 
         def work(node: NodePort) -> None:
-            node.reconcile(NAME)
+            for name in self._world.banks:
+                node.reconcile(name)
             node.hold(value=False, reason="a test")
 
-        if self._world.bank.out or not self._daemon.ask(work):
+        if any(bank.out for bank in self._world.banks.values()) or not self._daemon.ask(work):
             self._world.after(6 * 3600, "hold lifted", self.lift)
 
     def _top_up(self) -> None:
@@ -108,7 +116,7 @@ class Events:
                 self._world.counts["registry versions"] += 1
 
     def _backup_or_restore(self, interval: int) -> None:
-        if self._world.weather.restore and interval % 6 == 3 and self._daemon.node is not None:
+        if self._world.weather.restore and interval % 4 == 3 and self._daemon.node is not None:
             target = self._world.folder / f"backup{interval}"
 
             def made() -> bool:

@@ -1,6 +1,6 @@
 """I/O (a folder of files): one history of the simulated world, from its seed: who takes turns, and how it ends.
 
-    rounds: every INTERVAL_S the fleet reads its meters; before each, what was due meanwhile happens in order of time;
+    rounds: every interval the fleet reads its meters; before each, what was due meanwhile happens in order of time;
     in each, the passes of fleet, broker and daemon take turns in an order that the dice decide, until nothing moves.
 
 All of it runs on one thread.
@@ -19,12 +19,15 @@ from simulators.world.daemon import Daemon
 from simulators.world.events import Events
 from simulators.world.port import NodeMaker
 from simulators.world.rules import Finding, Rules
-from simulators.world.scene import INTERVAL_S, Scene
+from simulators.world.scene import DAY_S, Scene
+from simulators.world.weather import Cut
 from simulators.world.world import World
 
+STEPS_MAX: Final = 200_000  # of a history: some thousands are usual in the smallest world
 TURNS_MAX: Final = 8  # of everybody in a round
 QUIET_TURNS: Final = 500  # the same when the faults have stopped: a broker may hold thousands of messages sent again
-QUIET_ROUNDS: Final = 80  # of INTERVAL_S / 2 each, after the faults have stopped
+QUIET_ROUNDS: Final = 80  # of half an interval each, after the faults have stopped
+LOOK_AGAIN_S: Final = (31, 61, 301, 901, 3601)
 IDLE_PASSES: Final = 0.05  # of autopay and the outbox, when nobody has woken them
 
 
@@ -36,23 +39,42 @@ class Outcome:
     events: int
     digest: str  # of the whole trace
     counts: Counter[str]
-    finding: str = ""  # the rule that was broken, and how
+    days: int  # that it lasted
+    rule: str = ""  # that was broken; "" none
+    how: str = ""
     trace: list[str] = field(default_factory=list)
+
+    @property
+    def finding(self) -> str:
+        """The rule that was broken, and how; "" when none was."""
+        return f"{self.rule}: {self.how}" if self.rule else ""
 
 
 class History:
     """`run` once."""
 
-    def __init__(self, scene: Scene, seed: int, maker: NodeMaker, folder: Path, *, keep: int = 0) -> None:
+    def __init__(
+        self,
+        scene: Scene,
+        seed: int,
+        maker: NodeMaker,
+        folder: Path,
+        *,
+        cut: Cut = Cut(),
+        keep: int | None = 0,
+    ) -> None:
+        """`keep`: so many of the trace's last lines are kept; None: all."""
         self._maker = maker
-        self.world = World(scene, seed, folder, keep=keep)
+        shown = scene if cut.days is None else scene.first(cut.days)
+        self.world = World(shown, seed, folder, without=cut.without, keep=keep)
         self.rules = Rules(self.world)
         self.daemon = Daemon(self.world, self.rules, maker)
         self.events = Events(self.world, self.daemon, self.rules)
+        self._asked_again = False
 
     # -- the run -----------------------------------------------------------------------------------------------
     def run(self) -> Outcome:
-        finding = ""
+        rule = how = ""
         try:
             with watched(self.daemon.passed):
                 self.daemon.start()
@@ -65,14 +87,15 @@ class History:
             world = self.world
             self.rules.at_end(lambda batch: self._maker.differences(world.settings, world.registry, batch))
         except Finding as found:
-            finding = str(found)
-            self.world.note(finding)
+            rule, how = found.rule, found.how
+            self.world.note(str(found))
         finally:
             self.daemon.drop()
             self.rules.close()
             self.world.close()
         world = self.world
-        return Outcome(world.seed, world.step, world.digest, world.counts, finding, world.trace)
+        days = -(-(world.clock.now_s() - world.scene.start_s) // DAY_S)
+        return Outcome(world.seed, world.step, world.digest, world.counts, days, rule, how, list(world.trace))
 
     def _turns(self, most: int) -> None:
         """Everybody takes turns, in an order that the dice decide, until nobody has anything to do."""
@@ -91,12 +114,15 @@ class History:
             self.world.dice.shuffle(actors)
             for actor in actors:
                 moved |= self._one(actor)
-            if not moved:
+            waits = self.daemon.node is not None and (self.daemon.pays or self.daemon.tells)
+            if not moved and not waits:
                 return
 
     def _one(self, actor: Callable[[], bool]) -> bool:
         """One pass, its trace, and what must be true after it."""
         self.world.step += 1
+        if self.world.step > STEPS_MAX:
+            raise Finding("it comes to an end", f"{STEPS_MAX} steps, and there is still something to do")
         moved = self.daemon.lives(actor.__name__, actor) is not False  # also when it died of it
         self.world.note(f"{actor.__name__} {moved}")
         self.rules.after_step()
@@ -136,17 +162,28 @@ class History:
         return self.daemon.node is not None and self.world.disk.writers[-1].flush()
 
     def _pay(self) -> bool:
-        if self.daemon.node is None or not (self.daemon.woken or self.world.dice.random() < IDLE_PASSES):
+        if self.daemon.node is None or not (self.daemon.pays or self.world.dice.random() < IDLE_PASSES):
             return False
-        done = self.daemon.node.pay() > 0
-        self.daemon.woken |= done
+        self.daemon.pays = done = self.daemon.node.pay() > 0
+        if done:
+            self.daemon.tells = True
+            self._look_again()
         return done
 
+    def _look_again(self) -> None:
+        """What autopay did may be due again soon, long before the next round: it is asked whether it is."""
+        if not self._asked_again:
+            self._asked_again = True
+            self.world.after(self.world.dice.choice(LOOK_AGAIN_S), "autopay looks again", self._wake)
+
+    def _wake(self) -> None:
+        self._asked_again = False
+        self.daemon.wake()
+
     def _tell(self) -> bool:
-        if self.daemon.node is None or not (self.daemon.woken or self.world.dice.random() < IDLE_PASSES):
+        if self.daemon.node is None or not (self.daemon.tells or self.world.dice.random() < IDLE_PASSES):
             return False
-        done = self.daemon.node.tell() > 0
-        self.daemon.woken = done
+        self.daemon.tells = done = self.daemon.node.tell() > 0
         return done
 
     def _put_away(self) -> bool:
@@ -157,7 +194,7 @@ class History:
         """Faults stop; everything must come to rest within a bounded time."""
         self._calm()
         for _ in range(QUIET_ROUNDS):
-            self._go_to(self.world.clock.now_s() + INTERVAL_S // 2)
+            self._go_to(self.world.clock.now_s() + self.world.scene.size.interval_s // 2)
             self.events.registry()
             self._turns(QUIET_TURNS)
             if self._at_rest():
@@ -165,7 +202,7 @@ class History:
         else:
             raise Finding("it does not come to rest", self.rules.unrest(self.daemon.node))
         assert self.daemon.node is not None
-        self.daemon.woken = True
+        self.daemon.wake()
         self._turns(QUIET_TURNS)
         self.daemon.node.keep(force=True)
 

@@ -25,6 +25,7 @@ from simulators.concentrator import Told
 from simulators.world.weather import Weather
 
 WINDOW = 16  # messages in flight to the daemon
+BACK_S = (1, 5, 60, 600)
 DELAYS_S = (120, 3600, 12 * 3600, 36 * 3600, 3 * 86_400)
 
 
@@ -39,6 +40,7 @@ class Broker:
         self.daemon: dict[str, DaemonEnd] = {}
         self.fleet: list[FleetEnd] = []
         self.acknowledged: list[Message] = []  # by the daemon, since somebody looked
+        self.told_held: dict[str, int] = {}  # by stream: what the daemon has said is durable
 
     def publish(self, end: FleetEnd, shard: str, message: Message) -> None:
         """One message on its way from a concentrator."""
@@ -70,12 +72,23 @@ class Broker:
         return moved
 
     @property
+    def now_s(self) -> int:
+        return self._clock.now_s()
+
+    def pause_s(self) -> int:
+        """Until somebody who was cut off is back."""
+        return self._dice.choice(BACK_S)
+
+    @property
     def next_s(self) -> int | None:
         """When something that is on the way arrives."""
         return self._on_the_way[0][0] if self._on_the_way else None
 
     def down(self, topic: str, payload: bytes, *, sure: bool) -> None:
         """From the daemon to whoever listens."""
+        parts = topic.split("/")
+        if parts[5] == "held":
+            self.told_held[parts[6]] = max(self.told_held.get(parts[6], 0), int(json.loads(payload)["held"]))
         if not sure and self._dice.random() < self.weather.lose:
             return
         for end in self.fleet:
@@ -120,10 +133,15 @@ class FleetEnd:
         self.unacknowledged = 0
         self.inbox: deque[tuple[str, bytes]] = deque()
         self._renewed = False
+        self._up_at_s = 0
         broker.fleet.append(self)
 
     def room(self) -> int:
-        return self.window - self.unacknowledged
+        return self.window - self.unacknowledged if self._up else 0
+
+    @property
+    def _up(self) -> bool:
+        return self._broker.now_s >= self._up_at_s
 
     def publish(self, message: Sent) -> None:
         self.unacknowledged += 1
@@ -143,11 +161,14 @@ class FleetEnd:
         """Nothing to do: the broker pumps."""
 
     def cut(self) -> None:
-        """A new connection; what was in flight is sent again."""
+        """The connection is gone; over the next one, a little later, what was in flight is sent again."""
         self.unacknowledged = 0
         self._renewed = True
+        self._up_at_s = self._broker.now_s + self._broker.pause_s()
 
     def renewed(self) -> bool:
+        if not self._up:
+            return False
         found, self._renewed = self._renewed, False
         return found
 

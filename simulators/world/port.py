@@ -87,6 +87,10 @@ class NodeMaker(Protocol):
 
     def __call__(self, settings: Settings, clock: Clock, around: Around) -> NodePort: ...
 
+    def forget(self) -> None:
+        """Keep nothing that was made of registry versions and tariffs for earlier lives."""
+        ...
+
     def differences(self, settings: Settings, registry: Path, batch: int) -> list[str]:
         """`registry`: the scene's versions."""
         ...

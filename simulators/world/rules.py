@@ -8,9 +8,11 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections import Counter, defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import datetime
+from itertools import chain
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from zoneinfo import ZoneInfo
 
@@ -24,11 +26,11 @@ from ledger.database import reading
 from ledger.reads import account_state, statement_rows
 from ledger.schema import IN_FLIGHT
 from rating.state import ARRAYS
+from registry.image import NO_TRIGGER
 from registry.store import RegistryReader
 from simulators.checker import check_files
 from simulators.fleet_check import Result
 from simulators.quiet import quiet_of
-from simulators.world.bank import AFTER_ALL
 
 if TYPE_CHECKING:
     from simulators.world.port import NodePort
@@ -57,7 +59,6 @@ class Rules:
         self._version = -1
         self._entry = 0
         self._orders: dict[str, int] = {}  # key -> amount
-        self._told: dict[str, int] = {}  # stream -> held, as the fleet was told
         self._lost_with_the_disk: set[tuple[str, int]] = set()
 
     def close(self) -> None:
@@ -120,7 +121,7 @@ class Rules:
         for _, key, _, _, _, amount, _, _ in rows:
             if self._orders.setdefault(key, amount) != amount:
                 raise Finding("a key names one amount", f"{key}: {self._orders[key]} and {amount}")
-        for key, amounts in self._world.bank.amounts.items():
+        for key, amounts in chain.from_iterable(bank.amounts.items() for bank in self._world.banks.values()):
             if len(amounts) > 1:
                 raise Finding("a key names one amount", f"{key} at the gateway: {sorted(amounts)}")
         self._caps(db, rows)
@@ -194,14 +195,11 @@ class Rules:
         paths = Paths(world.data)
         if not paths.log.exists() or self._ledger() is None:
             return
-        with closing(sqlite3.connect(f"file:{paths.log}?mode=ro", uri=True)) as log:
-            marks = dict(log.execute("SELECT stream, contiguous FROM mark"))
-        for stream in world.streams:
-            if stream.held > marks.get(stream.stream, 0) and not world.restored:
-                raise Finding(
-                    "held is durable", f"{stream.stream}: told {stream.held}, log {marks.get(stream.stream)}"
-                )
         kept = _kept(paths)
+        if not world.restored:
+            for stream, number in world.truth.sent():
+                if number <= world.broker.told_held.get(stream, 0) and (stream, number) not in kept:
+                    raise Finding("held is durable", f"stream {stream}, message {number}")
         for message in acknowledged:
             number = _number_of(message)
             if number is not None and number not in kept:
@@ -238,6 +236,7 @@ class Rules:
         self._audit()
         self._nobody_forgotten()
         self._notices()
+        self._limits()
         batch = self._world.dice.choice((1, 3, 50))
         for difference in differences(batch):
             raise Finding("replay gives the same state", difference)
@@ -245,7 +244,7 @@ class Rules:
     def _checker(self) -> None:
         world = self._world
         found: Result = check_files(
-            world.folder / "truth.db", world.data, world.folder / "bank.db", world.folder / "outbox.db"
+            world.folder / "truth.db", world.data, self._books(), world.folder / "outbox.db"
         )
         details = [detail for detail in found.details if not self._late(detail)]
         if world.restored:  # energy and money must agree; messages that the backup did not have are detail
@@ -253,11 +252,19 @@ class Rules:
         if details or found.checker_difference_wh or found.uncredited_charges or found.outbox_left:
             raise Finding("truth books agree", json.dumps({**found.as_json(), "details": details[:5]}))
 
+    def _books(self) -> list[Path]:
+        return [bank.file for bank in self._world.banks.values()]
+
     def _late(self, detail: dict[str, Any]) -> bool:
         """Whether only charges that the gateway made after it had said no are more than one: the bank's own doing."""
         if detail["what"] != "charged more than once" or "arm" not in detail:
             return False
-        charges = Counter(line["key"] for line in self._world.book.charges() if line["reference"] != AFTER_ALL)
+        charges = Counter(
+            line["key"]
+            for bank in self._world.banks.values()
+            for line in bank.ledger.charges()
+            if line["txn"] not in bank.after_all
+        )
         with closing(sqlite3.connect(f"file:{Paths(self._world.data).ledger}?mode=ro", uri=True)) as db:
             keys = db.execute(
                 "SELECT key FROM order_ WHERE account = ? AND arm = ?", (detail["account"], detail["arm"])
@@ -266,7 +273,7 @@ class Rules:
 
     def _audit(self) -> None:
         world = self._world
-        report = audit(world.data, settings=world.settings, gateway_book=world.folder / "bank.db")
+        report = audit(world.data, settings=world.settings, gateway_books=self._books())
         if not report.ok:
             raise Finding("the audit is zero", "; ".join(map(str, report.differences[:5])))
         world.counts["audited amounts"] += report.counts.get("amounts", 0)
@@ -285,6 +292,30 @@ class Rules:
             ).fetchall()
         if undecided or left:
             raise Finding("nobody is forgotten", f"undecided {undecided}, waiting for nothing {left}")
+
+    def _limits(self) -> None:
+        """Nobody is called low above the limit, nor recovered before the balance is over it by the hysteresis."""
+        limits = dict(self._limits_of_accounts())
+        over_fen = self._world.settings.autopay.hysteresis_fen
+        with closing(sqlite3.connect(f"file:{Paths(self._world.data).ledger}?mode=ro", uri=True)) as db:
+            events = db.execute("SELECT id, kind, account, balance_fen FROM event WHERE kind <> 'alert'").fetchall()
+        for number, kind, account, fen in events:
+            limit = limits[account]
+            if (kind == "low_balance" and fen > limit) or (kind == "recovered" and fen <= limit + over_fen):
+                raise Finding("limits hold", f"event {number}: {account} is {kind} at {fen} fen, its limit {limit}")
+
+    def _limits_of_accounts(self) -> Iterator[tuple[str, int]]:
+        """Of every version: the limits at which autopay was triggered; the scene never changes one."""
+        for digest, _ in self._world.scene.versions:
+            reader = RegistryReader(Paths(self._world.data).registry, digest)
+            for account in self._world.scene.accounts:
+                try:
+                    partition, slot = reader.find_account(account)
+                except KeyError:
+                    continue
+                limit = int(reader.image.partitions[partition].accounts["trigger_fen"][slot])
+                if limit != NO_TRIGGER:
+                    yield account, limit
 
     def _notices(self) -> None:
         """Every notice reached whom it was for, once."""

@@ -1,6 +1,6 @@
 """I/O: the cities of the simulated world, made once a process: registry versions, tariffs, fleet, and what it uses.
 
-Eight homes at two partitions, two concentrators on two shards. Version 1 is where a history begins; version 2 brings
+Some homes at two partitions, two concentrators on two shards. Version 1 is where a history begins; version 2 brings
 change-outs, a bigger household and a change of tariff; version 3 a move and the end of a mandate. Both arrive while
 the daemon runs. A daughter pays for homes in both partitions, within caps that do not reach for both on one day.
 """
@@ -28,11 +28,8 @@ from simulators.fleet_keys import write_keys
 from simulators.fleet_load import Load, build, rollover_openings
 from simulators.fleet_registry import Fleet, read_fleet, write_changeouts, write_rollover
 from simulators.fleet_shapes import load as shapes
-from simulators.world.bank import NAME, SECRET
+from simulators.world.bank import GATEWAYS, SECRET
 
-METERS: Final = 8
-DAYS: Final = 35
-INTERVAL_S: Final = 8 * 3600
 STARTS: Final = ("2026-07-01", "2026-10-12", "2027-02-20", "2026-04-10")  # a month, two seasons' ends, a short month
 PARTITIONS: Final = 2
 DAY_S: Final = 86_400
@@ -40,10 +37,32 @@ Rows = list[dict[str, str]]
 
 
 @dataclass(frozen=True, slots=True)
+class Size:
+    """Of a world. Rounds of 15 hours drift through the day, so that registers are read at every time of it."""
+
+    meters: int
+    days: int
+    interval_s: int
+
+    @property
+    def intervals(self) -> int:
+        return self.days * DAY_S // self.interval_s
+
+
+SIZES: Final = {  # by name; the first is the default: as small as it can be and still have everything
+    "smallest": Size(6, 35, 15 * 3600),
+    "village": Size(12, 40, 8 * 3600),
+    "town": Size(40, 70, 6 * 3600),
+}
+SMALLEST: Final = next(iter(SIZES.values()))
+
+
+@dataclass(frozen=True, slots=True)
 class Scene:
     """One city. `versions`: digests in the order in which they must come into force, with the day from which on."""
 
     number: int
+    size: Size
     folder: Path
     start_s: int
     fleet: Fleet
@@ -57,11 +76,18 @@ class Scene:
         """Of a daemon in this city."""
         return settings_of(self.folder, data_dir)
 
+    def first(self, days: int) -> Scene:
+        """The same city, whose meters and versions end after so many days."""
+        rounds, end_s = days * DAY_S // self.size.interval_s, self.start_s + days * DAY_S
+        load = self.load
+        cut = replace(load, true=load.true[:, :rounds], shown=load.shown[:rounds], alive=load.alive[:rounds])
+        return replace(self, load=cut, versions=tuple(v for v in self.versions if v[1] < end_s))
+
     def plan_of(self, seed: int, strength: float) -> Plan:
         """This city's meters with the frames' faults of a seed."""
         rates = {name: min(1.0, 6 * rate * strength) for name, rate in RATES_ALL.items()} if strength else {}
-        shards, intervals = len(self.fleet.shards), self.load.intervals
-        drawn = draw(rates, seed, self.fleet.channels, shards, intervals, INTERVAL_S)
+        shards = len(self.fleet.shards)
+        drawn = draw(rates, seed, self.fleet.channels, shards, self.size.intervals, self.size.interval_s)
         return replace(self.plan, frames=drawn.frames, skew=drawn.skew)
 
 
@@ -77,25 +103,27 @@ def settings_of(folder: Path, data_dir: Path) -> Settings:
             "archive": {"records_per_file": 64, "age_max_s": 2 * DAY_S, "keep_records": 16},
             "rating": {"tariffs_dir": folder / "tariffs", "horizon_from_year": 2026, "horizon_to_year": 2028},
             "ledger": {"checkpoint_idle_real_s": 0.001, "checkpoint_busy_real_s": 900.0, "delta_bytes_max": 4096},
-            "autopay": {"retry_after_s": [3600, 6 * 3600], "cap_day_fen": 6000, "cap_month_fen": 30_000},
-            "gateways": {NAME: {"url": "http://127.0.0.1:9", "secret": SECRET.decode()}},
+            "autopay": {"retry_after_s": [3600, 6 * 3600], "cap_day_fen": 6000, "cap_month_fen": 30_000,
+                        "hysteresis_fen": 600},
+            "gateways": {name: {"url": "http://127.0.0.1:9", "secret": SECRET.decode()} for name in GATEWAYS},
             "notices": {"retry_after_s": [60, 3600], "attempts_max": 1000},
         }
     )
 
 
-def make(number: int, folder: Path) -> Scene:
-    """The city of that number: registry versions staged, nothing running yet."""
+def make(number: int, folder: Path, size: Size = SMALLEST) -> Scene:
+    """The city of that number and size: registry versions staged, nothing running yet."""
     start = STARTS[number % len(STARTS)]
     start_s = instant_of(f"{start}T00:00:00+08:00")
     city = folder / "city"
-    generate(city, meters=METERS, seed=number + 1, start=start, shards=("0", "1"), concentrator_size=METERS // 2)
+    half = size.meters // 2
+    generate(city, meters=size.meters, seed=number + 1, start=start, shards=("0", "1"), concentrator_size=half)
     _tariffs(folder / "tariffs", date.fromisoformat(start))
     _furnish(city, start, number)
     keys = write_keys(city, folder / "keys.toml", number)
-    fleet, plan = _plan(city, number, start_s)
+    fleet, plan = _plan(city, number, start_s, size)
     write_rollover(city, folder / "v1", rollover_openings(fleet.channels, plan))
-    load = _loaded(folder / "v1", plan, number, start_s)
+    load = _loaded(folder / "v1", plan, number, start_s, size)
     change_s = load.changes[0].at_s if load.changes else start_s + 12 * DAY_S
     write_changeouts(folder / "v1", folder / "v2", load.changes)
     _second(folder / "v2", start)
@@ -108,28 +136,28 @@ def make(number: int, folder: Path) -> Scene:
     mark_staged(folder / "data" / "registry", versions[0][0])
     accounts = _rows(folder / "v3" / "accounts.csv")
     return Scene(
-        number, folder, start_s, fleet, plan, load, tuple(versions), keys,
+        number, size, folder, start_s, fleet, plan, load, tuple(versions), keys,
         tuple(row["account"] for row in accounts),
     )  # fmt: skip
 
 
-def _plan(city: Path, number: int, start_s: int) -> tuple[Fleet, Plan]:
+def _plan(city: Path, number: int, start_s: int, size: Size) -> tuple[Fleet, Plan]:
     """Which meters roll over, stand empty, die for days and are replaced: one of each."""
-    fleet = read_fleet(city, start_s, start_s + DAYS * DAY_S)
+    fleet = read_fleet(city, start_s, start_s + size.days * DAY_S)
     meters = {name: RATES_ALL[name] for name in ("rollover", "vacant", "dead", "changeout")}
-    intervals = DAYS * DAY_S // INTERVAL_S
-    return fleet, draw(meters, number, fleet.channels, len(fleet.shards), intervals, INTERVAL_S)
+    return fleet, draw(meters, number, fleet.channels, len(fleet.shards), size.intervals, size.interval_s)
 
 
-def _loaded(registry: Path, plan: Plan, number: int, start_s: int) -> Load:
-    fleet = read_fleet(registry, start_s, start_s + DAYS * DAY_S)
+def _loaded(registry: Path, plan: Plan, number: int, start_s: int, size: Size) -> Load:
+    fleet = read_fleet(registry, start_s, start_s + size.days * DAY_S)
     zone = timezone(timedelta(hours=8))
     at_text = {
-        c.interval: datetime.fromtimestamp(start_s + (c.interval + 1) * INTERVAL_S, zone).isoformat()
+        c.interval: datetime.fromtimestamp(start_s + (c.interval + 1) * size.interval_s, zone).isoformat()
         for c in plan.changeouts
     }
-    intervals = DAYS * DAY_S // INTERVAL_S
-    return build(fleet.channels, plan, shapes(), number, start_s, intervals, INTERVAL_S, 8 * 3600, at_text)
+    return build(
+        fleet.channels, plan, shapes(), number, start_s, size.intervals, size.interval_s, 8 * 3600, at_text
+    )
 
 
 # -- the directories -----------------------------------------------------------------------------------------------
@@ -187,16 +215,17 @@ def _furnish(city: Path, start: str, number: int) -> None:
 
 
 def _mandates(pattern: dict[str, str], both: list[str], others: list[str], start: str) -> Rows:
-    empty = dict.fromkeys(pattern, "") | {"gateway": NAME, "valid_from": start, "payer": "daughter"}
+    hers, other = GATEWAYS
+    empty = dict.fromkeys(pattern, "") | {"gateway": hers, "valid_from": start, "payer": "daughter"}
     found = [
         empty | {"mandate": f"daughter-{name}", "account": name, "token": "tok-daughter", "amount": "40"}
         for name in both
     ]
     own = [
         {"amount": "30", "priority": "1"},
-        {"target": "60", "priority": "1", "window_from": "07:00", "window_to": "22:00"},
+        {"target": "60", "priority": "1", "gateway": other, "window_from": "07:00", "window_to": "22:00"},
         {"amount": "20", "cap_day_count": "1", "valid_to": str(date.fromisoformat(start) + timedelta(days=24))},
-        {"amount": "50", "cap_month": "100"},
+        {"amount": "50", "cap_month": "100", "gateway": other},
     ]
     for name, terms in zip(others, own, strict=False):
         found.append(empty | terms | {"mandate": f"own-{name}", "account": name, "token": f"tok-{name}"})

@@ -9,8 +9,8 @@ from __future__ import annotations
 import heapq
 import random
 import shutil
-from collections import Counter
-from collections.abc import Callable
+from collections import Counter, deque
+from collections.abc import Callable, Iterable
 from hashlib import blake2b
 from pathlib import Path
 from typing import Final
@@ -18,9 +18,8 @@ from typing import Final
 from config.clock import ManualClock
 from simulators.concentrator import Outbox
 from simulators.fleet_run import Limits, Run
-from simulators.gateway_book import Book
 from simulators.truth import TruthBook
-from simulators.world.bank import Bank
+from simulators.world.bank import GATEWAYS, Bank
 from simulators.world.disk import Disk
 from simulators.world.lines import Broker, FleetEnd
 from simulators.world.people import Telephone
@@ -50,14 +49,16 @@ class DaemonClock:
 class World:
     """One of a seed."""
 
-    def __init__(self, scene: Scene, seed: int, folder: Path, *, keep: int = 0) -> None:
+    def __init__(
+        self, scene: Scene, seed: int, folder: Path, *, without: Iterable[str] = (), keep: int | None = 0
+    ) -> None:
         self.scene, self.seed, self.folder = scene, seed, folder
         self.dice = random.Random(seed)
-        self.weather = draw(self.dice)
+        self.weather = draw(self.dice, without)
         self.counts: Counter[str] = Counter()
         self.step = 0
         self._hash = blake2b(digest_size=16)
-        self._keep, self.trace = keep, list[str]()
+        self.trace: deque[str] = deque(maxlen=keep)  # the last lines; None: all of them
         self.clock = ManualClock(scene.start_s)
         self.daemon_clock = DaemonClock(self.clock)
         self._agenda: list[tuple[int, int, str, Callable[[], None]]] = []
@@ -67,8 +68,9 @@ class World:
         self.settings = scene.settings(self.data)
         self.disk = Disk(self.dice, self.weather, self.counts)
         self.broker = Broker(self.clock, self.dice, self.weather, self.counts)
-        self.book = Book(folder / "bank.db", synchronous="OFF")
-        self.bank = Bank(self.book, self.clock, self.dice, self.weather, self.counts, self.after)
+        self.banks = {
+            name: Bank(name, folder, self.clock, self.dice, self.weather, self.counts, self.after) for name in GATEWAYS
+        }
         self.telephone = Telephone(self.disk)
         self.restored = False
         self._wire_fleet()
@@ -103,9 +105,7 @@ class World:
         """A line of the trace: what makes two histories the same."""
         line = f"{self.step} {self.clock.now_s()} {what}"
         self._hash.update(line.encode())
-        if self._keep:
-            self.trace.append(line)
-            del self.trace[: -self._keep]
+        self.trace.append(line)
 
     def happens(self, rate: float, what: str) -> bool:
         if self.dice.random() >= rate:
@@ -141,14 +141,16 @@ class World:
     def calm_down(self) -> None:
         """Nothing goes wrong from here on."""
         self.note("calm")
-        self.weather = self.disk.weather = self.broker.weather = self.bank.weather = calm()
-        self.bank.out = self.bank.storm = False
+        self.weather = self.disk.weather = self.broker.weather = calm()
+        for bank in self.banks.values():
+            bank.weather, bank.out, bank.storm = self.weather, False, False
         self.daemon_clock.wrong_s = 0
 
     def close(self) -> None:
         self.outbox.close()
         self.truth.close()
-        self.book.close()
+        for bank in self.banks.values():
+            bank.ledger.close()
 
 
 def _linked(source: str, target: str) -> None:

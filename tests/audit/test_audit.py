@@ -123,7 +123,7 @@ class TestMoney:
     def test_a_charge_with_its_order_and_credit_is_silent(self, disk: Any, summer: Any, tmp_path: Path) -> None:
         summer.write(disk)
         self.charge(disk)
-        report = audit(disk.root, gateway_book=self.book(tmp_path, ("k1", 10_000)))
+        report = audit(disk.root, gateway_books=[self.book(tmp_path, ("k1", 10_000))])
         assert report.differences == []
         assert report.counts["charges"] == 1
 
@@ -149,7 +149,7 @@ class TestMoney:
     ) -> None:
         summer.write(disk)
         self.charge(disk, state=state)
-        report = audit(disk.root, gateway_book=self.book(tmp_path, *charges))
+        report = audit(disk.root, gateway_books=[self.book(tmp_path, *charges)])
         assert any(d.component == component and word in d.note for d in report.differences), report.differences
 
     def test_a_credit_that_waits_is_under_way_and_one_that_is_nowhere_is_missing(
@@ -159,11 +159,11 @@ class TestMoney:
         summer.write(disk)
         order(disk, 1, 1, "k1", "succeeded")
         book = self.book(tmp_path, ("k1", 10_000))
-        missing = found(audit(disk.root, gateway_book=book))
+        missing = found(audit(disk.root, gateway_books=[book]))
         assert [(d[2], d[3], d[4]) for d in missing if d[2] == "credit"] == [("credit", 10_000, 0)]
         body = json.dumps({"account": "A", "amount_fen": 10_000, "order_id": 1})
         disk.ledger.execute("INSERT INTO inbox VALUES (900, 0, 'credit', 'order:1:1', ?, 0)", (body,))
-        report = audit(disk.root, gateway_book=book)
+        report = audit(disk.root, gateway_books=[book])
         assert [d for d in report.differences if d.component == "credit"] == []
         assert report.counts["credits_waiting"] == 1
 
@@ -174,7 +174,7 @@ class TestMoney:
         disk.command("credit", "order:2:2", {"account": "A", "amount_fen": 10_000, "order_id": 2}, len(disk.records))
         disk.entry("credit", [("credit", "2026-08-01", 10_000, 0)], "clearing:demo", "order:2:2")
         disk.state(account={"balance_fen": 32_968})
-        report = audit(disk.root, gateway_book=self.book(tmp_path, ("k1", 10_000), ("k2", 10_000)))
+        report = audit(disk.root, gateway_books=[self.book(tmp_path, ("k1", 10_000), ("k2", 10_000))])
         note = "charged twice for low balance 1: k1, k2"
         assert report.differences == [Difference("A", "", "gateway", 10_000, 20_000, note)]
 

@@ -1,0 +1,369 @@
+"""I/O (changes running code): faults planted in the real code, each of which the simulated world must find.
+
+A fault is a change of a function's source: words that stand in it exactly once, and what stands there instead.
+While it is planted the function runs the changed code, whoever imported it; the file is not touched. Words that are
+not there any more are an error, so that no fault goes stale unseen. Compiled functions (numba) cannot be changed so.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import textwrap
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from importlib import import_module
+from types import CodeType, FunctionType
+from typing import Any, Final
+
+
+class Stale(AssertionError):
+    """The words that a fault replaces are not in the code as it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Edit:
+    """In the function `where` ("module:qualified.name"), `old` becomes `new`."""
+
+    where: str
+    old: str
+    new: str
+
+
+@dataclass(frozen=True, slots=True)
+class Planted:
+    """A fault: what it breaks, in a line, and how."""
+
+    name: str
+    what: str
+    edits: tuple[Edit, ...]
+
+
+@contextmanager
+def planted(fault: Planted) -> Iterator[None]:
+    """The fault is in the code, until the end of the block."""
+    with ExitStack() as undo:
+        for where in dict.fromkeys(edit.where for edit in fault.edits):
+            function = _function(where)
+            changed = _changed(function, [edit for edit in fault.edits if edit.where == where])
+            undo.callback(setattr, function, "__code__", function.__code__)
+            function.__code__ = changed
+        yield
+
+
+def _function(where: str) -> FunctionType:
+    module, _, path = where.partition(":")
+    found: Any = import_module(module)
+    for name in path.split("."):
+        found = inspect.getattr_static(found, name)
+    found = getattr(found, "__func__", found)
+    if not isinstance(found, FunctionType):
+        raise Stale(f"{where} is no plain function")
+    return inspect.unwrap(found)  # type: ignore[return-value]
+
+
+def _changed(function: FunctionType, edits: Sequence[Edit]) -> CodeType:
+    source = textwrap.dedent(inspect.getsource(function))
+    for edit in edits:
+        if source.count(edit.old) != 1:
+            raise Stale(f"{edit.where} has {source.count(edit.old)} times {edit.old!r}")
+        source = source.replace(edit.old, edit.new)
+    tree = ast.parse(source)
+    definition = tree.body[0]
+    assert isinstance(definition, ast.FunctionDef)
+    definition.decorator_list.clear()
+    made: dict[str, Any] = {}
+    flags = function.__code__.co_flags & _FUTURES
+    compiled = compile(tree, function.__code__.co_filename, "exec", flags=flags, dont_inherit=True)
+    exec(compiled, dict(function.__globals__), made)  # noqa: S102 - our own source, changed on purpose
+    code: CodeType = made[function.__name__].__code__
+    return code
+
+
+_FUTURES: Final = 0x1000000  # from __future__ import annotations
+
+
+def _faults() -> Iterator[Planted]:
+    yield Planted(
+        "ack-before-durable",
+        "a message is acknowledged before the log has it",
+        (Edit("ingest.shell:MqttShell.turn", "    self._gaps(batch", "    self._acknowledge(group)\n    self._gaps(batch"),),
+    )
+    yield Planted(
+        "held-before-durable",
+        "a concentrator is told that a message is held before the log has it",
+        (
+            Edit(
+                "ingest.shell:MqttShell.turn",
+                "    tick = self._tick(batch, now_s)\n",
+                "    tick = self._tick(batch, now_s)\n    self._durable(batch, now_s, tick)\n    self._say_held(force=True)\n",
+            ),
+        ),
+    )
+    yield Planted(
+        "memory-before-durable",
+        "rating is handed records before the log has them",
+        (
+            Edit(
+                "ingest.tail:TailedLog.append",
+                "        stored = self._log.append(records, marks)\n        self._keep(stored)\n",
+                "        ends = {r.partition: self._log.bounds(r.partition)[1] for r in records}\n"
+                "        early = []\n"
+                "        for record in records:\n"
+                "            ends[record.partition] += 1\n"
+                "            early.append(StoredRecord(ends[record.partition], record))\n"
+                "        self._keep(early)\n"
+                "        stored = self._log.append(records, marks)\n",
+            ),
+        ),
+    )
+    yield Planted(
+        "marks-before-records",
+        "a message is noted as delivered before its records are written: sent again, it is a duplicate",
+        (
+            Edit(
+                "ingest.shell:MqttShell._append",
+                "stored = self._log.append(records, marks)",
+                "stored = (self._log.append([], marks), self._log.append(records, marks))[1]",
+            ),
+        ),
+    )
+    yield Planted(
+        "cursor-outside-transaction",
+        "the cursor and the state are committed before the money of the same checkpoint",
+        (
+            Edit(
+                "ledger.commit:write_checkpoint",
+                "    _money(connection, asked)",
+                "    connection.exec_driver_sql('COMMIT')\n"
+                "    connection.exec_driver_sql('BEGIN IMMEDIATE')\n"
+                "    _money(connection, asked)",
+            ),
+        ),
+    )
+    yield Planted(
+        "money-outside-transaction",
+        "the money of a checkpoint is committed before its cursor and its state",
+        (
+            Edit(
+                "ledger.store:LedgerStore._write_all",
+                "    for one in planned:\n",
+                "    for one in planned:\n"
+                "        rows._money(connection, one.asked)\n"
+                "    connection.exec_driver_sql('COMMIT')\n"
+                "    connection.exec_driver_sql('BEGIN IMMEDIATE')\n"
+                "    planned = [__import__('dataclasses').replace(\n"
+                "        one, asked=__import__('dataclasses').replace(one.asked, entries=[])) for one in planned]\n"
+                "    for one in planned:\n",
+            ),
+        ),
+    )
+    yield Planted(
+        "tick-skipped",
+        "rating passes over every fifth tick",
+        (
+            Edit(
+                "rating.engine:PartitionEngine.apply",
+                "self._tick(stored.record.received_at_s)",
+                "stored.offset % 5 and self._tick(stored.record.received_at_s)",
+            ),
+        ),
+    )
+    yield Planted(
+        "remainder-dropped",
+        "what is less than a fen at a cycle's end is dropped instead of carried into the bill's rounding",
+        (
+            Edit(
+                "rating.booking:Bookings.close",
+                'np.add.at(part.account["carry_energy_e11"], owners[last], closes["energy_rest"][last])',
+                "pass",
+            ),
+        ),
+    )
+    yield Planted(
+        "household-bound-forgotten",
+        "a household of five and more has no wider tiers",
+        (Edit("rating.schedule:bounds_of", "bound + add for", "bound for"),),
+    )
+    yield Planted(
+        "estimate-as-baseline",
+        "an estimate counts as an actual register, so that nothing takes back what it guessed too high",
+        (Edit("rating.estimates:guesses", "np.full(count, ESTIMATE, np.uint8)", "np.zeros(count, np.uint8)"),),
+    )
+    yield Planted(
+        "summer-time-forgotten",
+        "local days keep the winter's offset all year",
+        (Edit("rating.calendar:LocalCalendar.local_s", "self.offset_s[span]", "self.offset_s[0 * span]"),),
+    )
+    yield Planted(
+        "tariff-version-late",
+        "a new version of a tariff comes into force a day late",
+        (Edit("rating.timeline:compile_timeline", 'side="right") - 1\n    inside', 'side="left") - 1\n    inside'),),
+    )
+    yield Planted(
+        "hysteresis-removed",
+        "a low balance is armed again as soon as the balance is over the limit",
+        (Edit("rating.engine:PartitionEngine._judge", "self._autopay.hysteresis_fen", "0"),),
+    )
+    yield Planted(
+        "final-read-forgotten",
+        "the last register of a replaced meter is not counted",
+        (Edit("rating.commands:Commands.close_removed", "if len(slots) == 0:", "if len(slots) >= 0:"),),
+    )
+    yield Planted(
+        "register-not-taken-over",
+        "a span that follows a move or a change of tariff dated back does not go on from the register",
+        (Edit("rating.takeover:take_over", "if len(slots) == 0:", "if len(slots) >= 0:"),),
+    )
+    yield Planted(
+        "credit-doubled",
+        "the credit of an order is added to the balance twice",
+        (
+            Edit(
+                "rating.commands:Commands._money",
+                'account["balance_fen"][slot] += signed_fen',
+                'account["balance_fen"][slot] += signed_fen * (2 if told.order_id is not None else 1)',
+            ),
+        ),
+    )
+    yield Planted(
+        "inbox-by-greater-than",
+        "rating takes inbox rows after the last one that it applied, so that one that becomes visible late is lost",
+        (
+            Edit(
+                "ledger.inbox:pending",
+                ".where(~applied)",
+                ".where(inbox.c.id > select(func.coalesce(func.max(inbox_applied.c.inbox_id), 0))"
+                ".where(inbox_applied.c.partition == partition).scalar_subquery())",
+            ),
+        ),
+    )
+    yield Planted(
+        "key-fresh-at-retry",
+        "a charge whose outcome is unknown is made again under another key",
+        (
+            Edit(
+                "autopay.service:AutopayService._answered",
+                "self._charge(row, again)",
+                "self._charge(__import__('dataclasses').replace(row, key=row.key + '-again'), again)",
+            ),
+        ),
+    )
+    yield Planted(
+        "amount-fresh-at-retry",
+        "a charge whose outcome is unknown is made again with what is owed by then",
+        (
+            Edit(
+                "autopay.service:AutopayService._answered",
+                "self._charge(row, again)",
+                "self._charge(__import__('dataclasses').replace(row, amount_fen=row.amount_fen + 100), again)",
+            ),
+        ),
+    )
+    yield Planted(
+        "credit-from-webhook",
+        "a webhook that tells of a success is a credit by itself",
+        (
+            Edit(
+                "autopay.answers:take_webhook",
+                "    text = body",
+                "    if found and getattr(told.outcome, 'txn', None):\n"
+                "        __import__('ledger.inbox').inbox.submit(\n"
+                "            connection, kind='credit', key='webhook:' + told.event, partition=found[0].partition,\n"
+                "            body={'account': found[0].account, 'amount_fen': found[0].amount_fen,\n"
+                "                  'gateway': gateway, 'reference': told.event}, now_s=now_s)\n"
+                "    text = body",
+            ),
+        ),
+    )
+    yield Planted(
+        "webhook-unsigned",
+        "a webhook is believed whoever signed it",
+        (
+            Edit(
+                "autopay.gateways.signing:authentic",
+                'return hmac.compare_digest(sign(secret, body, int(stamp[2:])).encode(), value.encode("utf-8", "replace"))',
+                "return True",
+            ),
+        ),
+    )
+    yield Planted(
+        "unknown-as-declined",
+        "a time-out counts as a decline",
+        (
+            Edit(
+                "autopay.answers:apply_answer",
+                "row = order_by_id(connection, order_id)\n",
+                "row = order_by_id(connection, order_id)\n"
+                "    if isinstance(answer, Unknown):\n"
+                "        answer = __import__('autopay.orders').orders.Declined('no answer')\n",
+            ),
+        ),
+    )
+    yield Planted(
+        "caps-outside-transaction",
+        "caps are judged by what was seen before the transaction, and only counted in it",
+        (
+            Edit(
+                "autopay.deciding:_decide_one",
+                "caps.used(connection, scopes)",
+                "vars(decide).setdefault(str((desk.epoch, *scopes)), caps.used(connection, scopes))",
+            ),
+            Edit(
+                "autopay.deciding:_decide_one",
+                "full = caps.reserve(connection, made.limits, made.amount_fen)",
+                "full = caps.force(connection, [limit.scope for limit in made.limits], made.amount_fen)",
+            ),
+        ),
+    )
+    yield Planted(
+        "flight-not-seen",
+        "an order that is on its way does not stop the next one",
+        (
+            Edit(
+                "autopay.policy:_stopped",
+                "if any(order.state in IN_FLIGHT for order in past):",
+                "if False:",
+            ),
+        ),
+    )
+    yield Planted(
+        "decline-forgotten",
+        "a low balance whose charge was declined is not looked at again",
+        (
+            Edit(
+                "autopay.settle:_decline",
+                'write_decision(connection, low, Wait(now_s, "declined"',
+                'low and (lambda *_: None)(connection, low, Wait(now_s, "declined"',
+            ),
+        ),
+    )
+    yield Planted(
+        "notice-before-sent",
+        "a notice is marked as sent before it is out",
+        (
+            Edit(
+                "autopay.outbox:NoticeDispatcher._run_lane",
+                "    error = self._send(row)\n",
+                "    error = None\n"
+                "        self._store.write(partial(record, row=row, error=None, now_s=self._clock.now_s(),"
+                " settings=self._settings))\n"
+                "        self._send(row)\n",
+            ),
+        ),
+    )
+    yield Planted(
+        "pruned-unarchived",
+        "the log is pruned up to what is rated, archived or not",
+        (
+            Edit(
+                "meterd.loops:ArchivePass._prune",
+                "self._archiver.prune(partition, ledger_offset, end)",
+                "self._archiver.prune(partition, ledger_offset, ledger_offset)",
+            ),
+        ),
+    )
+
+
+PLANTED: Final = {fault.name: fault for fault in _faults()}
