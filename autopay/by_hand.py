@@ -31,10 +31,7 @@ def settle_by_hand(
 
     The same word again changes nothing; KeyError for an order that there is not.
     """
-    try:
-        row = order_by_id(connection, order_id)
-    except IndexError:
-        raise KeyError(order_id) from None
+    row = order_by_id(connection, order_id)
     said = {"who": who, "why": why}
     if charged is None:
         return _not_charged(connection, book, row, said, now_s)

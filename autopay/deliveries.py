@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import Connection, case, func, insert, or_, select, text, update
+from sqlalchemy import Connection, Integer, bindparam, case, func, insert, or_, select, text, update
 
 from config.settings import NoticeSettings
 from ledger.schema import notice, notice_delivery, notice_lane
@@ -35,8 +35,63 @@ class Delivery:
     created_at_s: int
 
 
-def _is_due(column: Any, now_s: int) -> Any:
-    return or_(column <= now_s, column > now_s + FAR_S)
+def _is_due(column: Any) -> Any:
+    return or_(column <= bindparam("now"), column > bindparam("far"))
+
+
+def _times(now_s: int, limit: int) -> dict[str, int]:
+    return {"now": now_s, "far": now_s + FAR_S, "most": limit}
+
+
+# Made once: making a statement takes five times as long as running it.
+_D, _N, _L = notice_delivery.c, notice.c, notice_lane.c
+_MOST: Final = bindparam("most", type_=Integer)
+_LANE, _NOTICE = bindparam("of_lane"), bindparam("of_notice")
+_FRESH: Final = (
+    select(notice)
+    .where(text("state = 'pending' AND deliveries IS NULL"), _is_due(_N.next_at_s))
+    .order_by(_N.id)
+    .limit(_MOST)
+)
+_DELIVER: Final = insert(notice_delivery)
+_FANNED: Final = update(notice).where(_N.id == _NOTICE).values(deliveries=bindparam("count"))
+_LANE_KNOWN: Final = select(notice_lane).where(_L.lane == _LANE)
+_NEW_LANE: Final = insert(notice_lane)
+_LANE_AT: Final = update(notice_lane).where(_L.lane == _LANE).values(next_at_s=bindparam("then_s"))
+_FINISH: Final = (
+    update(notice)
+    .where(_N.id == _NOTICE, _N.state == "pending")
+    .values(state=bindparam("new_state"), error=bindparam("why"), sent_at_s=bindparam("then_s"))
+)
+_OF_CHANNEL: Final = select(_L.lane).where(
+    _L.channel == bindparam("of_channel"), _L.lane.not_in(bindparam("busy", expanding=True))
+)
+_DUE_LANES: Final = _OF_CHANNEL.where(_L.next_at_s <= bindparam("now")).order_by(_L.next_at_s).limit(_MOST)
+_FAR_LANES: Final = _OF_CHANNEL.where(_L.next_at_s > bindparam("far")).order_by(_L.next_at_s).limit(_MOST)
+_DUE: Final = (
+    select(_D.notice_id, _D.lane, _D.attempts, _N.key, _N.template, _N.party, _N.account, _N.params, _N.created_at_s)
+    .join_from(notice_delivery, notice, _N.id == _D.notice_id)
+    .where(text("notice_delivery.state = 'pending'"), _D.lane == _LANE, _is_due(_D.next_at_s))
+    .order_by(_D.notice_id)
+    .limit(_MOST)
+)
+_TRIED: Final = (
+    update(notice_delivery)
+    .where(_D.notice_id == _NOTICE, _D.lane == _LANE)
+    .values({name: bindparam(f"new_{name}") for name in ("state", "attempts", "next_at_s", "sent_at_s", "error")})
+)
+_ATTEMPTS: Final = bindparam("tries", type_=Integer)
+_TOLD: Final = (
+    update(notice)
+    .where(_N.id == _NOTICE)
+    .values(attempts=case((_N.attempts < _ATTEMPTS, _ATTEMPTS), else_=_N.attempts), error=bindparam("why"))
+)
+_STATES: Final = select(_D.state, _D.error).where(_D.notice_id == _NOTICE)
+_FIRST: Final = select(func.min(_D.next_at_s)).where(text("notice_delivery.state = 'pending'"), _D.lane == _LANE)
+_FAILURES: Final = select(_L.failures).where(_L.lane == _LANE)
+_REST: Final = (
+    update(notice_lane).where(_L.lane == _LANE).values(next_at_s=bindparam("then_s"), failures=bindparam("count"))
+)
 
 
 def pause_s(settings: NoticeSettings, failures: int) -> int:
@@ -47,22 +102,20 @@ def pause_s(settings: NoticeSettings, failures: int) -> int:
 
 def fresh(connection: Connection, now_s: int, limit: int) -> list[Mapping[str, Any]]:
     """Notices that have no deliveries yet, oldest first."""
-    waiting = select(notice).where(text("state = 'pending' AND deliveries IS NULL"))
-    asked = waiting.where(_is_due(notice.c.next_at_s, now_s)).order_by(notice.c.id).limit(limit)
-    return [dict(row) for row in connection.execute(asked).mappings()]
+    return [dict(row) for row in connection.execute(_FRESH, _times(now_s, limit)).mappings()]
 
 
 def fan_out(connection: Connection, notice_id: int, lanes: Mapping[str, str], now_s: int) -> None:
     """One delivery for each lane (lane -> channel); a lane that rests goes on resting."""
     rows = [{"notice_id": notice_id, "lane": lane, "next_at_s": now_s} for lane in sorted(lanes)]
-    connection.execute(insert(notice_delivery), rows)
-    connection.execute(update(notice).where(notice.c.id == notice_id).values(deliveries=len(rows)))
+    connection.execute(_DELIVER, rows)
+    connection.execute(_FANNED, {"of_notice": notice_id, "count": len(rows)})
     for lane, channel in lanes.items():
-        known = connection.execute(select(notice_lane).where(notice_lane.c.lane == lane)).mappings().first()
+        known = connection.execute(_LANE_KNOWN, {"of_lane": lane}).mappings().first()
         if known is None:
-            connection.execute(insert(notice_lane).values(lane=lane, channel=channel, next_at_s=now_s))
+            connection.execute(_NEW_LANE, {"lane": lane, "channel": channel, "next_at_s": now_s})
         elif known["next_at_s"] is None or not known["failures"]:
-            connection.execute(update(notice_lane).where(notice_lane.c.lane == lane).values(next_at_s=now_s))
+            connection.execute(_LANE_AT, {"of_lane": lane, "then_s": now_s})
 
 
 def later(connection: Connection, row: Mapping[str, Any], why: str, now_s: int, settings: NoticeSettings) -> str:
@@ -79,9 +132,8 @@ def later(connection: Connection, row: Mapping[str, Any], why: str, now_s: int, 
 def finish(connection: Connection, notice_id: int, state: str, why: str, now_s: int) -> str:
     """A notice is sent or failed; returns that."""
     sent_at_s = now_s if state == "sent" else None
-    values = {"state": state, "error": why[:ERROR_MAX], "sent_at_s": sent_at_s}
-    open_row = (notice.c.id == notice_id, notice.c.state == "pending")
-    connection.execute(update(notice).where(*open_row).values(values))
+    values = {"of_notice": notice_id, "new_state": state, "why": why[:ERROR_MAX], "then_s": sent_at_s}
+    connection.execute(_FINISH, values)
     return state
 
 
@@ -89,25 +141,16 @@ def due_lanes(connection: Connection, channel: str, busy: Sequence[str], now_s: 
     """Lanes of a channel whose time has come, the longest waiting first."""
     if limit <= 0:
         return []
-    at = notice_lane.c.next_at_s
-    asked = select(notice_lane.c.lane).where(notice_lane.c.channel == channel, notice_lane.c.lane.not_in(busy))
-    found = list(connection.scalars(asked.where(at <= now_s).order_by(at).limit(limit)))
+    asked = {"of_channel": channel, "busy": list(busy)}
+    found = list(connection.scalars(_DUE_LANES, asked | {"now": now_s, "most": limit}))
     if len(found) < limit:  # a range of its own, so that each is found by the index
-        found += connection.scalars(asked.where(at > now_s + FAR_S).order_by(at).limit(limit - len(found)))
+        found += connection.scalars(_FAR_LANES, asked | {"far": now_s + FAR_S, "most": limit - len(found)})
     return found
 
 
 def due_of_lane(connection: Connection, lane: str, now_s: int, limit: int) -> list[Delivery]:
     """Its open deliveries whose time has come, oldest first."""
-    d, n = notice_delivery.c, notice.c
-    asked = (
-        select(d.notice_id, d.lane, d.attempts, n.key, n.template, n.party, n.account, n.params, n.created_at_s)
-        .join_from(notice_delivery, notice, n.id == d.notice_id)
-        .where(text("notice_delivery.state = 'pending'"), d.lane == lane, _is_due(d.next_at_s, now_s))
-        .order_by(d.notice_id)
-        .limit(limit)
-    )
-    found = connection.execute(asked).mappings()
+    found = connection.execute(_DUE, {"of_lane": lane} | _times(now_s, limit)).mappings()
     return [Delivery(**(dict(row) | {"params": json.loads(row["params"])})) for row in found]
 
 
@@ -117,21 +160,17 @@ def record(
     """What became of one try; the notice is finished with its last delivery. Words for the counts."""
     attempts = row.attempts + 1
     state = "sent" if error is None else "failed" if attempts >= settings.attempts_max else "pending"
+    mine, why = {"of_notice": row.notice_id}, (error or "")[:ERROR_MAX]
     values = {
-        "state": state,
-        "attempts": attempts,
-        "next_at_s": now_s + pause_s(settings, attempts),
-        "sent_at_s": now_s if error is None else None,
-        "error": (error or "")[:ERROR_MAX],
+        "new_state": state,
+        "new_attempts": attempts,
+        "new_next_at_s": now_s + pause_s(settings, attempts),
+        "new_sent_at_s": now_s if error is None else None,
+        "new_error": why,
     }
-    mine = (notice_delivery.c.notice_id == row.notice_id, notice_delivery.c.lane == row.lane)
-    connection.execute(update(notice_delivery).where(*mine).values(values))
-    of_notice = notice.c.id == row.notice_id
-    most = case((notice.c.attempts < attempts, attempts), else_=notice.c.attempts)
-    tried = {"attempts": most, "error": values["error"]}
-    connection.execute(update(notice).where(of_notice).values(tried))
-    states = select(notice_delivery.c.state, notice_delivery.c.error)
-    left = connection.execute(states.where(notice_delivery.c.notice_id == row.notice_id)).all()
+    connection.execute(_TRIED, mine | {"of_lane": row.lane} | values)
+    connection.execute(_TOLD, mine | {"tries": attempts, "why": why})
+    left = connection.execute(_STATES, mine).all()
     if any(other == "pending" for other, _ in left):
         return ["retried" if error is not None else "delivered"]
     failed = [why for other, why in left if other == "failed"]
@@ -140,14 +179,10 @@ def record(
 
 def rest(connection: Connection, lane: str, now_s: int, settings: NoticeSettings, *, failed: bool) -> None:
     """When a lane is looked at next: when a delivery is due, but after a failure not before its rest is over."""
-    first = select(func.min(notice_delivery.c.next_at_s)).where(
-        text("notice_delivery.state = 'pending'"), notice_delivery.c.lane == lane
-    )
-    at_s = connection.scalar(first)
+    mine = {"of_lane": lane}
+    at_s = connection.scalar(_FIRST, mine)
     failures = 0
     if failed:
-        failures = 1 + int(connection.scalar(select(notice_lane.c.failures).where(notice_lane.c.lane == lane)) or 0)
+        failures = 1 + int(connection.scalar(_FAILURES, mine) or 0)
         at_s = None if at_s is None else max(int(at_s), now_s + pause_s(settings, failures))
-    connection.execute(
-        update(notice_lane).where(notice_lane.c.lane == lane).values(next_at_s=at_s, failures=failures)
-    )
+    connection.execute(_REST, mine | {"then_s": at_s, "count": failures})

@@ -20,7 +20,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Final, TypeVar
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import Connection, or_, select, text, update
+from sqlalchemy import Connection, Integer, bindparam, or_, select, text, update
 
 from autopay import waits
 from autopay.answers import apply_answer, take_webhook
@@ -31,7 +31,17 @@ from autopay.gateways.port import GatewayPort, pages_of
 from autopay.orders import Answer, NotFound, State, Unknown, reference_of
 from autopay.policy import Live, Order
 from autopay.reconcile import RESTORED, ReconcileReport, obstacles, reconcile
-from autopay.records import HOLD, OrderRow, Store, accounts_of, order_by_id, orders, set_switch, switch_row
+from autopay.records import (
+    HOLD,
+    OrderRow,
+    Store,
+    accounts_of,
+    order_by_id,
+    orders,
+    orders_of,
+    set_switch,
+    switch_row,
+)
 from autopay.settle import Book, call_overdue, settle
 from config.clock import Clock
 from config.settings import AutopaySettings
@@ -45,6 +55,28 @@ BATCH_MAX: Final = 128  # events or waits decided in one pass
 HOUR_S: Final = 3600
 STOP_REAL_S: Final = 10.0  # how long `stop` waits for answers that are under way
 REASON_MAX: Final = 1000  # of HOLD, however often it is set
+# What an idle pass asks is made once: making a statement takes five times as long as running it.
+_MOST: Final = bindparam("most", type_=Integer)
+_FRESH: Final = (
+    select(event.c.id, event.c.kind, event.c.account).where(text("decided = 0")).order_by(event.c.id).limit(_MOST)
+)
+_ALL_CREATED: Final = select(order).where(order.c.state == State.CREATED.value).order_by(order.c.id)
+_OF_OTHERS: Final = _ALL_CREATED.where(order.c.gateway.not_in(bindparam("known", expanding=True))).limit(_MOST)
+_CREATED: Final = _ALL_CREATED.where(order.c.gateway == bindparam("of_gateway")).limit(_MOST)
+_AT: Final = order.c.next_action_at_s
+_UNKNOWN: Final = (
+    select(order)
+    .where(order.c.state == State.UNKNOWN.value, or_(_AT.is_(None), _AT <= bindparam("now"), _AT > bindparam("far")))
+    .where(order.c.gateway == bindparam("of_gateway"), order.c.id.not_in(bindparam("busy", expanding=True)))
+    .order_by(_AT, order.c.id)
+    .limit(_MOST)
+)
+_OVERDUE: Final = (
+    select(order.c.id)
+    .where(order.c.state.in_([State.SUCCEEDED.value, State.SUCCEEDED_LATE.value]), _AT <= bindparam("now"))
+    .limit(1)
+)
+_EPOCH: Final = select(owner.c.epoch).where(owner.c.role == bindparam("of_role"))
 
 
 class AutopayService:
@@ -128,8 +160,7 @@ class AutopayService:
     def _decide(self) -> int:
         now_s = self._clock.now_s()
         with self._store.reader() as connection:
-            undecided = select(event.c.id, event.c.kind, event.c.account).where(text("decided = 0"))
-            fresh = list(connection.execute(undecided.order_by(event.c.id).limit(BATCH_MAX)))
+            fresh = list(connection.execute(_FRESH, {"most": BATCH_MAX}))
             due = waits.due(connection, now_s, BATCH_MAX)
             if not fresh and not due:
                 return 0
@@ -154,13 +185,12 @@ class AutopayService:
     # -- submitting ------------------------------------------------------------------------------------------
 
     def _submit(self) -> int:
-        created = order.c.state == State.CREATED.value
         known = list(self._gateways)
         with self._store.reader() as connection:
-            waiting = orders(connection, created, order.c.gateway.not_in(known), limit=BATCH_MAX)  # to be cancelled
+            waiting = orders_of(connection, _OF_OTHERS, {"known": known, "most": BATCH_MAX})  # to be cancelled
             for gateway in known:
                 free = self._calls.free(gateway, "charge")
-                waiting += orders(connection, created, order.c.gateway == gateway, limit=free)
+                waiting += orders_of(connection, _CREATED, {"of_gateway": gateway, "most": free})
             if not waiting:
                 return 0
             lives = look(connection, self._lives, [row.account for row in waiting]).lives
@@ -185,28 +215,26 @@ class AutopayService:
 
     def _ask(self) -> int:
         """Ask about unknown orders that are due, the longest waiting first; a clock set back makes them due."""
-        now_s, at = self._clock.now_s(), order.c.next_action_at_s
+        now_s = self._clock.now_s()
         far_s = (
             now_s
             + max(self._settings.ask_after_s, default=60)
             + max((port.settlement_horizon_s for port in self._gateways.values()), default=0)
         )
-        due = (order.c.state == State.UNKNOWN.value, or_(at.is_(None), at <= now_s, at > far_s))
         rows: list[OrderRow] = []
         with self._store.reader() as connection:
             for gateway in self._gateways:
                 free, busy = self._calls.free(gateway, "lookup"), self._calls.orders(gateway)
-                mine = (*due, order.c.gateway == gateway, order.c.id.not_in(busy))
-                rows += orders(connection, *mine, limit=free, by=(at, order.c.id))
+                asked = {"now": now_s, "far": far_s, "of_gateway": gateway, "busy": busy, "most": free}
+                rows += orders_of(connection, _UNKNOWN, asked)
         for row in rows:
             self._calls.start(row.id, row.gateway, "lookup", self._gateways[row.gateway].lookup, row.key)
         return len(rows)
 
     def _overdue(self) -> int:
         now_s = self._clock.now_s()
-        paid = order.c.state.in_([State.SUCCEEDED.value, State.SUCCEEDED_LATE.value])
         with self._store.reader() as connection:
-            if not orders(connection, paid, order.c.next_action_at_s <= now_s, limit=1):
+            if connection.execute(_OVERDUE, {"now": now_s}).first() is None:
                 return 0
         return self._write(lambda connection: call_overdue(connection, self._book, now_s, BATCH_MAX))
 
@@ -320,7 +348,7 @@ class AutopayService:
         """A write under our epoch, or Fenced and nothing."""
 
         def fenced(connection: Connection) -> T:
-            epoch = connection.scalar(select(owner.c.epoch).where(owner.c.role == ROLE))
+            epoch = connection.scalar(_EPOCH, {"of_role": ROLE})
             if epoch != self._epoch:
                 raise Fenced(ROLE, epoch=self._epoch, owner_epoch=epoch)
             return work(connection)

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import Connection, exists, select, update
+from sqlalchemy import Connection, bindparam, exists, select, update
 
 from autopay import caps
 from autopay.orders import DOUBT, PERSON, WAITING, Answer, Declined, State, Succeeded, judge
@@ -30,6 +30,13 @@ from ledger.inbox import submit
 from ledger.schema import inbox, inbox_applied, order
 
 REASON_MAX: Final = 120  # as the column holds it
+_TAKEN: Final = select(
+    exists().where(
+        order.c.gateway == bindparam("of_gateway"),
+        order.c.gateway_txn == bindparam("of_txn"),
+        order.c.id != bindparam("one"),
+    )
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,8 +155,7 @@ def doubt_of(connection: Connection, row: OrderRow, evidence: Succeeded) -> str 
         return f"charged twice: {row.gateway_txn} and {evidence.txn}"
     if evidence.amount_fen != row.amount_fen:
         return f"charged {evidence.amount_fen} fen instead of {row.amount_fen}"
-    same = (order.c.gateway == row.gateway, order.c.gateway_txn == evidence.txn, order.c.id != row.id)
-    if connection.scalar(select(exists().where(*same))):
+    if connection.scalar(_TAKEN, {"of_gateway": row.gateway, "of_txn": evidence.txn, "one": row.id}):
         return f"transaction {evidence.txn} already stands for another order"
     return None
 
