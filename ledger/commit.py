@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, Final
 
 import numpy as np
-from sqlalchemy import Connection, Row, delete, func, insert, select
+from sqlalchemy import Connection, Row, bindparam, delete, func, insert, select
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import Insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
@@ -75,6 +76,20 @@ def planned(asked: PartitionCheckpoint, before: Standing, *, delta_bytes_max: in
     return Planned(asked, before, plans)
 
 
+# Made once: making a statement takes five times as long as running it.
+_FENCE: Final = select(owner.c.epoch).where(owner.c.role == bindparam("of_role")).with_for_update()
+_CHECKPOINT: Final = insert(checkpoint).returning(checkpoint.c.id)
+_DELTA, _POSTING, _LATE = insert(state_delta), insert(posting), insert(late_page)
+_FOLDED: Final = delete(state_delta).where(
+    state_delta.c.partition == bindparam("home"), state_delta.c.array == bindparam("of_array")
+)
+_ENTRY: Final = insert(entry).returning(entry.c.id)
+_UNBALANCED: Final = (
+    select(posting.c.entry_id)
+    .where(posting.c.entry_id >= bindparam("first"))
+    .group_by(posting.c.entry_id)
+    .having(func.sum(posting.c.amount_fen) != 0)
+)
 _EXCEPTION: Final = (
     *("key", "reason", "offset", "received_at_s", "source", "stream", "sequence", "note"),
     *("meter", "register", "read_at_s", "value", "quality"),
@@ -95,7 +110,7 @@ def role_of(partition: int) -> str:
 
 def fence(connection: Connection, role: str, epoch: int) -> None:
     """Raise `Fenced` unless `epoch` is the owner's; locks the row where the database has row locks."""
-    found = connection.execute(select(owner.c.epoch).where(owner.c.role == role).with_for_update()).scalar()
+    found = connection.execute(_FENCE, {"of_role": role}).scalar()
     if found != epoch:
         raise Fenced(role, epoch=epoch, owner_epoch=found)
 
@@ -182,19 +197,41 @@ def _checkpoint_row(connection: Connection, asked: PartitionCheckpoint, slots: d
         "slots": lengths,
         "crc": crc,
     }
-    return int(connection.execute(insert(checkpoint).values(values).returning(checkpoint.c.id)).scalar_one())
+    return int(connection.execute(_CHECKPOINT, values).scalar_one())
 
 
-def _upsert(connection: Connection, table: Table) -> Insert:
+def _upsert(dialect: str, table: Table) -> Insert:
     # The two dialects spell ON CONFLICT with the same methods; the types only know one of them.
-    make = postgresql_insert if connection.dialect.name == "postgresql" else sqlite_insert
+    make = postgresql_insert if dialect == "postgresql" else sqlite_insert
     return make(table)  # type: ignore[return-value]
+
+
+@lru_cache
+def _page(dialect: str) -> Insert:
+    upsert = _upsert(dialect, state_page)
+    new = {name: upsert.excluded[name] for name in ("version", "format", "body", "crc")}
+    return upsert.on_conflict_do_update(index_elements=["partition", "array", "page"], set_=new)
+
+
+@lru_cache
+def _event(dialect: str) -> Insert:
+    return _upsert(dialect, event).on_conflict_do_nothing()
+
+
+@lru_cache
+def _exception(dialect: str) -> Insert:
+    again = {"repeats": exception.c.repeats + 1}
+    return _upsert(dialect, exception).on_conflict_do_update(index_elements=["key"], set_=again)
+
+
+@lru_cache
+def _notice(dialect: str) -> Insert:
+    return _upsert(dialect, notice).on_conflict_do_nothing(index_elements=["key"])
 
 
 def _state(connection: Connection, partition: int, array: str, plan: pages.Plan, version: int) -> None:
     if plan.refresh:
-        gone = delete(state_delta).where(state_delta.c.partition == partition, state_delta.c.array == array)
-        connection.execute(gone)
+        connection.execute(_FOLDED, {"home": partition, "of_array": array})
     base = {"partition": partition, "array": array, "version": version, "format": STATE_FORMAT}
     whole, deltas = [], []
     for blob in plan.blobs:
@@ -205,49 +242,35 @@ def _state(connection: Connection, partition: int, array: str, plan: pages.Plan,
         else:
             whole.append(row | {"page": blob.page})
     if deltas:
-        connection.execute(insert(state_delta), deltas)
+        connection.execute(_DELTA, deltas)
     if whole:
-        upsert = _upsert(connection, state_page)
-        new = {name: upsert.excluded[name] for name in ("version", "format", "body", "crc")}
-        connection.execute(
-            upsert.on_conflict_do_update(index_elements=["partition", "array", "page"], set_=new), whole
-        )
+        connection.execute(_page(connection.dialect.name), whole)
 
 
 def _money(connection: Connection, asked: PartitionCheckpoint) -> None:
     """Entries, postings, and the customers behind them in pages by slot; then the sums, asked of the database."""
     first: int | None = None
     for one in asked.entries:
-        entry_id = int(
-            connection.execute(
-                insert(entry)
-                .values(
-                    partition=asked.partition,
-                    kind=one.kind,
-                    offset=one.offset,
-                    booked_at_s=one.booked_at_s,
-                    reference=one.reference,
-                    count=len(one.rows),
-                )
-                .returning(entry.c.id)
-            ).scalar_one()
-        )
+        values = {
+            "partition": asked.partition,
+            "kind": one.kind,
+            "offset": one.offset,
+            "booked_at_s": one.booked_at_s,
+            "reference": one.reference,
+            "count": len(one.rows),
+        }
+        entry_id = int(connection.execute(_ENTRY, values).scalar_one())
         first = entry_id if first is None else first
         lines = [
             {"entry_id": entry_id, "line": line, "account_name": name, "amount_fen": int(amount)}
             for line, (name, amount) in enumerate(one.postings, 1)
         ]
         if lines:
-            connection.execute(insert(posting), lines)
+            connection.execute(_POSTING, lines)
         _packed(connection, asked.partition, entry_id, one)
     if first is None:
         return
-    unbalanced = connection.execute(
-        select(posting.c.entry_id)
-        .where(posting.c.entry_id >= first)
-        .group_by(posting.c.entry_id)
-        .having(func.sum(posting.c.amount_fen) != 0)
-    ).all()
+    unbalanced = connection.execute(_UNBALANCED, {"first": first}).all()
     if unbalanced:
         raise AssertionError(f"entries {[row.entry_id for row in unbalanced]} do not sum to zero as written")
 
@@ -269,7 +292,7 @@ def _packed(connection: Connection, partition: int, entry_id: int, one: Entry) -
 
 def _told(connection: Connection, asked: PartitionCheckpoint, now_s: int) -> None:
     """Events, exceptions, notices and late readings; a key that is there already is the same event again."""
-    part = asked.partition
+    part, dialect = asked.partition, connection.dialect.name
     if asked.events:
         rows = [
             {
@@ -282,16 +305,13 @@ def _told(connection: Connection, asked: PartitionCheckpoint, now_s: int) -> Non
             }
             for e in asked.events
         ]
-        connection.execute(_upsert(connection, event).on_conflict_do_nothing(), rows)
+        connection.execute(_event(dialect), rows)
     if asked.exceptions:
         rows = [
             {"partition": part, "bytes": x.body} | {name: _storable(getattr(x, name)) for name in _EXCEPTION}
             for x in asked.exceptions
         ]
-        again = {"repeats": exception.c.repeats + 1}
-        connection.execute(
-            _upsert(connection, exception).on_conflict_do_update(index_elements=["key"], set_=again), rows
-        )
+        connection.execute(_exception(dialect), rows)
     if asked.notices:
         rows = [
             {
@@ -305,8 +325,8 @@ def _told(connection: Connection, asked: PartitionCheckpoint, now_s: int) -> Non
             }
             for n in asked.notices
         ]
-        connection.execute(_upsert(connection, notice).on_conflict_do_nothing(index_elements=["key"]), rows)
+        connection.execute(_notice(dialect), rows)
     if asked.late is not None and len(asked.late):
         body = asked.late.tobytes()
         crc = pages.checksum(part, "late", 0, asked.offset, body)
-        connection.execute(insert(late_page).values(partition=part, offset=asked.offset, body=body, crc=crc))
+        connection.execute(_LATE, {"partition": part, "offset": asked.offset, "body": body, "crc": crc})

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
-from sqlalchemy import Connection, Select, func, select
+from sqlalchemy import Connection, Select, bindparam, func, select
 
 from ledger import pages
 from ledger.effects import BILL, COMPONENT_NAME, PAGE_SLOTS, SUBLEDGER
@@ -82,6 +82,18 @@ class BillRow:
     offset: int = 0  # of the checkpoint that booked it: the tick that closed it came no later
 
 
+_P, _D = state_page.c, state_delta.c
+_HOME, _ARRAY = bindparam("home"), bindparam("of_array")
+_PAGES: Final = select(_P.page, _P.version, _P.body, _P.crc).where(
+    _P.partition == _HOME, _P.array == _ARRAY, _P.page.in_(bindparam("pages", expanding=True))
+)
+_DELTAS: Final = (
+    select(_D.version, _D.count, _D.body, _D.crc)
+    .where(_D.partition == _HOME, _D.array == _ARRAY, _D.version > bindparam("oldest"))
+    .order_by(_D.version)
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Balances:
     """Columns over the account slots of one partition, in fen."""
@@ -135,20 +147,17 @@ def _stored_rows(
     found = np.zeros(len(slots), dtype)
     stored = np.zeros(len(slots), np.bool_)
     versions = np.full(len(slots), -1, np.int64)  # of the page that a row came from
-    p, d = state_page.c, state_delta.c
-    page_of = slots // PAGE_SLOTS
-    chosen = (p.partition == partition) & (p.array == array) & p.page.in_(np.unique(page_of).tolist())
-    for page, version, body, crc in connection.execute(select(p.page, p.version, p.body, p.crc).where(chosen)):
+    if not len(slots):
+        return found, stored
+    page_of, where = slots // PAGE_SLOTS, {"home": partition, "of_array": array}
+    for page, version, body, crc in connection.execute(_PAGES, where | {"pages": np.unique(page_of).tolist()}):
         _intact(pages.checksum(partition, array, page, version, body) == crc, f"{array} page {page}")
         rows = np.frombuffer(body, dtype)
         versions[page_of == page] = version
         here = np.flatnonzero((page_of == page) & (slots - page * PAGE_SLOTS < len(rows)))
         found[here] = rows[slots[here] - page * PAGE_SLOTS]
         stored[here] = True
-    oldest = int(versions.min()) if len(versions) else 0
-    newer = (d.partition == partition) & (d.array == array) & (d.version > oldest)
-    ordered = select(d.version, d.count, d.body, d.crc).where(newer).order_by(d.version)
-    for version, count, body, crc in connection.execute(ordered if len(slots) else ordered.limit(0)):
+    for version, count, body, crc in connection.execute(_DELTAS, where | {"oldest": int(versions.min())}):
         _intact(pages.checksum(partition, array, pages.DELTA, version, body) == crc, f"{array} delta {version}")
         places = np.frombuffer(body, "<i4", count)
         rows = np.frombuffer(body, dtype, count, offset=4 * count)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
-from sqlalchemy import Connection, Row, select
+from sqlalchemy import Connection, Row, bindparam, select
 
 from ledger import pages
 from ledger.commit import Standing, crc_of
@@ -19,14 +19,26 @@ Dtypes = Mapping[str, np.dtype[np.void]]
 RESTORE = (
     "Do not start on these data: restore the last backup with `meterd restore`, and keep these files for analysis"
 )
+_HOME: Final = bindparam("home")
+_NEWEST: Final = select(checkpoint).where(checkpoint.c.partition == _HOME).order_by(checkpoint.c.id.desc()).limit(1)
+_P, _D = state_page.c, state_delta.c
+_PAGES: Final = (
+    select(_P.array, _P.page, _P.version, _P.format, _P.body, _P.crc)
+    .where(_P.partition == _HOME)
+    .order_by(_P.array, _P.page)
+)
+_DELTAS: Final = (
+    select(_D.array, _D.version, _D.format, _D.count, _D.body, _D.crc)
+    .where(_D.partition == _HOME)
+    .order_by(_D.version, _D.id)
+)
+_BACKLOG: Final = select(_D.array, _D.count, _D.body).where(_D.partition == _HOME)
 _FETCH = 256  # rows of at most a page each: 16 MB in flight
 
 
 def newest(connection: Connection, partition: int) -> Row[Any] | None:
     """The partition's cursor, its checksum verified; `StartRefused` when it does not match."""
-    row = connection.execute(
-        select(checkpoint).where(checkpoint.c.partition == partition).order_by(checkpoint.c.id.desc()).limit(1)
-    ).one_or_none()
+    row = connection.execute(_NEWEST, {"home": partition}).one_or_none()
     if row is None:
         return None
     if crc_of(row) != row.crc:
@@ -74,21 +86,12 @@ def load(
 ) -> dict[str, Any]:
     """Feed pages and deltas to the loaders and return their arrays; raises `pages.Damaged`."""
     stream = connection.execution_options(yield_per=_FETCH)
-    p, d = state_page.c, state_delta.c
-    for row in stream.execute(
-        select(p.array, p.page, p.version, p.format, p.body, p.crc)
-        .where(p.partition == partition)
-        .order_by(p.array, p.page)
-    ):
+    for row in stream.execute(_PAGES, {"home": partition}):
         array, page, version, layout, body, crc = row
         if array not in loaders:
             raise pages.Damaged(f"partition {partition}: a page of an unknown array {array!r}")
         loaders[array].page(page, version, layout, body, crc)
-    for row in stream.execute(
-        select(d.array, d.version, d.format, d.count, d.body, d.crc)
-        .where(d.partition == partition)
-        .order_by(d.version, d.id)
-    ):
+    for row in stream.execute(_DELTAS, {"home": partition}):
         array, version, layout, count, body, crc = row
         if array not in loaders:
             raise pages.Damaged(f"partition {partition}: a delta of an unknown array {array!r}")
@@ -102,8 +105,7 @@ def standing(connection: Connection, partition: int) -> Standing:
     if row is None:
         return Standing()
     arrays = {name: pages.Backlog(slots) for name, slots in json.loads(row.slots).items()}
-    d = state_delta.c
-    for array, count, body in connection.execute(select(d.array, d.count, d.body).where(d.partition == partition)):
+    for array, count, body in connection.execute(_BACKLOG, {"home": partition}):
         backlog = arrays[array]
         backlog.delta_bytes += len(body)
         backlog.deltas += 1

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
-from sqlalchemy import Connection, Row, delete, func, insert, inspect, select
+from sqlalchemy import Connection, Integer, Row, bindparam, delete, func, insert, inspect, select
 
 from ledger import pages
 from ledger.commit import crc_of
@@ -26,6 +26,19 @@ from ledger.thinning import Marks, Rows, due, going, unpack
 
 ROWS_MAX: Final = 2000  # looked at in a step, so also the most that one transaction deletes
 ARRAY: Final = "thinned"  # stands for the array's name in a page's checksum
+
+
+_C = checkpoint.c
+_AFTER: Final = (
+    select(checkpoint).where(_C.id > bindparam("after")).order_by(_C.id).limit(bindparam("most", type_=Integer))
+)
+_NEWEST: Final = select(_C.as_of_s).where(_C.partition == bindparam("home")).order_by(_C.id.desc()).limit(1)
+_FOLLOWING: Final = (
+    select(_C.as_of_s)
+    .where(_C.partition == bindparam("home"), _C.id > bindparam("after"))
+    .order_by(_C.id)
+    .limit(1)
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,10 +72,10 @@ def planned(
     does not match stays, too, so that an audit still tells of it.
     """
     assert keep_s > 0, "0 keeps all rows: do not ask"
-    first = connection.execute(_after(after_id, 1)).one_or_none()
+    first = connection.execute(_AFTER, {"after": after_id, "most": 1}).one_or_none()
     if first is None or not due(_columns([first]), {first.partition: _newest_s(connection, first.partition)}, keep_s):
         return None
-    found = connection.execute(_after(after_id, rows_max)).all()
+    found = connection.execute(_AFTER, {"after": after_id, "most": rows_max}).all()
     rows = _columns(found)
     partitions = np.unique(rows.partition).tolist()
     rows = rows.head(due(rows, {p: _newest_s(connection, p) for p in partitions}, keep_s))
@@ -97,26 +110,18 @@ def marks(connection: Connection, partition: int) -> Iterator[tuple[int, int]]:
         yield from zip(found.id[ours].tolist(), found.offset[ours].tolist(), strict=True)
 
 
-def _after(id_: int, limit: int) -> Any:
-    return select(checkpoint).where(checkpoint.c.id > id_).order_by(checkpoint.c.id).limit(limit)
-
-
 def _columns(rows: Sequence[Row[Any]]) -> Rows:
     table = np.array([(r.id, r.partition, r.offset, r.as_of_s) for r in rows], np.int64)
     return Rows(*table.T)
 
 
 def _newest_s(connection: Connection, partition: int) -> int:
-    c = checkpoint.c
-    newest = select(c.as_of_s).where(c.partition == partition).order_by(c.id.desc()).limit(1)
-    return int(connection.execute(newest).scalar_one())
+    return int(connection.execute(_NEWEST, {"home": partition}).scalar_one())
 
 
 def _following_s(connection: Connection, partition: int, id_: int) -> int:
     """Time of the partition's first row after `id_`: there is one, for the newest is never due."""
-    c = checkpoint.c
-    following = select(c.as_of_s).where(c.partition == partition, c.id > id_).order_by(c.id).limit(1)
-    return int(connection.execute(following).scalar_one())
+    return int(connection.execute(_FOLLOWING, {"home": partition, "after": id_}).scalar_one())
 
 
 def _named(connection: Connection, first_id: int, last_id: int) -> list[int]:
