@@ -20,7 +20,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Final, TypeVar
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import Connection, Integer, bindparam, or_, select, text, update
+from sqlalchemy import Connection, Integer, bindparam, exists, or_, select, text, update
 
 from autopay import waits
 from autopay.answers import apply_answer, take_webhook
@@ -47,7 +47,7 @@ from config.clock import Clock
 from config.settings import AutopaySettings
 from config.steps import reach
 from ledger.port import Fenced
-from ledger.schema import event, order, owner
+from ledger.schema import event, order, owner, wait
 
 T = TypeVar("T")
 ROLE: Final = "autopay"
@@ -64,17 +64,28 @@ _ALL_CREATED: Final = select(order).where(order.c.state == State.CREATED.value).
 _OF_OTHERS: Final = _ALL_CREATED.where(order.c.gateway.not_in(bindparam("known", expanding=True))).limit(_MOST)
 _CREATED: Final = _ALL_CREATED.where(order.c.gateway == bindparam("of_gateway")).limit(_MOST)
 _AT: Final = order.c.next_action_at_s
+_NOW: Final = bindparam("now")
+_UNKNOWN_DUE: Final = (
+    order.c.state == State.UNKNOWN.value,
+    or_(_AT.is_(None), _AT <= _NOW, _AT > bindparam("far")),
+)
 _UNKNOWN: Final = (
     select(order)
-    .where(order.c.state == State.UNKNOWN.value, or_(_AT.is_(None), _AT <= bindparam("now"), _AT > bindparam("far")))
+    .where(*_UNKNOWN_DUE)
     .where(order.c.gateway == bindparam("of_gateway"), order.c.id.not_in(bindparam("busy", expanding=True)))
     .order_by(_AT, order.c.id)
     .limit(_MOST)
 )
-_OVERDUE: Final = (
-    select(order.c.id)
-    .where(order.c.state.in_([State.SUCCEEDED.value, State.SUCCEEDED_LATE.value]), _AT <= bindparam("now"))
-    .limit(1)
+_PAID_DUE: Final = (order.c.state.in_([State.SUCCEEDED.value, State.SUCCEEDED_LATE.value]), _AT <= _NOW)
+_DUE: Final = select(
+    or_(
+        exists().where(text("event.decided = 0")).select_from(event),
+        exists().where(wait.c.at_s <= _NOW),
+        exists().where(wait.c.at_s > bindparam("far_wait")),
+    ),
+    exists().where(order.c.state == State.CREATED.value),
+    exists().where(*_UNKNOWN_DUE),
+    exists().where(*_PAID_DUE),
 )
 _EPOCH: Final = select(owner.c.epoch).where(owner.c.role == bindparam("of_role"))
 
@@ -149,11 +160,29 @@ class AutopayService:
         if not self._epoch:
             self.start()
         done = self._collect(0.0)
-        done += self._decide()
-        done += self._submit()
-        done += self._ask()
-        done += self._overdue()
+        decide, submit, ask, overdue = self._due()
+        if decide:
+            done += self._decide()
+        if submit or decide:
+            done += self._submit()
+        if ask:
+            done += self._ask()
+        if overdue:
+            done += self._overdue()
         return done + self._collect(self._answers_real_s)
+
+    def _due(self) -> tuple[bool, bool, bool, bool]:
+        """Whether there may be something to decide, to submit, to ask about, or to tell a person: one question."""
+        now_s = self._clock.now_s()
+        times = {"now": now_s, "far": self._far_s(now_s), "far_wait": now_s + waits.WAIT_MAX_S}
+        with self._store.reader() as connection:
+            decide, submit, ask, overdue = connection.execute(_DUE, times).one()
+        return bool(decide), bool(submit), bool(ask), bool(overdue)
+
+    def _far_s(self, now_s: int) -> int:
+        """A time of asking that no schedule sets: a clock was set back since."""
+        horizon_s = max((port.settlement_horizon_s for port in self._gateways.values()), default=0)
+        return now_s + max(self._settings.ask_after_s, default=60) + horizon_s
 
     # -- deciding --------------------------------------------------------------------------------------------
 
@@ -216,11 +245,7 @@ class AutopayService:
     def _ask(self) -> int:
         """Ask about unknown orders that are due, the longest waiting first; a clock set back makes them due."""
         now_s = self._clock.now_s()
-        far_s = (
-            now_s
-            + max(self._settings.ask_after_s, default=60)
-            + max((port.settlement_horizon_s for port in self._gateways.values()), default=0)
-        )
+        far_s = self._far_s(now_s)
         rows: list[OrderRow] = []
         with self._store.reader() as connection:
             for gateway in self._gateways:
@@ -233,9 +258,6 @@ class AutopayService:
 
     def _overdue(self) -> int:
         now_s = self._clock.now_s()
-        with self._store.reader() as connection:
-            if connection.execute(_OVERDUE, {"now": now_s}).first() is None:
-                return 0
         return self._write(lambda connection: call_overdue(connection, self._book, now_s, BATCH_MAX))
 
     # -- answers ---------------------------------------------------------------------------------------------

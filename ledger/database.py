@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
@@ -18,7 +19,7 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import URL, Connection, Engine, NullPool, QueuePool, create_engine, event
+from sqlalchemy import URL, Connection, Dialect, Engine, NullPool, QueuePool, create_engine, event
 from sqlalchemy.exc import DatabaseError
 from sqlalchemy.util import LRUCache
 
@@ -40,7 +41,9 @@ _READER: Final = ("PRAGMA query_only=ON", f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS
 
 
 # Statements are compiled once a process and not once an engine: a daemon has two, a test or a simulated life many.
+# What is compiled is kept by the dialect, so all engines have that of the first.
 _COMPILED: Final[Any] = LRUCache(2000)
+_DIALECTS: Final[dict[str, Dialect]] = {}
 _PASSING: Final = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
 
 
@@ -54,6 +57,7 @@ def waiting_helps(error: DatabaseError) -> bool:
 
 def _engine(url: URL, pragmas: tuple[str, ...], begin: str, **pool: Any) -> Engine:
     engine = create_engine(url, connect_args={"check_same_thread": False}, **pool)
+    engine.dialect = _DIALECTS.setdefault(engine.dialect.name, engine.dialect)
 
     @event.listens_for(engine, "connect")
     def _connect(connection: Any, _record: Any) -> None:
@@ -108,15 +112,21 @@ def _config(connection: Connection) -> Config:
     return config
 
 
+@cache
+def _head() -> str | None:
+    """The newest schema of this version."""
+    return ScriptDirectory(str(MIGRATIONS)).get_current_head()
+
+
 def migrate(engine: Engine) -> None:
     """Bring the tables up to this version; `StartRefused` when they are newer or the file is no ledger."""
     try:
         with engine.connect() as connection, connection.begin():
+            current = MigrationContext.configure(connection).get_current_revision()
+            if current == _head():
+                return
             config = _config(connection)
             script = ScriptDirectory.from_config(config)
-            current = MigrationContext.configure(connection).get_current_revision()
-            if current == script.get_current_head():
-                return
             if current is not None and current not in {revision.revision for revision in script.walk_revisions()}:
                 raise StartRefused(
                     f"The ledger has schema {current}, which this version does not know",

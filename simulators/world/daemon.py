@@ -30,7 +30,7 @@ class Daemon:
     def __init__(self, world: World, rules: Rules, maker: NodeMaker) -> None:
         self._world, self._rules, self._maker = world, rules, maker
         self.node: NodePort | None = None
-        self.pays = self.tells = True  # autopay, and the outbox, were told of something, or are not done with it
+        self.rates = self.pays = self.tells = True  # rating, autopay and the outbox have, or may have, something to do
         self._refused = 0
         self._accept = False
         for bank in world.banks.values():
@@ -57,8 +57,8 @@ class Daemon:
         return False
 
     def wake(self) -> None:
-        """There may be something for autopay, and for people."""
-        self.pays = self.tells = True
+        """There may be something for everybody."""
+        self.rates = self.pays = self.tells = True
 
     def start(self) -> None:
         """A new life on the same files."""

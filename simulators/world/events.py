@@ -116,7 +116,7 @@ class Events:
                 self._world.counts["registry versions"] += 1
 
     def _backup_or_restore(self, interval: int) -> None:
-        if self._world.weather.restore and interval % 4 == 3 and self._daemon.node is not None:
+        if self._world.weather.restore and interval % 6 == 5 and self._daemon.node is not None:
             target = self._world.folder / f"backup{interval}"
 
             def made() -> bool:

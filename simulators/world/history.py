@@ -28,7 +28,7 @@ TURNS_MAX: Final = 8  # of everybody in a round
 QUIET_TURNS: Final = 500  # the same when the faults have stopped: a broker may hold thousands of messages sent again
 QUIET_ROUNDS: Final = 80  # of half an interval each, after the faults have stopped
 LOOK_AGAIN_S: Final = (31, 61, 301, 901, 3601)
-IDLE_PASSES: Final = 0.05  # of autopay and the outbox, when nobody has woken them
+IDLE_PASSES: Final = 0.05  # of rating, autopay and the outbox, when nobody has woken them
 
 
 @dataclass(slots=True)
@@ -153,20 +153,26 @@ class History:
             return False
         waiting = any(end.waiting for end in self.world.broker.daemon.values())
         self.daemon.node.ingest()
+        self.daemon.rates = True  # there may be a tick
         return waiting
 
     def _rate(self) -> bool:
-        return self.daemon.node is not None and self.daemon.node.rate()
+        if self.daemon.node is None or not (self.daemon.rates or self.world.dice.random() < IDLE_PASSES):
+            return False
+        self.daemon.rates = self.daemon.node.rate()
+        return self.daemon.rates
 
     def _flush(self) -> bool:
-        return self.daemon.node is not None and self.world.disk.writers[-1].flush()
+        moved = self.daemon.node is not None and self.world.disk.writers[-1].flush()
+        self.daemon.rates |= moved
+        return moved
 
     def _pay(self) -> bool:
         if self.daemon.node is None or not (self.daemon.pays or self.world.dice.random() < IDLE_PASSES):
             return False
         self.daemon.pays = done = self.daemon.node.pay() > 0
         if done:
-            self.daemon.tells = True
+            self.daemon.rates = self.daemon.tells = True
             self._look_again()
         return done
 

@@ -11,18 +11,20 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import datetime
+from functools import lru_cache
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from zoneinfo import ZoneInfo
 
 import pyarrow.parquet as pq
+from sqlalchemy import Engine
 
 from audit.run import audit
 from config.settings import Paths
 from ingest.pipeline import Message
 from ingest.wire import parse_topic
-from ledger.database import reading
+from ledger.database import reader_engine, snapshot
 from ledger.reads import account_state, statement_rows
 from ledger.schema import IN_FLIGHT
 from rating.state import ARRAYS
@@ -56,6 +58,7 @@ class Rules:
         world.telephone.is_sent = self._is_sent
         self._zone = ZoneInfo(world.settings.timezone)
         self._db: sqlite3.Connection | None = None
+        self._readers: Engine | None = None
         self._version = -1
         self._entry = 0
         self._orders: dict[str, int] = {}  # key -> amount
@@ -65,6 +68,9 @@ class Rules:
         if self._db is not None:
             self._db.close()
             self._db = None
+        if self._readers is not None:
+            self._readers.dispose()
+            self._readers = None
 
     def _ledger(self) -> sqlite3.Connection | None:
         if self._db is None:
@@ -162,17 +168,23 @@ class Rules:
             if fen > limits[key][0] or count > limits[key][1]:
                 raise Finding("caps hold", f"{key[0]} on {key[1]}: {fen} fen in {count}, caps {limits[key]}")
 
+    def _reader(self, digest: str) -> RegistryReader:
+        """A version of the scene, which no history changes."""
+        return _version(self._world.registry, digest)
+
     def _balance(self) -> None:
         """Of one account, drawn: the state's balance is what was posted, and live is less what accrued since."""
         world = self._world
         account = world.dice.choice(world.scene.accounts)
-        with reading(Paths(world.data).ledger) as connection:
+        if self._readers is None:
+            self._readers = reader_engine(Paths(world.data).ledger)
+        with snapshot(self._readers) as connection:
             digest = connection.exec_driver_sql(
                 "SELECT registry_digest FROM checkpoint ORDER BY id DESC LIMIT 1"
             ).scalar()
             if not digest:
                 return
-            reader = RegistryReader(Paths(world.data).registry, str(digest))
+            reader = self._reader(str(digest))
             try:
                 partition, slot = reader.find_account(account)
                 part = reader.image.partitions[partition]
@@ -307,7 +319,7 @@ class Rules:
     def _limits_of_accounts(self) -> Iterator[tuple[str, int]]:
         """Of every version: the limits at which autopay was triggered; the scene never changes one."""
         for digest, _ in self._world.scene.versions:
-            reader = RegistryReader(Paths(self._world.data).registry, digest)
+            reader = self._reader(digest)
             for account in self._world.scene.accounts:
                 try:
                     partition, slot = reader.find_account(account)
@@ -332,6 +344,11 @@ class Rules:
         missing = [key for (key,) in sent if key not in heard]
         if missing or failed:
             raise Finding("a notice is told once", f"never told: {missing[:5]}; failed: {failed[:5]}")
+
+
+@lru_cache(maxsize=64)
+def _version(registry: Path, digest: str) -> RegistryReader:
+    return RegistryReader(registry, digest)
 
 
 def _kept(paths: Paths) -> set[tuple[str, int]]:

@@ -38,7 +38,7 @@ Rows = list[dict[str, str]]
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """Of a world. Rounds of 15 hours drift through the day, so that registers are read at every time of it."""
+    """Of a world. Rounds of 25 hours drift through the day, so that registers are read at every time of it."""
 
     meters: int
     days: int
@@ -50,7 +50,7 @@ class Size:
 
 
 SIZES: Final = {  # by name; the first is the default: as small as it can be and still have everything
-    "smallest": Size(6, 35, 15 * 3600),
+    "smallest": Size(6, 35, 25 * 3600),
     "village": Size(12, 40, 8 * 3600),
     "town": Size(40, 70, 6 * 3600),
 }
