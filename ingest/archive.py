@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -38,6 +38,7 @@ ARCHIVE_SCHEMA: Final = pa.schema(
     ]
 )
 _FILE_BYTES_MAX: Final = 256 << 20  # of bodies in one file
+_READ_BYTES: Final = 4 << 20  # of bodies in memory at once
 
 
 class ArchiveDamaged(Exception):
@@ -176,17 +177,35 @@ def _sync_folder(folder: Path) -> None:
 
 def read_archive(path: Path, *, digest: str | None = None) -> list[StoredRecord]:
     """The records of a file, verbatim; `ArchiveDamaged` when it is not readable or not the one with `digest`."""
+    return [stored for some in stream_archive(path, digest=digest) for stored in some]
+
+
+def stream_archive(path: Path, *, digest: str | None = None) -> Iterator[list[StoredRecord]]:
+    """The same, some records at a time: a few megabytes of bodies at once, whatever the file holds."""
     try:
         if digest is not None:
-            with path.open("rb") as file:
-                found = hashlib.file_digest(file, "sha256").hexdigest()
+            with path.open("rb") as opened:
+                found = hashlib.file_digest(opened, "sha256").hexdigest()
             if found != digest:
                 raise ArchiveDamaged(f"{path}: not the bytes that were written")
-        columns = pq.read_table(path, schema=ARCHIVE_SCHEMA, partitioning=None).to_pydict()
+        with pq.ParquetFile(path) as file:
+            if [(f.name, f.type) for f in file.schema_arrow] != [(f.name, f.type) for f in ARCHIVE_SCHEMA]:
+                raise ArchiveDamaged(f"{path}: not the columns of an archive")
+            for batch in file.iter_batches(_records_at_once(file.metadata), use_threads=False):
+                yield _records(int(path.parent.name), batch)
     except (OSError, pa.ArrowException) as error:
         raise ArchiveDamaged(f"{path}: {error}") from error
-    partition = int(path.parent.name)
-    rows = zip(*(columns[name] for name in ARCHIVE_SCHEMA.names), strict=True)
+
+
+def _records_at_once(metadata: Any) -> int:
+    """How many records of usual size make `_READ_BYTES`."""
+    groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
+    size = sum(group.column(ARCHIVE_SCHEMA.names.index("body")).total_uncompressed_size for group in groups)
+    return max(1, int(_READ_BYTES * metadata.num_rows // max(1, size)))
+
+
+def _records(partition: int, batch: Any) -> list[StoredRecord]:
+    rows = zip(*(batch.column(name).to_pylist() for name in ARCHIVE_SCHEMA.names), strict=True)
     return [
         StoredRecord(offset, Record(RecordKind(kind), partition, at, source, stream, sequence, body, detail))
         for offset, kind, at, source, stream, sequence, detail, body in rows
