@@ -22,7 +22,10 @@ def rated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_a_replay_from_empty_comes_to_the_same_bytes(rated: Path) -> None:
-    for found in replay(settings_of(rated)):
-        assert found.differences == ()
-        assert found.records > 0
+@pytest.mark.parametrize(("jobs", "batch"), [(1, 7), (2, 3)])
+def test_a_replay_from_empty_comes_to_the_same_bytes(rated: Path, jobs: int, batch: int) -> None:
+    found = replay(settings_of(rated), jobs=jobs, batch=batch)
+    assert [one.partition for one in found] == list(range(16))
+    for one in found:
+        assert one.differences == ()
+        assert one.records > 0
