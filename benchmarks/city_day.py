@@ -59,8 +59,10 @@ class Rater:
         self._paths = Paths(self.settings.data_dir)
         self._log = SqliteLog(self._paths.log)
         self._store = opened(self.settings, self._log)
-        (digest,) = {self._store.recover(0).registry_digest}
+        digest = self._store.recover(0).registry_digest
         self._city = City(self._paths.registry, digest, self.settings.rating)
+        partitions = range(self.settings.partitions)
+        self._epochs = [self._store.take_over(f"partition:{number}", "benchmark") for number in partitions]
         self._running: CommitPort | None = None  # one checkpoint on its way to the disk, as in the daemon
         self._committing = threading.Lock()
         self.spent_s: dict[str, float] = {}
@@ -78,7 +80,6 @@ class Rater:
         began = time.perf_counter()
         engine = engine_of(number, self.settings, recovered=self._store.recover(number))
         engine.attach(self._city.image.partitions[number], self._city.book, self._city.names(number))
-        epoch = self._store.take_over(f"partition:{number}", "benchmark")
         asked = select(archive_file).where(archive_file.c.partition == number).order_by(archive_file.c.first_offset)
         with self._store.reader() as connection:
             files = connection.execute(asked).all()
@@ -89,7 +90,7 @@ class Rater:
                 began = self._lap("read", began)
                 engine.apply(records)
                 began = self._lap("rate", began)
-        self._commit(engine.checkpoint(epoch=epoch, log_id=self._log.log_id))
+        self._commit(engine.checkpoint(epoch=self._epochs[number], log_id=self._log.log_id))
         self._lap("commit", began)
 
     def _commit(self, checkpoint: PartitionCheckpoint) -> None:

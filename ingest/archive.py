@@ -38,6 +38,7 @@ ARCHIVE_SCHEMA: Final = pa.schema(
     ]
 )
 _FILE_BYTES_MAX: Final = 256 << 20  # of bodies in one file
+_PAGE_BYTES: Final = 1 << 20  # of bodies in one page, or a record where that is larger
 _READ_BYTES: Final = 4 << 20  # of bodies in memory at once
 
 
@@ -154,7 +155,11 @@ def write_archive(root: Path, partition: int, records: list[StoredRecord]) -> Ar
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_suffix(".part")
     table = pa.Table.from_arrays(_columns(records), schema=ARCHIVE_SCHEMA)
-    pq.write_table(table, part, compression="zstd", use_dictionary=["source", "stream", "detail"])
+    # A page ends after a batch of values at the earliest: by the default of 1,024 all frames would be one page, and a
+    # reader must hold a page whole.
+    batch = max(1, min(1024, _PAGE_BYTES * len(records) // max(1, sum(len(s.record.body) for s in records))))
+    written = {"compression": "zstd", "use_dictionary": ["source", "stream", "detail"], "write_batch_size": batch}
+    pq.write_table(table, part, **written)
     digest = hashlib.sha256()
     with part.open("rb+") as file:
         while block := file.read(1 << 20):

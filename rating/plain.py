@@ -50,46 +50,59 @@ def rate_plain(homes: Homes, batch: Batch, lines: Lines, window_s: int, first: i
                 prefetch(ladder, max(channel[np.uintp(near)].ladder, 0))
         slot = np.uintp(number)
         row = channel[slot]
-        at_s, value, quality = np.int64(batch.read_at_s[i]), batch.value[i], batch.quality[i]
-        before_s, flags = np.int64(row.at_s), row.flags
-        dt, diff = at_s - before_s, value - row.value
-        if np.uint64(diff) > np.uint64(ENERGY_MAX) or np.uint64(dt - 1) >= np.uint64(window_s):
-            break  # as unsigned numbers: below 0 is beyond either, too
-        if at_s > limit_s or at_s >= row.until_s or (flags | _STALLED) != _BILL_STALLED or row.quality == ESTIMATE:
+        flags = np.int64(row.flags)
+        if (flags | _STALLED) != _BILL_STALLED or row.quality == ESTIMATE:
             break
-        if (row.ladder | row.segment) < 0 or row.estimate_excess != 0 or quality == ESTIMATE:
+        if (row.ladder | row.segment) < 0 or row.estimate_excess != 0:
             break
-        energy = diff * np.int64(row.multiplier)
-        if energy * 7200 > np.int64(row.power_max_w) * dt or misses_step(value, row.resolution):
-            break  # above half of what is plausible there is a warning to count
         segment, place = np.uintp(row.segment), np.uintp(row.ladder)
         step, here = ladder[place], seg[segment]
         stage = stages[np.uintp(step.stage)]
-        if at_s >= here.end_s or here.start_s < stage.start_s or here.start_s >= stage.end_s:
+        if here.start_s < stage.start_s or here.start_s >= stage.end_s:
             break
-        used = step.used
-        use = used + energy
-        if diff > 0:
-            row.flags = _BILL
-        elif dt >= _DAY_S:
-            break  # a frozen register is noticed where a day ends, by the judge
-        elif flags == _BILL:
-            row.flags = _BILL_STALLED
-            homes.cold[slot].stalled_since_s = before_s
-        if use > stage.first_bound:
-            rule, adder, tier = np.uintp(lines.stage_bounds[np.uintp(step.stage)]), 0, _NIL
-            while use > lines.bounds[rule, tier]:
-                above = use - max(used, lines.bounds[rule, tier])
-                tier += _ONE
-                adder += above * (lines.seg_price[segment, tier] - lines.seg_price[segment, tier - _ONE])
-            row.accrued_adder_e11 += adder
+        ends_s, used, begun = min(here.end_s, np.int64(row.until_s)), step.used, i
+        before, before_s, quality = row.value, np.int64(row.at_s), row.quality
+        while True:
+            at_s, value, told = np.int64(batch.read_at_s[i]), batch.value[i], batch.quality[i]
+            dt, diff = at_s - before_s, value - before
+            if np.uint64(diff) > np.uint64(ENERGY_MAX) or np.uint64(dt - 1) >= np.uint64(window_s):
+                break  # as unsigned numbers: below 0 is beyond either, too
+            if at_s > limit_s or at_s >= ends_s or told == ESTIMATE:
+                break
+            energy = diff * np.int64(row.multiplier)
+            if energy * 7200 > np.int64(row.power_max_w) * dt or misses_step(value, row.resolution):
+                break  # above half of what is plausible there is a warning to count
+            if diff > 0:
+                flags = _BILL
+            elif dt >= _DAY_S:
+                break  # a frozen register is noticed where a day ends, by the judge
+            elif flags == _BILL:
+                flags = _BILL_STALLED
+                homes.cold[slot].stalled_since_s = before_s
+            use = used + energy
+            if use > stage.first_bound:
+                rule, adder, tier = np.uintp(lines.stage_bounds[np.uintp(step.stage)]), 0, _NIL
+                while use > lines.bounds[rule, tier]:
+                    above = use - max(used, lines.bounds[rule, tier])
+                    tier += _ONE
+                    adder += above * (lines.seg_price[segment, tier] - lines.seg_price[segment, tier - _ONE])
+                row.accrued_adder_e11 += adder
+            before, before_s, quality, used = value, at_s, told, use
+            i += _ONE
+            if i >= stop or slots[i] != number:
+                break
+        if i == begun:
+            break
+        energy = used - step.used
         row.accrued_energy_e11 += energy * here.first_price_e8
         row.day_energy += energy
-        row.value = value
-        row.at_s = at_s
+        row.value = before
+        row.at_s = before_s
         row.quality = quality
-        step.used = use
+        row.flags = flags
+        step.used = used
         homes.dirty_channel[slot] = 1
         homes.dirty_ladder[place] = 1
-        i += _ONE
+        if i < stop and slots[i] == number:
+            break
     return int(i)
