@@ -44,6 +44,7 @@ from ledger.port import CommitPort
 from ledger.reads import counters
 from ledger.schema import archive_file
 from meterd.city import City
+from registry.memory import release
 
 METERS: Final = 6_000_000
 JOBS: Final = 2
@@ -91,6 +92,8 @@ class Rater:
                 engine.apply(records)
                 began = self._lap("rate", began)
         self._commit(engine.checkpoint(epoch=self._epochs[number], log_id=self._log.log_id))
+        del engine
+        release()
         self._lap("commit", began)
 
     def _commit(self, checkpoint: PartitionCheckpoint) -> None:
@@ -118,6 +121,7 @@ def _plain(folder: Path, jobs: int) -> int:
 
 
 def _peak_mb() -> float:
+    """Of all that was resident: own memory, and mapped files (the registry's image, libraries)."""
     status = Path("/proc/self/status").read_text(encoding="ascii")
     return int(status.split("VmHWM:")[1].split()[0]) / 1024
 
@@ -161,7 +165,7 @@ def city_day() -> list[Result]:
     return [seconds, replace(memory, command=seconds.command)]
 
 
-def _roomy(candidates: Iterable[str] = (tempfile.gettempdir(), "/var/tmp")) -> str:  # noqa: S108
+def _roomy(candidates: Iterable[str] = (tempfile.gettempdir(), "/var/tmp")) -> str:
     """A folder on a disk with room for the city."""
     for folder in candidates:
         room = os.statvfs(folder)

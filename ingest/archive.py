@@ -193,7 +193,7 @@ def stream_archive(path: Path, *, digest: str | None = None) -> Iterator[list[St
                 found = hashlib.file_digest(opened, "sha256").hexdigest()
             if found != digest:
                 raise ArchiveDamaged(f"{path}: not the bytes that were written")
-        with pq.ParquetFile(path) as file:
+        with pq.ParquetFile(path, buffer_size=_PAGE_BYTES, pre_buffer=False) as file:
             if [(f.name, f.type) for f in file.schema_arrow] != [(f.name, f.type) for f in ARCHIVE_SCHEMA]:
                 raise ArchiveDamaged(f"{path}: not the columns of an archive")
             for batch in file.iter_batches(_records_at_once(file.metadata), use_threads=False):

@@ -33,6 +33,7 @@ from meterd.rating_loop import CityMaker
 from rating.engine import PartitionEngine
 from rating.readings import StoredRecord
 from rating.state import ARRAYS
+from registry.memory import release
 
 _READ = 512
 
@@ -47,9 +48,7 @@ class Replayed:
     differences: tuple[str, ...]
 
 
-def replay(
-    settings: Settings, *, batch: int = 7, jobs: int = 1, make_city: CityMaker = City
-) -> list[Replayed]:
+def replay(settings: Settings, *, batch: int = 7, jobs: int = 1, make_city: CityMaker = City) -> list[Replayed]:
     """Replay every partition of a data directory whose daemon does not run; batches of `batch` records.
 
     `jobs` partitions at a time, each in a thread (what takes long gives Python's lock up: decompressing, decoding,
@@ -61,7 +60,10 @@ def replay(
 
     def one(partition: int) -> Replayed:
         with reading(paths.ledger) as connection:
-            return _partition(connection, partition, settings, paths, log, cities, batch)
+            found = _partition(connection, partition, settings, paths, log, cities, batch)
+        if jobs > 1:
+            release()  # what this partition held, before the next one asks for other sizes
+        return found
 
     try:
         if jobs == 1:  # of the caller's own thread: a simulated world has no other

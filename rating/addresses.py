@@ -49,13 +49,13 @@ def gather(
         for i in range(n):  # loops of their own, which the compiler makes wide
             value[at + i] = values[i]
         for i in range(n):
-            read_at_s[at + i] = times[i]
+            read_at_s[at + i], quality[at + i] = times[i], qualities[i]
         for i in range(n):
-            quality[at + i] = qualities[i]
-        for i in range(n):
-            if place >= end:
+            if place >= end and (
+                place == start or list_meter[place - 1] != meters[i] or list_register[place - 1] != registers[i]
+            ):
                 place = start
-            if end > start and list_meter[place] == meters[i] and list_register[place] == registers[i]:
+            if place < end and list_meter[place] == meters[i] and list_register[place] == registers[i]:
                 slots[at + i] = list_channel[place]
                 place += 1
             elif place > start and list_meter[place - 1] == meters[i] and list_register[place - 1] == registers[i]:

@@ -5,16 +5,19 @@ ends the run and goes to the judge (rating.kernel), and both ways must give the 
 the few arrays it touches stay in registers, and it looks up its segment and stage afresh for every reading: that
 costs less than a branch which neighbours under different tariffs would make the processor guess.
 
+Readings of one register that come in a row, a load curve, move it in locals and are written back together: each would
+else wait for the store of the one before it, twice as long as the rest takes.
+
 Registers that are no neighbours in memory are fetched ahead of their turn: in random order that doubles the speed.
 """
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
-from rating.compiled import Batch, Homes, Lines, jit, prefetch
+from rating.compiled import Batch, Homes, Lines, inlined, jit, prefetch
 from rating.register_rules import ACCEPTED, ESTIMATE, misses_step
 from rating.spread import ENERGY_MAX
 from rating.state import ChannelFlag
@@ -27,6 +30,28 @@ _ONE, _NIL = np.uintp(1), np.uintp(0)  # unsigned places spare the check for neg
 _FAR: Final = 32  # readings ahead: the register is asked for; at NEAR it is there and names its ladder
 _NEAR: Final = 12
 assert ACCEPTED == 0
+
+
+@inlined
+def _fetch_ahead(channel: Any, ladder: Any, slots: Any, i: Any, last: Any) -> None:
+    """Ask for the register of a reading to come, and for the ladder of a nearer one."""
+    far = slots[min(i + np.uintp(_FAR), last)]
+    if far != slots[i] + _FAR and far >= 0:
+        prefetch(channel, int(far))
+        near = slots[min(i + np.uintp(_NEAR), last)]
+        if near >= 0:
+            prefetch(ladder, max(channel[np.uintp(near)].ladder, 0))
+
+
+@inlined
+def _adder(used: Any, use: Any, stage: Any, segment: Any, lines: Lines) -> Any:
+    """What the tiers add from `used` to `use`, which is above the first bound; as spread.adder_of, upwards."""
+    rule, adder, tier = np.uintp(lines.stage_bounds[stage]), 0, _NIL
+    while use > lines.bounds[rule, tier]:
+        above = use - max(used, lines.bounds[rule, tier])
+        tier += _ONE
+        adder += above * (lines.seg_price[segment, tier] - lines.seg_price[segment, tier - _ONE])
+    return adder
 
 
 @jit
@@ -42,15 +67,10 @@ def rate_plain(homes: Homes, batch: Batch, lines: Lines, window_s: int, first: i
         number = slots[i]
         if number < 0:
             break
-        far = slots[min(i + np.uintp(_FAR), last)]
-        if far != number + _FAR and far >= 0:
-            prefetch(channel, int(far))
-            near = slots[min(i + np.uintp(_NEAR), last)]
-            if near >= 0:
-                prefetch(ladder, max(channel[np.uintp(near)].ladder, 0))
+        _fetch_ahead(channel, ladder, slots, i, last)
         slot = np.uintp(number)
         row = channel[slot]
-        flags = np.int64(row.flags)
+        flags: Any = np.int64(row.flags)
         if (flags | _STALLED) != _BILL_STALLED or row.quality == ESTIMATE:
             break
         if (row.ladder | row.segment) < 0 or row.estimate_excess != 0:
@@ -81,12 +101,7 @@ def rate_plain(homes: Homes, batch: Batch, lines: Lines, window_s: int, first: i
                 homes.cold[slot].stalled_since_s = before_s
             use = used + energy
             if use > stage.first_bound:
-                rule, adder, tier = np.uintp(lines.stage_bounds[np.uintp(step.stage)]), 0, _NIL
-                while use > lines.bounds[rule, tier]:
-                    above = use - max(used, lines.bounds[rule, tier])
-                    tier += _ONE
-                    adder += above * (lines.seg_price[segment, tier] - lines.seg_price[segment, tier - _ONE])
-                row.accrued_adder_e11 += adder
+                row.accrued_adder_e11 += _adder(used, use, np.uintp(step.stage), segment, lines)
             before, before_s, quality, used = value, at_s, told, use
             i += _ONE
             if i >= stop or slots[i] != number:
@@ -96,10 +111,7 @@ def rate_plain(homes: Homes, batch: Batch, lines: Lines, window_s: int, first: i
         energy = used - step.used
         row.accrued_energy_e11 += energy * here.first_price_e8
         row.day_energy += energy
-        row.value = before
-        row.at_s = before_s
-        row.quality = quality
-        row.flags = flags
+        row.value, row.at_s, row.quality, row.flags = before, before_s, quality, flags
         step.used = used
         homes.dirty_channel[slot] = 1
         homes.dirty_ladder[place] = 1
