@@ -67,7 +67,7 @@ class Homes:
 
     def expected_digest(self) -> str:
         balance = np.full(len(self.value), BALANCE_FEN)
-        return _digest(self.address, self.value, self.energy_e11, self.adder_e11, balance)
+        return digest_of(self.address, self.value, self.energy_e11, self.adder_e11, balance)
 
     def concentrator(self, number: int) -> str:
         return f"C{number:06d}"
@@ -85,12 +85,13 @@ class Homes:
         self.value = self.value + energy
         plain = np.where(self.flat, FLAT_E8, PLAIN_E8) * energy
         self.energy_e11 += np.where(self.time_of_use, _by_period(energy, begin_s, begin_s + STEP_S), plain)
-        before = self._tiers(self.used)
+        before = self.tiers_e11(self.used)
         self.used = self.used + energy
-        self.adder_e11 += self._tiers(self.used) - before
+        self.adder_e11 += self.tiers_e11(self.used) - before
         return MIDNIGHT_S + begin_s + STEP_S
 
-    def _tiers(self, used: Int64s) -> Int64s:
+    def tiers_e11(self, used: Int64s) -> Int64s:
+        """What the tiers add for `used` Wh of each home from the month's first on."""
         first = FIRST_WH + self.more_wh
         second = np.clip(used - first, 0, SECOND_WH - FIRST_WH) * SECOND_E8
         third = np.maximum(used - self.more_wh - SECOND_WH, 0) * THIRD_E8
@@ -122,7 +123,7 @@ def _by_period(energy: Int64s, begin_s: int, end_s: int) -> Int64s:
     raise AssertionError("a round ends with its day")
 
 
-def _digest(*columns: npt.NDArray[Any]) -> str:
+def digest_of(*columns: npt.NDArray[Any]) -> str:
     digest = sha256()
     for column in columns:
         digest.update(np.ascontiguousarray(column, dtype=np.int64).tobytes())
@@ -211,4 +212,4 @@ def found_digest(settings: Settings) -> str:
             )
     columns = [np.concatenate(column) for column in zip(*parts, strict=True)]
     order = np.argsort(columns[0])
-    return _digest(*(column[order] for column in columns))
+    return digest_of(*(column[order] for column in columns))

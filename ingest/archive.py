@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -38,6 +38,8 @@ ARCHIVE_SCHEMA: Final = pa.schema(
     ]
 )
 _FILE_BYTES_MAX: Final = 256 << 20  # of bodies in one file
+_PAGE_BYTES: Final = 1 << 20  # of bodies in one page, or a record where that is larger
+_READ_BYTES: Final = 4 << 20  # of bodies in memory at once
 
 
 class ArchiveDamaged(Exception):
@@ -153,7 +155,11 @@ def write_archive(root: Path, partition: int, records: list[StoredRecord]) -> Ar
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_suffix(".part")
     table = pa.Table.from_arrays(_columns(records), schema=ARCHIVE_SCHEMA)
-    pq.write_table(table, part, compression="zstd", use_dictionary=["source", "stream", "detail"])
+    # A page ends after a batch of values at the earliest: by the default of 1,024 all frames would be one page, and a
+    # reader must hold a page whole.
+    batch = max(1, min(1024, _PAGE_BYTES * len(records) // max(1, sum(len(s.record.body) for s in records))))
+    written = {"compression": "zstd", "use_dictionary": ["source", "stream", "detail"], "write_batch_size": batch}
+    pq.write_table(table, part, **written)
     digest = hashlib.sha256()
     with part.open("rb+") as file:
         while block := file.read(1 << 20):
@@ -176,17 +182,35 @@ def _sync_folder(folder: Path) -> None:
 
 def read_archive(path: Path, *, digest: str | None = None) -> list[StoredRecord]:
     """The records of a file, verbatim; `ArchiveDamaged` when it is not readable or not the one with `digest`."""
+    return [stored for some in stream_archive(path, digest=digest) for stored in some]
+
+
+def stream_archive(path: Path, *, digest: str | None = None) -> Iterator[list[StoredRecord]]:
+    """The same, some records at a time: a few megabytes of bodies at once, whatever the file holds."""
     try:
         if digest is not None:
-            with path.open("rb") as file:
-                found = hashlib.file_digest(file, "sha256").hexdigest()
+            with path.open("rb") as opened:
+                found = hashlib.file_digest(opened, "sha256").hexdigest()
             if found != digest:
                 raise ArchiveDamaged(f"{path}: not the bytes that were written")
-        columns = pq.read_table(path, schema=ARCHIVE_SCHEMA, partitioning=None).to_pydict()
+        with pq.ParquetFile(path, buffer_size=_PAGE_BYTES, pre_buffer=False) as file:
+            if [(f.name, f.type) for f in file.schema_arrow] != [(f.name, f.type) for f in ARCHIVE_SCHEMA]:
+                raise ArchiveDamaged(f"{path}: not the columns of an archive")
+            for batch in file.iter_batches(_records_at_once(file.metadata), use_threads=False):
+                yield _records(int(path.parent.name), batch)
     except (OSError, pa.ArrowException) as error:
         raise ArchiveDamaged(f"{path}: {error}") from error
-    partition = int(path.parent.name)
-    rows = zip(*(columns[name] for name in ARCHIVE_SCHEMA.names), strict=True)
+
+
+def _records_at_once(metadata: Any) -> int:
+    """How many records of usual size make `_READ_BYTES`."""
+    groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
+    size = sum(group.column(ARCHIVE_SCHEMA.names.index("body")).total_uncompressed_size for group in groups)
+    return max(1, int(_READ_BYTES * metadata.num_rows // max(1, size)))
+
+
+def _records(partition: int, batch: Any) -> list[StoredRecord]:
+    rows = zip(*(batch.column(name).to_pylist() for name in ARCHIVE_SCHEMA.names), strict=True)
     return [
         StoredRecord(offset, Record(RecordKind(kind), partition, at, source, stream, sequence, body, detail))
         for offset, kind, at, source, stream, sequence, detail, body in rows

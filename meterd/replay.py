@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import heapq
 import json
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from operator import itemgetter
 from pathlib import Path
@@ -18,7 +20,7 @@ from pathlib import Path
 from sqlalchemy import Connection, select
 
 from config.settings import Paths, RatingSettings, Settings
-from ingest.archive import read_archive
+from ingest.archive import stream_archive
 from ingest.log_sqlite import SqliteLog
 from ingest.wire import decode_frames
 from ledger.database import reading
@@ -31,6 +33,7 @@ from meterd.rating_loop import CityMaker
 from rating.engine import PartitionEngine
 from rating.readings import StoredRecord
 from rating.state import ARRAYS
+from registry.memory import release
 
 _READ = 512
 
@@ -45,17 +48,28 @@ class Replayed:
     differences: tuple[str, ...]
 
 
-def replay(settings: Settings, *, batch: int = 7, make_city: CityMaker = City) -> list[Replayed]:
-    """Replay every partition of a data directory whose daemon does not run; batches of `batch` records."""
+def replay(settings: Settings, *, batch: int = 7, jobs: int = 1, make_city: CityMaker = City) -> list[Replayed]:
+    """Replay every partition of a data directory whose daemon does not run; batches of `batch` records.
+
+    `jobs` partitions at a time, each in a thread (what takes long gives Python's lock up: decompressing, decoding,
+    rating). No more partitions than that are in memory, and of their archive files a few megabytes.
+    """
     paths = Paths(settings.data_dir)
     cities = _Cities(paths.registry, settings.rating, make_city)
     log = SqliteLog(paths.log)
-    try:
+
+    def one(partition: int) -> Replayed:
         with reading(paths.ledger) as connection:
-            return [
-                _partition(connection, partition, settings, paths, log, cities, batch)
-                for partition in range(settings.partitions)
-            ]
+            found = _partition(connection, partition, settings, paths, log, cities, batch)
+        if jobs > 1:
+            release()  # what this partition held, before the next one asks for other sizes
+        return found
+
+    try:
+        if jobs == 1:  # of the caller's own thread: a simulated world has no other
+            return [one(partition) for partition in range(settings.partitions)]
+        with ThreadPoolExecutor(jobs) as pool:
+            return list(pool.map(one, range(settings.partitions)))
     finally:
         log.close()
 
@@ -124,7 +138,8 @@ def _records(connection: Connection, paths: Paths, log: SqliteLog, partition: in
     files = select(archive_file).where(archive_file.c.partition == partition).order_by(archive_file.c.first_offset)
     end = 0
     for file in connection.execute(files).all():
-        yield from read_archive(paths.archive / file.path, digest=file.digest)
+        for some in stream_archive(paths.archive / file.path, digest=file.digest):
+            yield from some
         end = file.last_offset
     while found := log.read(partition, end, _READ):
         yield from found
@@ -152,11 +167,13 @@ class _Cities:
     def __init__(self, root: Path, settings: RatingSettings, make: CityMaker) -> None:
         self._root, self._settings, self._make = root, settings, make
         self._made: dict[str, City] = {}
+        self._making = threading.Lock()
 
     def of(self, digest: str) -> City:
-        if digest not in self._made:
-            self._made[digest] = self._make(self._root, digest, self._settings)
-        return self._made[digest]
+        with self._making:
+            if digest not in self._made:
+                self._made[digest] = self._make(self._root, digest, self._settings)
+            return self._made[digest]
 
 
 def _apply(engine: PartitionEngine, row: InboxRow, cities: _Cities) -> None:

@@ -33,7 +33,7 @@ def gather(
     columns (an empty part where it is not known), hints int64[concentrators] the place that its next reading is
     guessed at. slots, value, read_at_s and quality, of all rows together, are written; slots gets -1 where the guess
     failed, and missed int64[records] how often it did (`search` looks those up). The place moves on with every hit,
-    from record to record, so readings in list order cost one comparison each.
+    from record to record, so readings in list order cost one comparison each, and a load curve two.
     """
     at = 0
     for record in range(rows.shape[0]):
@@ -46,13 +46,20 @@ def gather(
         times = data[of[2] : of[2] + 4 * n].view(np.uint32)
         registers, qualities = data[of[3] : of[3] + n], data[of[4] : of[4] + n]
         misses = 0
+        for i in range(n):  # loops of their own, which the compiler makes wide
+            value[at + i] = values[i]
         for i in range(n):
-            value[at + i], read_at_s[at + i], quality[at + i] = values[i], times[i], qualities[i]
-            if place >= end:
+            read_at_s[at + i], quality[at + i] = times[i], qualities[i]
+        for i in range(n):
+            if place >= end and (
+                place == start or list_meter[place - 1] != meters[i] or list_register[place - 1] != registers[i]
+            ):
                 place = start
-            if end > start and list_meter[place] == meters[i] and list_register[place] == registers[i]:
+            if place < end and list_meter[place] == meters[i] and list_register[place] == registers[i]:
                 slots[at + i] = list_channel[place]
                 place += 1
+            elif place > start and list_meter[place - 1] == meters[i] and list_register[place - 1] == registers[i]:
+                slots[at + i] = list_channel[place - 1]  # of the same register as the one before: a load curve
             elif place + 1 < end and list_meter[place + 1] == meters[i] and list_register[place + 1] == registers[i]:
                 slots[at + i] = list_channel[place + 1]  # one reading of the list is missing
                 place += 2

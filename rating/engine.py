@@ -206,7 +206,8 @@ class PartitionEngine:
         return verdict
 
     def _count_verdicts(self, verdict: npt.NDArray[np.uint8]) -> None:
-        for code, count in enumerate(np.bincount(verdict)):
+        # `bincount` makes 64-bit numbers of them first: where all are accepted, as nearly always, that is spared.
+        for code, count in enumerate(np.bincount(verdict) if verdict.any() else [len(verdict)]):
             if count:
                 self.count(f"verdict.{Verdict(code).name.lower()}", int(count))
         self.count("readings", len(verdict))

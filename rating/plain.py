@@ -5,16 +5,19 @@ ends the run and goes to the judge (rating.kernel), and both ways must give the 
 the few arrays it touches stay in registers, and it looks up its segment and stage afresh for every reading: that
 costs less than a branch which neighbours under different tariffs would make the processor guess.
 
+Readings of one register that come in a row, a load curve, move it in locals and are written back together: each would
+else wait for the store of the one before it, twice as long as the rest takes.
+
 Registers that are no neighbours in memory are fetched ahead of their turn: in random order that doubles the speed.
 """
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
-from rating.compiled import Batch, Homes, Lines, jit, prefetch
+from rating.compiled import Batch, Homes, Lines, inlined, jit, prefetch
 from rating.register_rules import ACCEPTED, ESTIMATE, misses_step
 from rating.spread import ENERGY_MAX
 from rating.state import ChannelFlag
@@ -27,6 +30,28 @@ _ONE, _NIL = np.uintp(1), np.uintp(0)  # unsigned places spare the check for neg
 _FAR: Final = 32  # readings ahead: the register is asked for; at NEAR it is there and names its ladder
 _NEAR: Final = 12
 assert ACCEPTED == 0
+
+
+@inlined
+def _fetch_ahead(channel: Any, ladder: Any, slots: Any, i: Any, last: Any) -> None:
+    """Ask for the register of a reading to come, and for the ladder of a nearer one."""
+    far = slots[min(i + np.uintp(_FAR), last)]
+    if far != slots[i] + _FAR and far >= 0:
+        prefetch(channel, int(far))
+        near = slots[min(i + np.uintp(_NEAR), last)]
+        if near >= 0:
+            prefetch(ladder, max(channel[np.uintp(near)].ladder, 0))
+
+
+@inlined
+def _adder(used: Any, use: Any, stage: Any, segment: Any, lines: Lines) -> Any:
+    """What the tiers add from `used` to `use`, which is above the first bound; as spread.adder_of, upwards."""
+    rule, adder, tier = np.uintp(lines.stage_bounds[stage]), 0, _NIL
+    while use > lines.bounds[rule, tier]:
+        above = use - max(used, lines.bounds[rule, tier])
+        tier += _ONE
+        adder += above * (lines.seg_price[segment, tier] - lines.seg_price[segment, tier - _ONE])
+    return adder
 
 
 @jit
@@ -42,54 +67,54 @@ def rate_plain(homes: Homes, batch: Batch, lines: Lines, window_s: int, first: i
         number = slots[i]
         if number < 0:
             break
-        far = slots[min(i + np.uintp(_FAR), last)]
-        if far != number + _FAR and far >= 0:
-            prefetch(channel, int(far))
-            near = slots[min(i + np.uintp(_NEAR), last)]
-            if near >= 0:
-                prefetch(ladder, max(channel[np.uintp(near)].ladder, 0))
+        _fetch_ahead(channel, ladder, slots, i, last)
         slot = np.uintp(number)
         row = channel[slot]
-        at_s, value, quality = np.int64(batch.read_at_s[i]), batch.value[i], batch.quality[i]
-        before_s, flags = np.int64(row.at_s), row.flags
-        dt, diff = at_s - before_s, value - row.value
-        if np.uint64(diff) > np.uint64(ENERGY_MAX) or np.uint64(dt - 1) >= np.uint64(window_s):
-            break  # as unsigned numbers: below 0 is beyond either, too
-        if at_s > limit_s or at_s >= row.until_s or (flags | _STALLED) != _BILL_STALLED or row.quality == ESTIMATE:
+        flags: Any = np.int64(row.flags)
+        if (flags | _STALLED) != _BILL_STALLED or row.quality == ESTIMATE:
             break
-        if (row.ladder | row.segment) < 0 or row.estimate_excess != 0 or quality == ESTIMATE:
+        if (row.ladder | row.segment) < 0 or row.estimate_excess != 0:
             break
-        energy = diff * np.int64(row.multiplier)
-        if energy * 7200 > np.int64(row.power_max_w) * dt or misses_step(value, row.resolution):
-            break  # above half of what is plausible there is a warning to count
         segment, place = np.uintp(row.segment), np.uintp(row.ladder)
         step, here = ladder[place], seg[segment]
         stage = stages[np.uintp(step.stage)]
-        if at_s >= here.end_s or here.start_s < stage.start_s or here.start_s >= stage.end_s:
+        if here.start_s < stage.start_s or here.start_s >= stage.end_s:
             break
-        used = step.used
-        use = used + energy
-        if diff > 0:
-            row.flags = _BILL
-        elif dt >= _DAY_S:
-            break  # a frozen register is noticed where a day ends, by the judge
-        elif flags == _BILL:
-            row.flags = _BILL_STALLED
-            homes.cold[slot].stalled_since_s = before_s
-        if use > stage.first_bound:
-            rule, adder, tier = np.uintp(lines.stage_bounds[np.uintp(step.stage)]), 0, _NIL
-            while use > lines.bounds[rule, tier]:
-                above = use - max(used, lines.bounds[rule, tier])
-                tier += _ONE
-                adder += above * (lines.seg_price[segment, tier] - lines.seg_price[segment, tier - _ONE])
-            row.accrued_adder_e11 += adder
+        ends_s, used, begun = min(here.end_s, np.int64(row.until_s)), step.used, i
+        before, before_s, quality = row.value, np.int64(row.at_s), row.quality
+        while True:
+            at_s, value, told = np.int64(batch.read_at_s[i]), batch.value[i], batch.quality[i]
+            dt, diff = at_s - before_s, value - before
+            if np.uint64(diff) > np.uint64(ENERGY_MAX) or np.uint64(dt - 1) >= np.uint64(window_s):
+                break  # as unsigned numbers: below 0 is beyond either, too
+            if at_s > limit_s or at_s >= ends_s or told == ESTIMATE:
+                break
+            energy = diff * np.int64(row.multiplier)
+            if energy * 7200 > np.int64(row.power_max_w) * dt or misses_step(value, row.resolution):
+                break  # above half of what is plausible there is a warning to count
+            if diff > 0:
+                flags = _BILL
+            elif dt >= _DAY_S:
+                break  # a frozen register is noticed where a day ends, by the judge
+            elif flags == _BILL:
+                flags = _BILL_STALLED
+                homes.cold[slot].stalled_since_s = before_s
+            use = used + energy
+            if use > stage.first_bound:
+                row.accrued_adder_e11 += _adder(used, use, np.uintp(step.stage), segment, lines)
+            before, before_s, quality, used = value, at_s, told, use
+            i += _ONE
+            if i >= stop or slots[i] != number:
+                break
+        if i == begun:
+            break
+        energy = used - step.used
         row.accrued_energy_e11 += energy * here.first_price_e8
         row.day_energy += energy
-        row.value = value
-        row.at_s = at_s
-        row.quality = quality
-        step.used = use
+        row.value, row.at_s, row.quality, row.flags = before, before_s, quality, flags
+        step.used = used
         homes.dirty_channel[slot] = 1
         homes.dirty_ladder[place] = 1
-        i += _ONE
+        if i < stop and slots[i] == number:
+            break
     return int(i)

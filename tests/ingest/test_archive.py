@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
+
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from config.settings import ArchiveSettings
-from ingest.archive import ArchiveDamaged, Archiver, read_archive
+from ingest.archive import ArchiveDamaged, Archiver, read_archive, stream_archive, write_archive
 from ingest.log_memory import MemoryLog
 from ingest.wire import encode_readings
-from rating.readings import RecordKind
+from rating.readings import RecordKind, StoredRecord
 
 NOON_S = 1_782_864_000
 DAY = NOON_S // 86_400
@@ -101,3 +104,26 @@ def test_a_hole_between_archive_and_log_is_refused(log, tmp_path):
     log.prune(2, 6)
     with pytest.raises(ArchiveDamaged):
         archiver(log, tmp_path).write_due(2, 0, NOON_S)
+
+
+def test_a_large_file_is_read_some_megabytes_at_a_time(record, tmp_path):
+    records = [
+        StoredRecord(n, record(2, os.urandom(400_000), kind=RecordKind.REJECT, detail="malformed: x"))
+        for n in range(1, 151)
+    ]
+    file = write_archive(tmp_path, 2, records)
+    before, most, found = pa.total_allocated_bytes(), 0, []
+    for some in stream_archive(tmp_path / file.path, digest=file.digest):
+        most = max(most, pa.total_allocated_bytes() - before)
+        assert sum(len(stored.record.body) for stored in some) <= 4 << 20
+        found += some
+    assert found == records
+    assert most < 30 << 20  # of 60 MB: no page holds them all
+
+
+def test_other_columns_are_no_archive(tmp_path):
+    path = tmp_path / "2" / "1-1.parquet"
+    path.parent.mkdir()
+    pq.write_table(pa.table({"offset": [1], "body": [b""]}), path)
+    with pytest.raises(ArchiveDamaged):
+        read_archive(path)

@@ -41,7 +41,10 @@ def frame(pairs: list[tuple[int, int]]) -> bytes:
 in_order = st.lists(st.integers(0, len(LIST) - 1), max_size=30).map(lambda p: [LIST[i] for i in sorted(p)])
 
 
-RECORDS = st.lists(st.one_of(st.lists(PAIRS, max_size=30), in_order), min_size=1, max_size=8)
+curves = st.lists(st.sampled_from(LIST), max_size=6).map(lambda pairs: [pair for pair in pairs for _ in range(5)])
+
+
+RECORDS = st.lists(st.one_of(st.lists(PAIRS, max_size=30), in_order, curves), min_size=1, max_size=8)
 
 
 @given(records=RECORDS, known=st.data())
@@ -70,3 +73,16 @@ def test_every_address_finds_its_slot(records: list[list[tuple[int, int]]], know
         assert read_at_s[part].tolist() == [1_700_000_000 + i for i in range(len(pairs))]
         assert (quality[part] == 4).all()
         assert frames[number].meter.tolist() == [m for m, _ in pairs]
+
+
+def test_load_curves_in_list_order_are_never_searched_for() -> None:
+    pairs = [pair for pair in LIST for _ in range(96)]
+    half = len(pairs) // 2
+    frames = decode_frames([frame(pairs[:half]), frame(pairs[half:])])
+    slots, missed = np.full(len(pairs), -9, np.int32), np.zeros(2, np.int64)
+    others = np.zeros(len(pairs), np.int64), np.zeros(len(pairs), np.uint32), np.zeros(len(pairs), np.uint8)
+    lists, which, hints = np.array([(0, len(LIST))]), np.zeros(2, np.int64), np.zeros(1, np.int64)
+    for _ in range(2):  # the next day goes on from where this one ended
+        gather(frames.data, frames.rows, frames.starts, lists, which, hints, *COLUMNS, slots, *others, missed)
+        assert missed.tolist() == [0, 0]
+        assert slots.tolist() == [KNOWN[pair] for pair in pairs]

@@ -28,9 +28,12 @@ def book(shipped: dict[str, Tariff]) -> TariffBook:
 
 
 def kernel_charges(
-    book: TariffBook, tariff: int, at_s: list[int], value: list[int], used: int, power_w: int
-) -> tuple[int, int, int, list[int]]:
-    """(energy e11, adder e11, used afterwards, days closed) of one channel under the kernel."""
+    book: TariffBook, tariff: int, at_s: list[int], value: list[int], used: int, power_w: int, *, one_record: bool
+) -> tuple[int, int, int, list[int], bytes]:
+    """(energy e11, adder e11, used afterwards, days closed, state) of one channel under the kernel.
+
+    The readings come in one record, a load curve, or each in one of its own.
+    """
     channel, cold, ladder = np.zeros(1, CHANNEL), np.zeros(1, COLD), np.zeros(1, LADDER)
     channel["value"], channel["at_s"], channel["segment"] = value[0], at_s[0], book.segment_of(tariff, at_s[0])
     channel["until_s"], channel["power_max_w"], channel["multiplier"] = 2**32 - 1, power_w, 1
@@ -41,19 +44,27 @@ def kernel_charges(
     closes, verdict = np.zeros(CLOSE_ROWS_MIN, CLOSE), np.zeros(n, np.uint8)
     homes = Homes(channel, cold, ladder, np.zeros(1, np.uint8), np.zeros(1, np.uint8))
     columns = np.array(value[1:], np.int64), np.array(at_s[1:], np.uint32), np.full(n, 4, np.uint8)
-    batch = Batch(np.zeros(n, np.int32), *columns, np.arange(1, n + 1), np.array(at_s[1:], np.int64))
+    run_end, limit_s = np.arange(1, n + 1), np.array(at_s[1:], np.int64)
+    if one_record:
+        run_end, limit_s = run_end[-1:], limit_s[-1:]
+    batch = Batch(np.zeros(n, np.int32), *columns, run_end, limit_s)
     params = np.array([FEN_E11, 3 * 86_400, 30 * 86_400, 96][:PARAMS], np.int64)
     done, closed = rate(homes, batch, book.lines, params, 0, verdict, np.zeros(len(Warn.NAMES), np.int64), closes)
     assert (done, verdict.tolist()) == (n, [0] * n)
     rows = closes[:closed]
     energy = int(rows["energy_minor"].sum()) * FEN_E11 + int(channel["accrued_energy_e11"][0])
     adder = int(rows["adder_minor"].sum()) * FEN_E11 + int(channel["accrued_adder_e11"][0])
-    return energy, adder, int(ladder["used"][0]), rows["day"].tolist()
+    state = channel.tobytes() + cold.tobytes() + ladder.tobytes() + bytes([homes.dirty_channel[0]])
+    return energy, adder, int(ladder["used"][0]), rows["day"].tolist(), state
 
 
 @given(
     tariff=st.sampled_from([0, 1]),
-    steps=st.lists(st.tuples(st.integers(60, 100_000), st.integers(1, 9_000)), min_size=1, max_size=12),
+    steps=st.lists(
+        st.tuples(st.one_of(st.integers(60, 3_600), st.integers(60, 100_000)), st.integers(0, 9_000)),
+        min_size=1,
+        max_size=20,
+    ),
     start=st.integers(0, 86_399),
     used=st.integers(0, 650_000),
     power_w=st.sampled_from([0, 1_000_000]),  # unchecked: no reading is plain, the judge takes every one
@@ -73,7 +84,9 @@ def test_kernel_and_walk_agree(
         place += sum(line.energy_wh for line in lines)
         energy_e11 += sum(line.energy_e11 for line in lines)
         adder_e11 += sum(line.adder_e11 for line in lines)
-    energy, adder, after, closed = kernel_charges(book, tariff, at_s, value, used, power_w)
+    *found, alone = kernel_charges(book, tariff, at_s, value, used, power_w, one_record=False)
+    energy, adder, after, closed, together = kernel_charges(book, tariff, at_s, value, used, power_w, one_record=True)
+    assert (found, alone) == ([energy, adder, after, closed], together)
     assert (energy, adder, after) == (energy_e11, adder_e11, place)
     assert closed == sorted(set(closed))
     assert all(JULY_10 <= day < last_day for day in closed)
