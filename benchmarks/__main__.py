@@ -1,4 +1,4 @@
-"""I/O: `python -m benchmarks [--only NAME] [--list]` runs benchmarks and merges their figures into one file."""
+"""I/O: `python -m benchmarks [--only NAME] [--list] [--table]` runs them into one file."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import argparse
 import sys
 
 from benchmarks.harness import RESULTS, choose, collect, merge
+from benchmarks.table import write
 
 
 def main() -> int:
@@ -13,7 +14,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--only", help="one benchmark, or a group: kernel.random, kernel")
     parser.add_argument("--list", action="store_true", help="print the names and leave")
+    parser.add_argument("--table", action="store_true", help="write benchmarks/README.md from the results and leave")
     asked = parser.parse_args()
+    if asked.table:
+        write()
+        return 0
     found = collect()
     names = choose(found, asked.only)
     if asked.list:

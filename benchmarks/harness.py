@@ -12,8 +12,9 @@ import json
 import pkgutil
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from statistics import median
 from typing import Final
 
 RESULTS: Final = Path(__file__).parent / "results" / "latest.json"
@@ -21,7 +22,11 @@ RESULTS: Final = Path(__file__).parent / "results" / "latest.json"
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """One figure; `ratio` is value / baseline. `command` repeats it."""
+    """One figure; `ratio` is value / baseline. `command` repeats it.
+
+    Against a peer: who it is, the number of runs of each, and the range of the ratio: our slowest run against its
+    fastest, and the other way about. What is None is not written.
+    """
 
     name: str
     unit: str
@@ -29,6 +34,10 @@ class Result:
     baseline: float
     ratio: float
     command: str
+    peer: str | None = None
+    repeats: int | None = None
+    ratio_low: float | None = None
+    ratio_high: float | None = None
 
 
 Benchmark = Callable[[], list[Result]]
@@ -38,6 +47,17 @@ def result(name: str, unit: str, value: float, baseline: float) -> Result:
     """A figure with its ratio and the command that repeats it, rounded to four significant digits."""
     value, baseline, ratio = (float(f"{v:.4g}") for v in (value, baseline, value / baseline))
     return Result(name, unit, value, baseline, ratio, f"make bench ONLY={name}")
+
+
+def against(name: str, unit: str, peer: str, ours: list[float], theirs: list[float]) -> Result:
+    """Medians of repeated runs of both (higher is better) and the range of their ratio."""
+    assert min(len(ours), len(theirs)) >= 1
+    plain = result(name, unit, median(ours), median(theirs))
+    low, high = (float(f"{v:.4g}") for v in (min(ours) / max(theirs), max(ours) / min(theirs)))
+    command = f"make bench ONLY={name.rsplit('.', 1)[0]}"
+    return replace(
+        plain, peer=peer, repeats=min(len(ours), len(theirs)), ratio_low=low, ratio_high=high, command=command
+    )
 
 
 def collect() -> dict[str, Benchmark]:
@@ -61,7 +81,7 @@ def choose(names: Iterable[str], only: str | None) -> list[str]:
 def merge(results: Iterable[Result], path: Path = RESULTS) -> None:
     """Put the results into the file, in place of older ones of the same names; the list is sorted by name."""
     kept = {r["name"]: r for r in json.loads(path.read_text(encoding="utf-8"))} if path.exists() else {}
-    kept |= {r.name: asdict(r) for r in results}
+    kept |= {r.name: {k: v for k, v in asdict(r).items() if v is not None} for r in results}
     path.parent.mkdir(parents=True, exist_ok=True)
     fresh = path.with_suffix(".tmp")
     fresh.write_text(json.dumps([kept[name] for name in sorted(kept)], indent=2) + "\n", encoding="utf-8")
