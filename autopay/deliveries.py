@@ -46,7 +46,8 @@ def _times(now_s: int, limit: int) -> dict[str, int]:
 # Made once: making a statement takes five times as long as running it.
 _D, _N, _L = notice_delivery.c, notice.c, notice_lane.c
 _MOST: Final = bindparam("most", type_=Integer)
-_LANE, _NOTICE = bindparam("of_lane"), bindparam("of_notice")
+_LANE: Final[Any] = bindparam("of_lane")
+_NOTICE: Final[Any] = bindparam("of_notice")
 _FRESH: Final = (
     select(notice)
     .where(text("state = 'pending' AND deliveries IS NULL"), _is_due(_N.next_at_s))

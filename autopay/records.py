@@ -23,11 +23,14 @@ T = TypeVar("T")
 PAST_MAX: Final = 500  # orders of one account that a decision looks at
 HOLD: Final = "autopay.hold"
 # Statements that every pass asks are made once: making one takes five times as long as running it.
-_ONE: Final = bindparam("one")
-_ACCOUNT, _AFTER = bindparam("of_account"), bindparam("after")
+_ONE: Final[Any] = bindparam("one")
+_ACCOUNT: Final[Any] = bindparam("of_account")
+_AFTER: Final[Any] = bindparam("after")
 _ORDER: Final = select(order).where(order.c.id == _ONE)
 _MANDATES: Final = select(mandate).where(mandate.c.account == _ACCOUNT).limit(PAST_MAX)
-_RECOVERED: Final = select(exists().where(event.c.account == _ACCOUNT, event.c.kind == "recovered", event.c.id > _AFTER))
+_RECOVERED: Final = select(
+    exists().where(event.c.account == _ACCOUNT, event.c.kind == "recovered", event.c.id > _AFTER)
+)
 _EVENT: Final = select(event).where(event.c.id == _ONE)
 _NEWER: Final = select(
     exists().where(event.c.account == _ACCOUNT, event.c.kind == "low_balance", event.c.arm > bindparam("arm_before"))
@@ -72,9 +75,7 @@ _DECISION: Final = (
     .limit(1)
 )
 _WAITS_ON: Final = (
-    update(decision)
-    .where(decision.c.id == _ONE)
-    .values(retry_at_s=bindparam("until_s"), detail=bindparam("figures"))
+    update(decision).where(decision.c.id == _ONE).values(retry_at_s=bindparam("until_s"), detail=bindparam("figures"))
 )
 _NEW_DECISION: Final = insert(decision)
 _NOTICE_KNOWN: Final = select(exists().where(notice.c.key == bindparam("of_key")))

@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 from zoneinfo import ZoneInfo
 
 from sqlalchemy import Connection, Integer, bindparam, exists, or_, select, text, update
@@ -64,10 +64,10 @@ _ALL_CREATED: Final = select(order).where(order.c.state == State.CREATED.value).
 _OF_OTHERS: Final = _ALL_CREATED.where(order.c.gateway.not_in(bindparam("known", expanding=True))).limit(_MOST)
 _CREATED: Final = _ALL_CREATED.where(order.c.gateway == bindparam("of_gateway")).limit(_MOST)
 _AT: Final = order.c.next_action_at_s
-_NOW: Final = bindparam("now")
+_NOW: Final[Any] = bindparam("now")
 _UNKNOWN_DUE: Final = (
     order.c.state == State.UNKNOWN.value,
-    or_(_AT.is_(None), _AT <= _NOW, _AT > bindparam("far")),
+    or_(_AT.is_(None), _AT <= _NOW, bindparam("far") < _AT),
 )
 _UNKNOWN: Final = (
     select(order)

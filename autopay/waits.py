@@ -18,9 +18,7 @@ WAIT_MAX_S: Final = 86_400
 ON_TERMS: Final = ("nobody_can_pay", "no_mandate", "caps", "disabled")  # may end by a new mandate or new settings
 ON_HOLD: Final = ("hold", "breaker")
 _PUT: Final = (
-    update(wait)
-    .where(wait.c.event_id == bindparam("one"))
-    .values(at_s=bindparam("then_s"), reason=bindparam("why"))
+    update(wait).where(wait.c.event_id == bindparam("one")).values(at_s=bindparam("then_s"), reason=bindparam("why"))
 )
 _NEW: Final = insert(wait)
 _DROP: Final = delete(wait).where(wait.c.event_id == bindparam("one"))

@@ -24,9 +24,7 @@ _PENDING: Final = (
     select(inbox.c.id, inbox.c.partition, inbox.c.kind, inbox.c.key, inbox.c.body, inbox.c.created_at_s)
     .where(literal_column("inbox.settled") == literal_column("0"))  # literal: the partial index needs it
     .where(or_(inbox.c.partition == bindparam("home"), inbox.c.partition.is_(None)))
-    .where(
-        ~exists().where(inbox_applied.c.inbox_id == inbox.c.id, inbox_applied.c.partition == bindparam("home"))
-    )
+    .where(~exists().where(inbox_applied.c.inbox_id == inbox.c.id, inbox_applied.c.partition == bindparam("home")))
     .order_by(inbox.c.id)
     .limit(bindparam("most", type_=Integer))
 )

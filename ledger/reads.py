@@ -83,7 +83,8 @@ class BillRow:
 
 
 _P, _D = state_page.c, state_delta.c
-_HOME, _ARRAY = bindparam("home"), bindparam("of_array")
+_HOME: Final[Any] = bindparam("home")
+_ARRAY: Final[Any] = bindparam("of_array")
 _PAGES: Final = select(_P.page, _P.version, _P.body, _P.crc).where(
     _P.partition == _HOME, _P.array == _ARRAY, _P.page.in_(bindparam("pages", expanding=True))
 )

@@ -19,7 +19,7 @@ Dtypes = Mapping[str, np.dtype[np.void]]
 RESTORE = (
     "Do not start on these data: restore the last backup with `meterd restore`, and keep these files for analysis"
 )
-_HOME: Final = bindparam("home")
+_HOME: Final[Any] = bindparam("home")
 _NEWEST: Final = select(checkpoint).where(checkpoint.c.partition == _HOME).order_by(checkpoint.c.id.desc()).limit(1)
 _P, _D = state_page.c, state_delta.c
 _PAGES: Final = (

@@ -34,10 +34,7 @@ _AFTER: Final = (
 )
 _NEWEST: Final = select(_C.as_of_s).where(_C.partition == bindparam("home")).order_by(_C.id.desc()).limit(1)
 _FOLLOWING: Final = (
-    select(_C.as_of_s)
-    .where(_C.partition == bindparam("home"), _C.id > bindparam("after"))
-    .order_by(_C.id)
-    .limit(1)
+    select(_C.as_of_s).where(_C.partition == bindparam("home"), _C.id > bindparam("after")).order_by(_C.id).limit(1)
 )
 
 

@@ -129,7 +129,11 @@ def find_planted(wish: Wish, table: Path | None) -> bool:
     searches = [(name, wish) for name in PLANTED]
     with ProcessPoolExecutor(wish.jobs, get_context("fork"), quiet) as pool:
         for one in pool.map(search, *zip(*searches, strict=True)):
-            said = f"seed {one.seed}: {one.rule}" if one.seed else f"NOT FOUND in seeds {wish.seeds[0]}..{wish.seeds[-1]}"
+            said = (
+                f"seed {one.seed}: {one.rule}"
+                if one.seed
+                else f"NOT FOUND in seeds {wish.seeds[0]}..{wish.seeds[-1]}"
+            )
             typer.echo(f"{one.fault:28} {said}")
             found.append(one)
     if table is not None and all(one.seed for one in found):

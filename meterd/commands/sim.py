@@ -17,7 +17,9 @@ def sim(
     jobs: Annotated[int, typer.Option(min=1, max=64, help="So many processes.")] = 1,
     world: Annotated[str, typer.Option(help="smallest, village or town (docs/simulation.md).")] = "smallest",
     days: Annotated[int | None, typer.Option(min=2, help="Only the first so many days.")] = None,
-    without: Annotated[str, typer.Option(metavar="RATE,...", help="What does not go wrong (docs/simulation.md).")] = "",
+    without: Annotated[
+        str, typer.Option(metavar="RATE,...", help="What does not go wrong (docs/simulation.md).")
+    ] = "",
     shrink: Annotated[bool, typer.Option("--shrink", help="Look for a shorter history in which it breaks.")] = False,
     trace: Annotated[Path | None, typer.Option(metavar="FILE", help="Write every line of the trace here.")] = None,
     planted: Annotated[
@@ -41,7 +43,9 @@ def sim(
         raise Stop(Exit.USAGE, f"there is no fault {planted!r} to plant; there are {', '.join(PLANTED)}")
     left_out = frozenset(filter(None, without.split(",")))
     if left_out - set(RATES):
-        raise Stop(Exit.USAGE, f"nothing is called {', '.join(sorted(left_out - set(RATES)))}; there are {', '.join(RATES)}")
+        raise Stop(
+            Exit.USAGE, f"nothing is called {', '.join(sorted(left_out - set(RATES)))}; there are {', '.join(RATES)}"
+        )
     asked = play.Wish(_range(seed, seeds), world, days, left_out, planted, jobs, trace, shrink=shrink)
     play.quiet()
     began = time.monotonic()

@@ -35,7 +35,14 @@ class Bank:
     settlement_horizon_s = 7200
 
     def __init__(
-        self, name: str, folder: Path, clock: Clock, dice: random.Random, weather: Weather, counts: Counter[str], at: At
+        self,
+        name: str,
+        folder: Path,
+        clock: Clock,
+        dice: random.Random,
+        weather: Weather,
+        counts: Counter[str],
+        at: At,
     ) -> None:
         self.name, self.key_lifetime_s, self.file = name, GATEWAYS[name], folder / f"{name}.db"
         self.ledger = Book(self.file, self.key_lifetime_s, synchronous="OFF")

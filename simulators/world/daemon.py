@@ -30,7 +30,9 @@ class Daemon:
     def __init__(self, world: World, rules: Rules, maker: NodeMaker) -> None:
         self._world, self._rules, self._maker = world, rules, maker
         self.node: NodePort | None = None
-        self.rates = self.pays = self.tells = True  # rating, autopay and the outbox have, or may have, something to do
+        self.rates = self.pays = self.tells = (
+            True  # rating, autopay and the outbox have, or may have, something to do
+        )
         self._refused = 0
         self._accept = False
         for bank in world.banks.values():

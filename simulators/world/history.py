@@ -20,10 +20,10 @@ from simulators.world.events import Events
 from simulators.world.port import NodeMaker
 from simulators.world.rules import Finding, Rules
 from simulators.world.scene import DAY_S, Scene
-from simulators.world.weather import Cut
+from simulators.world.weather import WHOLE, Cut
 from simulators.world.world import World
 
-STEPS_MAX: Final = 200_000  # of a history: some thousands are usual in the smallest world
+STEPS_MAX: Final = 2_000  # for each round of a history: a hundred are usual
 TURNS_MAX: Final = 8  # of everybody in a round
 QUIET_TURNS: Final = 500  # the same when the faults have stopped: a broker may hold thousands of messages sent again
 QUIET_ROUNDS: Final = 80  # of half an interval each, after the faults have stopped
@@ -60,7 +60,7 @@ class History:
         maker: NodeMaker,
         folder: Path,
         *,
-        cut: Cut = Cut(),
+        cut: Cut = WHOLE,
         keep: int | None = 0,
     ) -> None:
         """`keep`: so many of the trace's last lines are kept; None: all."""
@@ -121,8 +121,8 @@ class History:
     def _one(self, actor: Callable[[], bool]) -> bool:
         """One pass, its trace, and what must be true after it."""
         self.world.step += 1
-        if self.world.step > STEPS_MAX:
-            raise Finding("it comes to an end", f"{STEPS_MAX} steps, and there is still something to do")
+        if self.world.step > STEPS_MAX * self.world.scene.size.intervals:
+            raise Finding("it comes to an end", f"{self.world.step} steps, and there is still something to do")
         moved = self.daemon.lives(actor.__name__, actor) is not False  # also when it died of it
         self.world.note(f"{actor.__name__} {moved}")
         self.rules.after_step()

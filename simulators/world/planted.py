@@ -60,7 +60,7 @@ def _function(where: str) -> FunctionType:
     found = getattr(found, "__func__", found)
     if not isinstance(found, FunctionType):
         raise Stale(f"{where} is no plain function")
-    return inspect.unwrap(found)  # type: ignore[return-value]
+    return found
 
 
 def _changed(function: FunctionType, edits: Sequence[Edit]) -> CodeType:
@@ -88,7 +88,13 @@ def _faults() -> Iterator[Planted]:
     yield Planted(
         "ack-before-durable",
         "a message is acknowledged before the log has it",
-        (Edit("ingest.shell:MqttShell.turn", "    self._gaps(batch", "    self._acknowledge(group)\n    self._gaps(batch"),),
+        (
+            Edit(
+                "ingest.shell:MqttShell.turn",
+                "    self._gaps(batch",
+                "    self._acknowledge(group)\n    self._gaps(batch",
+            ),
+        ),
     )
     yield Planted(
         "held-before-durable",
@@ -97,7 +103,9 @@ def _faults() -> Iterator[Planted]:
             Edit(
                 "ingest.shell:MqttShell.turn",
                 "    tick = self._tick(batch, now_s)\n",
-                "    tick = self._tick(batch, now_s)\n    self._durable(batch, now_s, tick)\n    self._say_held(force=True)\n",
+                "    tick = self._tick(batch, now_s)\n"
+                "    self._durable(batch, now_s, tick)\n"
+                "    self._say_held(force=True)\n",
             ),
         ),
     )
@@ -285,7 +293,8 @@ def _faults() -> Iterator[Planted]:
         (
             Edit(
                 "autopay.gateways.signing:authentic",
-                'return hmac.compare_digest(sign(secret, body, int(stamp[2:])).encode(), value.encode("utf-8", "replace"))',
+                'return hmac.compare_digest(sign(secret, body, int(stamp[2:])).encode(), value.encode("utf-8", '
+                '"replace"))',
                 "return True",
             ),
         ),

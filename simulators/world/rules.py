@@ -209,9 +209,9 @@ class Rules:
             return
         kept = _kept(paths)
         if not world.restored:
-            for stream, number in world.truth.sent():
-                if number <= world.broker.told_held.get(stream, 0) and (stream, number) not in kept:
-                    raise Finding("held is durable", f"stream {stream}, message {number}")
+            for stream, sequence in world.truth.sent():
+                if sequence <= world.broker.told_held.get(stream, 0) and (stream, sequence) not in kept:
+                    raise Finding("held is durable", f"stream {stream}, message {sequence}")
         for message in acknowledged:
             number = _number_of(message)
             if number is not None and number not in kept:
@@ -255,9 +255,7 @@ class Rules:
 
     def _checker(self) -> None:
         world = self._world
-        found: Result = check_files(
-            world.folder / "truth.db", world.data, self._books(), world.folder / "outbox.db"
-        )
+        found: Result = check_files(world.folder / "truth.db", world.data, self._books(), world.folder / "outbox.db")
         details = [detail for detail in found.details if not self._late(detail)]
         if world.restored:  # energy and money must agree; messages that the backup did not have are detail
             details = [d for d in details if d["what"] != "held but in no log"]

@@ -103,8 +103,12 @@ def settings_of(folder: Path, data_dir: Path) -> Settings:
             "archive": {"records_per_file": 64, "age_max_s": 2 * DAY_S, "keep_records": 16},
             "rating": {"tariffs_dir": folder / "tariffs", "horizon_from_year": 2026, "horizon_to_year": 2028},
             "ledger": {"checkpoint_idle_real_s": 0.001, "checkpoint_busy_real_s": 900.0, "delta_bytes_max": 4096},
-            "autopay": {"retry_after_s": [3600, 6 * 3600], "cap_day_fen": 6000, "cap_month_fen": 30_000,
-                        "hysteresis_fen": 600},
+            "autopay": {
+                "retry_after_s": [3600, 6 * 3600],
+                "cap_day_fen": 6000,
+                "cap_month_fen": 30_000,
+                "hysteresis_fen": 600,
+            },
             "gateways": {name: {"url": "http://127.0.0.1:9", "secret": SECRET.decode()} for name in GATEWAYS},
             "notices": {"retry_after_s": [60, 3600], "attempts_max": 1000},
         }
@@ -155,9 +159,7 @@ def _loaded(registry: Path, plan: Plan, number: int, start_s: int, size: Size) -
         c.interval: datetime.fromtimestamp(start_s + (c.interval + 1) * size.interval_s, zone).isoformat()
         for c in plan.changeouts
     }
-    return build(
-        fleet.channels, plan, shapes(), number, start_s, size.intervals, size.interval_s, 8 * 3600, at_text
-    )
+    return build(fleet.channels, plan, shapes(), number, start_s, size.intervals, size.interval_s, 8 * 3600, at_text)
 
 
 # -- the directories -----------------------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ from simulators.world.history import History, Outcome
 from simulators.world.planted import PLANTED, planted
 from simulators.world.port import NodeMaker
 from simulators.world.scene import SIZES, STARTS, Scene, make
-from simulators.world.weather import Cut
+from simulators.world.weather import WHOLE, Cut
 
 DEFAULT: Final = next(iter(SIZES))
 
@@ -31,7 +31,7 @@ class Ask:
 
     seed: int
     world: str = DEFAULT
-    cut: Cut = Cut()
+    cut: Cut = WHOLE
     fault: str = ""  # of simulators.world.planted; "": none
     keep: int | None = 0  # lines of the trace; None: all
 
@@ -56,7 +56,9 @@ class Theatre:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+    ) -> None:
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def play(self, ask: Ask) -> Outcome:
@@ -94,7 +96,7 @@ _theatre: Theatre | None = None  # of this process of a pool
 
 
 def _open(maker: NodeMaker) -> None:
-    global _theatre  # noqa: PLW0603 - a pool hands its processes nothing else
+    global _theatre
     _theatre = Theatre(maker)
 
 

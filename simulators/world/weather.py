@@ -81,10 +81,13 @@ LIMIT: Final = 0.9  # whatever the strength, a thing goes well now and then
 
 @dataclass(frozen=True, slots=True)
 class Cut:
-    """What is left out of a seed's history, so that a broken rule is easier to read: rates by name, days at its end."""
+    """What is left out of a history, so that a broken rule is easier to read: rates by name, days at its end."""
 
     without: frozenset[str] = frozenset()
     days: int | None = None
+
+
+WHOLE: Final = Cut()
 
 
 def draw(dice: random.Random, without: Iterable[str] = ()) -> Weather:

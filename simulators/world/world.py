@@ -69,7 +69,8 @@ class World:
         self.disk = Disk(self.dice, self.weather, self.counts)
         self.broker = Broker(self.clock, self.dice, self.weather, self.counts)
         self.banks = {
-            name: Bank(name, folder, self.clock, self.dice, self.weather, self.counts, self.after) for name in GATEWAYS
+            name: Bank(name, folder, self.clock, self.dice, self.weather, self.counts, self.after)
+            for name in GATEWAYS
         }
         self.telephone = Telephone(self.disk)
         self.restored = False

@@ -20,7 +20,9 @@ def test_the_table_is_written_between_its_marks(tmp_path: Path) -> None:
     page.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n", encoding="utf-8")
     write(page, results)
     text = page.read_text(encoding="utf-8")
-    assert text.startswith("before\n") and text.endswith("\nafter\n") and "\nold\n" not in text
+    assert text.startswith("before\n")
+    assert text.endswith("\nafter\n")
+    assert "\nold\n" not in text
     assert "| `b.x` | X | 2 | 8 | r/s | 0.25 (0.25 to 0.25, 1) | `make bench ONLY=b` |  |" in text
     assert "| `kernel.old` | baseline | 1 | 4 | s | 0.25 |" in text
 
