@@ -84,8 +84,8 @@ def _changed(function: FunctionType, edits: Sequence[Edit]) -> CodeType:
 _FUTURES: Final = 0x1000000  # from __future__ import annotations
 
 
-def _faults() -> Iterator[Planted]:
-    yield Planted(
+_FAULTS: Final = (
+    Planted(
         "ack-before-durable",
         "a message is acknowledged before the log has it",
         (
@@ -95,8 +95,8 @@ def _faults() -> Iterator[Planted]:
                 "    self._acknowledge(group)\n    self._gaps(batch",
             ),
         ),
-    )
-    yield Planted(
+    ),
+    Planted(
         "held-before-durable",
         "a concentrator is told that a message is held before the log has it",
         (
@@ -108,8 +108,8 @@ def _faults() -> Iterator[Planted]:
                 "    self._say_held(force=True)\n",
             ),
         ),
-    )
-    yield Planted(
+    ),
+    Planted(
         "memory-before-durable",
         "rating is handed records before the log has them",
         (
@@ -125,19 +125,8 @@ def _faults() -> Iterator[Planted]:
                 "        stored = self._log.append(records, marks)\n",
             ),
         ),
-    )
-    yield Planted(
-        "marks-before-records",
-        "a message is noted as delivered before its records are written: sent again, it is a duplicate",
-        (
-            Edit(
-                "ingest.shell:MqttShell._append",
-                "stored = self._log.append(records, marks)",
-                "stored = (self._log.append([], marks), self._log.append(records, marks))[1]",
-            ),
-        ),
-    )
-    yield Planted(
+    ),
+    Planted(
         "cursor-outside-transaction",
         "the cursor and the state are committed before the money of the same checkpoint",
         (
@@ -149,8 +138,8 @@ def _faults() -> Iterator[Planted]:
                 "    _money(connection, asked)",
             ),
         ),
-    )
-    yield Planted(
+    ),
+    Planted(
         "money-outside-transaction",
         "the money of a checkpoint is committed before its cursor and its state",
         (
@@ -166,19 +155,8 @@ def _faults() -> Iterator[Planted]:
                 "    for one in planned:\n",
             ),
         ),
-    )
-    yield Planted(
-        "tick-skipped",
-        "rating passes over every fifth tick",
-        (
-            Edit(
-                "rating.engine:PartitionEngine.apply",
-                "self._tick(stored.record.received_at_s)",
-                "stored.offset % 5 and self._tick(stored.record.received_at_s)",
-            ),
-        ),
-    )
-    yield Planted(
+    ),
+    Planted(
         "remainder-dropped",
         "what is less than a fen at a cycle's end is dropped instead of carried into the bill's rounding",
         (
@@ -188,43 +166,43 @@ def _faults() -> Iterator[Planted]:
                 "pass",
             ),
         ),
-    )
-    yield Planted(
+    ),
+    Planted(
         "household-bound-forgotten",
         "a household of five and more has no wider tiers",
         (Edit("rating.schedule:bounds_of", "bound + add for", "bound for"),),
-    )
-    yield Planted(
+    ),
+    Planted(
         "estimate-as-baseline",
         "an estimate counts as an actual register, so that nothing takes back what it guessed too high",
         (Edit("rating.estimates:guesses", "np.full(count, ESTIMATE, np.uint8)", "np.zeros(count, np.uint8)"),),
-    )
-    yield Planted(
+    ),
+    Planted(
         "summer-time-forgotten",
         "local days keep the winter's offset all year",
         (Edit("rating.calendar:LocalCalendar.local_s", "self.offset_s[span]", "self.offset_s[0 * span]"),),
-    )
-    yield Planted(
+    ),
+    Planted(
         "tariff-version-late",
         "a new version of a tariff comes into force a day late",
         (Edit("rating.timeline:compile_timeline", 'side="right") - 1\n    inside', 'side="left") - 1\n    inside'),),
-    )
-    yield Planted(
+    ),
+    Planted(
         "hysteresis-removed",
         "a low balance is armed again as soon as the balance is over the limit",
         (Edit("rating.engine:PartitionEngine._judge", "self._autopay.hysteresis_fen", "0"),),
-    )
-    yield Planted(
+    ),
+    Planted(
         "final-read-forgotten",
         "the last register of a replaced meter is not counted",
         (Edit("rating.commands:Commands.close_removed", "if len(slots) == 0:", "if len(slots) >= 0:"),),
-    )
-    yield Planted(
+    ),
+    Planted(
         "register-not-taken-over",
         "a span that follows a move or a change of tariff dated back does not go on from the register",
         (Edit("rating.takeover:take_over", "if len(slots) == 0:", "if len(slots) >= 0:"),),
-    )
-    yield Planted(
+    ),
+    Planted(
         "credit-doubled",
         "the credit of an order is added to the balance twice",
         (
@@ -234,8 +212,8 @@ def _faults() -> Iterator[Planted]:
                 'account["balance_fen"][slot] += signed_fen * (2 if told.order_id is not None else 1)',
             ),
         ),
-    )
-    yield Planted(
+    ),
+    Planted(
         "inbox-by-greater-than",
         "rating takes inbox rows after the last one that it applied, so that one that becomes visible late is lost",
         (
@@ -248,8 +226,8 @@ def _faults() -> Iterator[Planted]:
                 "    rows = [row for row in found if row.id > last]",
             ),
         ),
-    )
-    yield Planted(
+    ),
+    Planted(
         "key-fresh-at-retry",
         "a charge whose outcome is unknown is made again under another key",
         (
@@ -259,8 +237,8 @@ def _faults() -> Iterator[Planted]:
                 "self._charge(__import__('dataclasses').replace(row, key=row.key + '-again'), again)",
             ),
         ),
-    )
-    yield Planted(
+    ),
+    Planted(
         "amount-fresh-at-retry",
         "a charge whose outcome is unknown is made again with what is owed by then",
         (
@@ -270,8 +248,8 @@ def _faults() -> Iterator[Planted]:
                 "self._charge(__import__('dataclasses').replace(row, amount_fen=row.amount_fen + 100), again)",
             ),
         ),
-    )
-    yield Planted(
+    ),
+    Planted(
         "credit-from-webhook",
         "a webhook that tells of a success is a credit by itself",
         (
@@ -286,8 +264,8 @@ def _faults() -> Iterator[Planted]:
                 "    text = body",
             ),
         ),
-    )
-    yield Planted(
+    ),
+    Planted(
         "webhook-unsigned",
         "a webhook is believed whoever signed it",
         (
@@ -298,8 +276,8 @@ def _faults() -> Iterator[Planted]:
                 "return True",
             ),
         ),
-    )
-    yield Planted(
+    ),
+    Planted(
         "unknown-as-declined",
         "a time-out counts as a decline",
         (
@@ -311,8 +289,8 @@ def _faults() -> Iterator[Planted]:
                 "        answer = __import__('autopay.orders').orders.Declined('no answer')\n",
             ),
         ),
-    )
-    yield Planted(
+    ),
+    Planted(
         "caps-outside-transaction",
         "caps are judged by what was seen before the transaction, and only counted in it",
         (
@@ -327,30 +305,8 @@ def _faults() -> Iterator[Planted]:
                 "full = caps.force(connection, [limit.scope for limit in made.limits], made.amount_fen)",
             ),
         ),
-    )
-    yield Planted(
-        "flight-not-seen",
-        "an order that is on its way does not stop the next one",
-        (
-            Edit(
-                "autopay.policy:_stopped",
-                "if any(order.state in IN_FLIGHT for order in past):",
-                "if False:",
-            ),
-        ),
-    )
-    yield Planted(
-        "decline-forgotten",
-        "a low balance whose charge was declined is not looked at again",
-        (
-            Edit(
-                "autopay.settle:_decline",
-                'write_decision(connection, low, Wait(now_s, "declined"',
-                'low and (lambda *_: None)(connection, low, Wait(now_s, "declined"',
-            ),
-        ),
-    )
-    yield Planted(
+    ),
+    Planted(
         "notice-before-sent",
         "a notice is marked as sent before it is out",
         (
@@ -363,8 +319,8 @@ def _faults() -> Iterator[Planted]:
                 "        self._send(row)\n",
             ),
         ),
-    )
-    yield Planted(
+    ),
+    Planted(
         "pruned-unarchived",
         "the log is pruned up to what is rated, archived or not",
         (
@@ -374,7 +330,6 @@ def _faults() -> Iterator[Planted]:
                 "self._archiver.prune(partition, ledger_offset, ledger_offset)",
             ),
         ),
-    )
-
-
-PLANTED: Final = {fault.name: fault for fault in _faults()}
+    ),
+)
+PLANTED: Final = {fault.name: fault for fault in _FAULTS}

@@ -289,10 +289,13 @@ class Rules:
         world.counts["audited amounts"] += report.counts.get("amounts", 0)
 
     def _nobody_forgotten(self) -> None:
-        """A low balance has a decision, and what was not charged waits with a time and a reason, or is over."""
+        """A low balance has a decision, and what was not charged waits with a time and a reason, or is over.
+
+        Events at 0 are none: what a restored ledger did not know of is hung on them.
+        """
         with closing(sqlite3.connect(f"file:{Paths(self._world.data).ledger}?mode=ro", uri=True)) as db:
             undecided = db.execute(
-                "SELECT e.id, e.account FROM event e WHERE e.kind = 'low_balance'"
+                "SELECT e.id, e.account FROM event e WHERE e.kind = 'low_balance' AND e.as_of_s > 0"
                 " AND NOT EXISTS (SELECT 1 FROM decision d WHERE d.event_id = e.id)"
             ).fetchall()
             left = db.execute(

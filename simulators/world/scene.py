@@ -80,7 +80,10 @@ class Scene:
         """The same city, whose meters and versions end after so many days."""
         rounds, end_s = days * DAY_S // self.size.interval_s, self.start_s + days * DAY_S
         load = self.load
-        cut = replace(load, true=load.true[:, :rounds], shown=load.shown[:rounds], alive=load.alive[:rounds])
+        changes = tuple(change for change in load.changes if change.at_s < load.end_s(rounds - 1))
+        cut = replace(
+            load, true=load.true[:, :rounds], shown=load.shown[:rounds], alive=load.alive[:rounds], changes=changes
+        )
         return replace(self, load=cut, versions=tuple(v for v in self.versions if v[1] < end_s))
 
     def plan_of(self, seed: int, strength: float) -> Plan:
