@@ -250,22 +250,6 @@ _FAULTS: Final = (
         ),
     ),
     Planted(
-        "credit-from-webhook",
-        "a webhook that tells of a success is a credit by itself",
-        (
-            Edit(
-                "autopay.answers:take_webhook",
-                "    text = body",
-                "    if found and getattr(told.outcome, 'txn', None):\n"
-                "        __import__('ledger.inbox').inbox.submit(\n"
-                "            connection, kind='credit', key='webhook:' + told.event, partition=found[0].partition,\n"
-                "            body={'account': found[0].account, 'amount_fen': found[0].amount_fen,\n"
-                "                  'gateway': gateway, 'reference': told.event}, now_s=now_s)\n"
-                "    text = body",
-            ),
-        ),
-    ),
-    Planted(
         "webhook-unsigned",
         "a webhook is believed whoever signed it",
         (

@@ -69,4 +69,4 @@ def test_what_there_is_not_is_wrong_usage(capsys: pytest.CaptureFixture[str], wo
 
 def test_a_fault_that_no_seed_finds_is_said_to_be_missed() -> None:
     wish = Wish(range(14, 15), "smallest", 3, frozenset(), "all", 1, None, shrink=False)
-    assert search("final-read-forgotten", wish) == Found("final-read-forgotten", 0, "")
+    assert search("household-bound-forgotten", wish) == Found("household-bound-forgotten", 0, "")
