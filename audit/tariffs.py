@@ -11,6 +11,7 @@ import tomllib
 from collections.abc import Mapping
 from datetime import UTC, date, datetime, timedelta
 from decimal import Context, Decimal
+from itertools import pairwise
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
@@ -75,6 +76,7 @@ class Version:
             steps = WIDE.divide(base * Decimal(period["ratio"]), step)
             rounded = steps.to_integral_value(ROUNDING[energy["ratio_mode"]]) * step
             self.periods.append((period["at"], period.get("months") or list(range(1, 13)), rounded + funds))
+        self._stretches: dict[int, list[tuple[int, int, int]]] = {}
 
     def period_by_minute(self, month_of_year: int) -> list[int]:
         """Which period rules each minute of a local day of that month."""
@@ -89,6 +91,14 @@ class Version:
                     plan[minute] = place
         assert -1 not in plan, "a minute without a price"
         return plan
+
+    def stretches(self, month_of_year: int) -> list[tuple[int, int, int]]:
+        """(from minute, to minute, place in `periods`) of a local day of that month whose clock goes on evenly."""
+        if month_of_year not in self._stretches:
+            plan = self.period_by_minute(month_of_year)
+            cuts = [0, *(m for m in range(1, _DAY_MINUTES) if plan[m] != plan[m - 1]), _DAY_MINUTES]
+            self._stretches[month_of_year] = [(a, b, plan[a]) for a, b in pairwise(cuts)]
+        return self._stretches[month_of_year]
 
     def bounds_in(self, month_of_year: int, attributes: Mapping[str, int]) -> Bounds:
         """Bounds on a day of that month for an account with these attributes."""
@@ -176,16 +186,16 @@ class Tariff:
         month = month_of(day)
         version = self.version_on(day)
         number = self.versions.index(version)
+        if end_s - start_s == _DAY_MINUTES * 60:
+            return [
+                Segment(self, start_s + a * 60, start_s + b * 60, self._keys[number, place], day, month)
+                for a, b, place in version.stretches(month % 12 + 1)
+            ]
         plan = version.period_by_minute(month % 12 + 1)
-        regular = end_s - start_s == _DAY_MINUTES * 60
         found: list[Segment] = []
-        for step in range((end_s - start_s) // 60):
-            at_s = start_s + step * 60
-            minute = step
-            if not regular:  # a day with a change of the clock: ask the zone about every minute
-                wall = datetime.fromtimestamp(at_s, UTC).astimezone(self.zone)
-                minute = wall.hour * 60 + wall.minute
-            key = self._keys[number, plan[minute]]
+        for at_s in range(start_s, end_s, 60):  # a day with a change of the clock: ask the zone about every minute
+            wall = datetime.fromtimestamp(at_s, UTC).astimezone(self.zone)
+            key = self._keys[number, plan[wall.hour * 60 + wall.minute]]
             if found and found[-1].key == key:
                 found[-1].end_s = at_s + 60
             else:

@@ -7,11 +7,25 @@ without deliveries by time, lanes by channel and time, the open deliveries of a 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import Connection, Integer, bindparam, case, func, insert, or_, select, text, update
+from sqlalchemy import (
+    Connection,
+    Integer,
+    Select,
+    bindparam,
+    case,
+    exists,
+    false,
+    func,
+    insert,
+    or_,
+    select,
+    text,
+    update,
+)
 
 from config.settings import NoticeSettings
 from ledger.schema import notice, notice_delivery, notice_lane
@@ -48,12 +62,9 @@ _D, _N, _L = notice_delivery.c, notice.c, notice_lane.c
 _MOST: Final = bindparam("most", type_=Integer)
 _LANE: Final[Any] = bindparam("of_lane")
 _NOTICE: Final[Any] = bindparam("of_notice")
-_FRESH: Final = (
-    select(notice)
-    .where(text("state = 'pending' AND deliveries IS NULL"), _is_due(_N.next_at_s))
-    .order_by(_N.id)
-    .limit(_MOST)
-)
+_WAITS: Final = text("state = 'pending' AND deliveries IS NULL"), _is_due(_N.next_at_s)
+_FRESH: Final = select(notice).where(*_WAITS).order_by(_N.id).limit(_MOST)
+_FRESH_ONE: Final = exists().where(*_WAITS).select_from(notice)
 _DELIVER: Final = insert(notice_delivery)
 _FANNED: Final = update(notice).where(_N.id == _NOTICE).values(deliveries=bindparam("count"))
 _LANE_KNOWN: Final = select(notice_lane).where(_L.lane == _LANE)
@@ -99,6 +110,22 @@ def pause_s(settings: NoticeSettings, failures: int) -> int:
     """How long to wait after so many failures in a row."""
     schedule = settings.retry_after_s or (60,)
     return max(1, schedule[min(failures, len(schedule)) - 1])
+
+
+def asked_for(channels: Iterable[str]) -> Select[bool, bool]:
+    """The question whether a notice waits for its deliveries, and whether a lane of these channels is due."""
+    lanes = [
+        exists().where(_L.channel == name, when)  # each a range of the index
+        for name in channels
+        for when in (_L.next_at_s <= bindparam("now"), _L.next_at_s > bindparam("far"))
+    ]
+    return select(_FRESH_ONE, or_(false(), *lanes))
+
+
+def due(connection: Connection, question: Select[bool, bool], now_s: int) -> tuple[bool, bool]:
+    """Its answer."""
+    some, lanes = connection.execute(question, {"now": now_s, "far": now_s + FAR_S}).one()
+    return bool(some), bool(lanes)
 
 
 def fresh(connection: Connection, now_s: int, limit: int) -> list[Mapping[str, Any]]:

@@ -27,6 +27,8 @@ from autopay.calls import PoolMaker
 from autopay.channels import AppriseChannel, Channel, ChannelFailed, FileChannel, WebhookChannel, lane_of
 from autopay.deliveries import (
     Delivery,
+    asked_for,
+    due,
     due_lanes,
     due_of_lane,
     fan_out,
@@ -84,6 +86,7 @@ class NoticeDispatcher:
         self._channels = {channel.name: channel for channel in channels}
         self._clock, self._settings, self._wait_real_s = clock, settings, wait_real_s
         self._pools = {name: pool(LANES.get(name, 1), f"notices-{name}") for name in self._channels}
+        self._question = asked_for(self._channels)
         self._lanes: dict[str, tuple[str, Future[list[str]]]] = {}  # under way: lane -> channel, what came of it
         self._stopping = threading.Event()
         self.counts = {"sent": 0, "failed": 0, "retried": 0}
@@ -91,8 +94,12 @@ class NoticeDispatcher:
     def step(self) -> int:
         """One bounded pass; returns how many notices and deliveries it has finished or put off."""
         done = self._collect(0.0)
-        done += self._fan_out()
-        self._start_lanes()
+        with self._store.reader() as connection:
+            some, lanes = due(connection, self._question, self._clock.now_s())
+        if some:
+            done += self._fan_out()
+        if some or lanes:
+            self._start_lanes()
         return done + self._collect(self._wait_real_s)
 
     def stop(self, deadline_real_s: float = STOP_REAL_S) -> None:

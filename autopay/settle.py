@@ -183,6 +183,7 @@ def _succeed(
             "amount_fen": row.amount_fen,
             "gateway": row.gateway,
             "order_id": row.id,
+            "arm": row.arm,
             "reference": evidence.txn,
         },
         partition=row.partition,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any, Final
@@ -19,12 +19,15 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import URL, Connection, Dialect, Engine, NullPool, QueuePool, create_engine, event
+from sqlalchemy import URL, Connection, Engine, NullPool, QueuePool, create_engine, event
+from sqlalchemy.dialects import registry
+from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
 from sqlalchemy.exc import DatabaseError
 from sqlalchemy.util import LRUCache
 
 from ledger.port import StartRefused
 
+Query = Mapping[str, str]
 BUSY_TIMEOUT_MS: Final = 10_000
 READERS_KEPT: Final = 4  # connections; more are opened as needed, and closed
 MIGRATIONS: Final = Path(__file__).parent / "migrations"
@@ -43,7 +46,7 @@ _READER: Final = ("PRAGMA query_only=ON", f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS
 # Statements are compiled once a process and not once an engine: a daemon has two, a test or a simulated life many.
 # What is compiled is kept by the dialect, so all engines have that of the first.
 _COMPILED: Final[Any] = LRUCache(2000)
-_DIALECTS: Final[dict[str, Dialect]] = {}
+_DIALECTS: Final[dict[str, Any]] = {}
 _PASSING: Final = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
 
 
@@ -55,8 +58,36 @@ def waiting_helps(error: DatabaseError) -> bool:
     return (getattr(error.orig, "sqlite_errorcode", 0) & 0xFF) in _PASSING
 
 
-def _engine(url: URL, pragmas: tuple[str, ...], begin: str, **pool: Any) -> Engine:
-    engine = create_engine(url, connect_args={"check_same_thread": False}, **pool)
+class _Connection(sqlite3.Connection):
+    """The driver's, which knows how its transactions begin."""
+
+    begins: tuple[str, ...] = ()
+
+
+class _Writing(_Connection):
+    begins = ("BEGIN IMMEDIATE",)  # so that two of them can never both read and then write
+
+
+class _Reading(_Connection):
+    begins = ("BEGIN", "SELECT 1 FROM sqlite_master")  # the moment is fixed here, and not at the first question
+
+
+class Dialect(SQLiteDialect_pysqlite):
+    """SQLAlchemy's own, but that BEGIN is said: by the driver, since an event would cost each statement something."""
+
+    supports_statement_cache = True
+
+    def do_begin(self, dbapi_connection: Any) -> None:
+        for words in dbapi_connection.begins:
+            dbapi_connection.execute(words).fetchone()
+
+
+registry.register("sqlite.meterd", __name__, Dialect.__name__)
+
+
+def _engine(kind: type[_Connection], pragmas: tuple[str, ...], database: str, query: Query, **pool: Any) -> Engine:
+    url = URL.create("sqlite+meterd", database=database, query=query)
+    engine = create_engine(url, connect_args={"check_same_thread": False, "factory": kind}, **pool)
     engine.dialect = _DIALECTS.setdefault(engine.dialect.name, engine.dialect)
 
     @event.listens_for(engine, "connect")
@@ -65,30 +96,26 @@ def _engine(url: URL, pragmas: tuple[str, ...], begin: str, **pool: Any) -> Engi
         for pragma in pragmas:
             connection.execute(pragma).close()
 
-    @event.listens_for(engine, "begin")
-    def _begin(connection: Connection) -> None:
-        connection.exec_driver_sql(begin)
-
     return engine.execution_options(compiled_cache=_COMPILED)
 
 
 def writer_engine(path: Path) -> Engine:
-    """For the single writer: BEGIN IMMEDIATE, so that two of them can never both read and then write."""
-    return _engine(URL.create("sqlite", database=str(path)), _WRITER, "BEGIN IMMEDIATE", poolclass=NullPool)
+    """For the single writer."""
+    return _engine(_Writing, _WRITER, str(path), {}, poolclass=NullPool)
 
 
 def reader_engine(path: Path) -> Engine:
     """For snapshots: connections that refuse to write, kept open: opening one takes longer than most questions."""
     # By URI, for mode=rw: a reader never makes a file that is not there.
-    url = URL.create("sqlite", database=f"file:{quote(str(path))}", query={"mode": "rw", "uri": "true"})
-    return _engine(url, _READER, "BEGIN", poolclass=QueuePool, pool_size=READERS_KEPT, max_overflow=-1)
+    query = {"mode": "rw", "uri": "true"}
+    pool = {"poolclass": QueuePool, "pool_size": READERS_KEPT, "max_overflow": -1}
+    return _engine(_Reading, _READER, f"file:{quote(str(path))}", query, **pool)
 
 
 @contextlib.contextmanager
 def snapshot(engine: Engine) -> Iterator[Connection]:
     """One moment of the ledger, fixed here and not at the caller's first query."""
     with engine.connect() as connection, connection.begin():
-        connection.exec_driver_sql("SELECT 1 FROM meta").close()
         yield connection
 
 

@@ -31,6 +31,7 @@ class Money:
     gateway: str
     reference: str
     order_id: int | None
+    arm: int  # of the low balance that the order was for
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +51,7 @@ def money(body: Mapping[str, Any], key: str) -> Money:
         _text(body, "gateway") if "gateway" in body else "counter",
         _text(body, "reference") if "reference" in body else key,
         None if order_id is None else _whole(body, "order_id", 0, 2**63 - 1),
+        _whole(body, "arm", 0, 2**32 - 1) if "arm" in body else 0,
     )
 
 

@@ -49,7 +49,7 @@ class LocalCalendar:
         return np.asarray(reached[np.arange(len(first)), first], dtype=np.int64)
 
     def day_start_s(self, day: int) -> int:
-        return int(self.day_starts_s([day])[0])
+        return _day_start_s(self, day)
 
     def local_s(self, at_s: Int64s) -> Int64s:
         """Wall clock as seconds since 1970-01-01 00:00 local."""
@@ -60,6 +60,11 @@ class LocalCalendar:
         """Local day that holds an instant (by day starts, so that a clock going back changes nothing)."""
         day = int(self.local_s(np.array([at_s], dtype=np.int64))[0]) // DAY_S
         return day + 1 if self.day_start_s(day + 1) <= at_s else day
+
+
+@lru_cache(maxsize=8192)
+def _day_start_s(calendar: LocalCalendar, day: int) -> int:
+    return int(calendar.day_starts_s([day])[0])
 
 
 def months_of(days: npt.ArrayLike) -> npt.NDArray[np.int32]:
