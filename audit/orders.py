@@ -125,7 +125,8 @@ def in_flight(rows: Iterable[Mapping[str, Any]], moves: Iterable[Mapping[str, An
     """At most one order of an account is under way: the next begins when the one before is credited or declined.
 
     `moves` in the order in which they were written, which no clock decides; the first of each order comes from "".
-    A late success is not under way again: it comes beside a newer attempt, and is credited whatever that does.
+    A late success is not under way again: it comes beside a newer attempt, and is credited whatever that does. Nor is
+    an order that a gateway's book brought back after a restore, which begins as cancelled.
     """
     known = {int(row["id"]): (str(row["account"]), str(row["key"])) for row in rows}
     under_way: dict[str, int] = {}
@@ -135,7 +136,7 @@ def in_flight(rows: Iterable[Mapping[str, Any]], moves: Iterable[Mapping[str, An
         if number not in known:
             continue
         account, key = known[number]
-        if not move["from_state"]:
+        if not move["from_state"] and move["to_state"] not in _ENDED:
             before = under_way.get(account)
             if before is not None:
                 note = f"order {key} began while {known[before][1]} was under way"

@@ -219,7 +219,8 @@ def _reset(i: _Instant) -> _Made:
 
 def _implausible(i: _Instant) -> _Made:
     channel = i.load.channels[i.row]
-    jump = channel.power_max_w * 50 // i.step * i.step  # fifty hours of all that the connection can carry
+    hours = PLAUSIBLE_WINDOW_S // 3600 + 8  # of all that the connection can carry: too much also after a silence
+    jump = channel.power_max_w * hours // i.step * i.step
     return Reason.IMPLAUSIBLE, [i.make(i.last // i.step * i.step + jump, i.between_s)], []
 
 

@@ -316,7 +316,8 @@ class Run:
             elif now_s - self._moved_at_s[place] > self._patience_s[place]:
                 self._queue_again(place, stream.held + 1, stream.next_sequence, RESEND_MESSAGES)
                 self._moved_at_s[place] = now_s
-                self._patience_s[place] = min(RESEND_AFTER_MAX_S, 2 * self._patience_s[place])
+                longest_s = max(RESEND_AFTER_MAX_S, self._limits.resend_after_real_s)
+                self._patience_s[place] = min(longest_s, 2 * self._patience_s[place])
 
     def _publish(self) -> None:
         for number in self._cuts:

@@ -22,7 +22,7 @@ class Events:
     def __init__(self, world: World, daemon: Daemon, rules: Rules) -> None:
         self._world, self._daemon, self._rules = world, daemon, rules
         self._backups: list[Path] = []
-        self._topped: list[str] = []
+        self._top_ups = 0
 
     def of_the_round(self, interval: int) -> None:
         weather = self._world.weather
@@ -82,8 +82,11 @@ class Events:
     def _top_up(self) -> None:
         """At the counter; and now and then it is taken back."""
         account = self._world.dice.choice(self._world.scene.accounts)
-        number = len(self._topped) + 1
-        amount = self._world.dice.choice((1000, 2500, 5000))
+        self._top_ups += 1
+        self._counter(account, self._world.dice.choice((1000, 2500, 5000)), self._top_ups)
+
+    def _counter(self, account: str, amount: int, number: int) -> None:
+        """One receipt; who got no answer hands the same one in again."""
 
         def work(node: NodePort) -> None:
             home = node.home_of(account)
@@ -91,14 +94,13 @@ class Events:
                 return
             body = {"account": account, "amount_fen": amount, "gateway": "counter", "reference": f"R{number}"}
             node.submit("credit", f"topup:R{number}", body, home)
-            self._topped.append(f"topup:R{number}")
             self._world.counts["people:top-up"] += 1
             if self._world.happens(self._world.weather.reversal, "people:reversal"):
                 back = {"account": account, "amount_fen": amount, "of": f"topup:R{number}"}
                 node.submit("reversal", f"reversal:R{number}", back, home)
 
         if not self._daemon.ask(work):
-            self._world.after(3600, "top-up", self._top_up)
+            self._world.after(3600, "top-up", lambda: self._counter(account, amount, number))
 
     def registry(self) -> None:
         """The next version, once it is due; after a restore, once more."""

@@ -26,6 +26,7 @@ from simulators.world.weather import Weather
 
 WINDOW = 16  # messages in flight to the daemon
 BACK_S = (1, 5, 60, 600)
+PATIENCE = 6  # how often the fleet's pause doubles while nothing that it sends comes to be held
 DELAYS_S = (120, 3600, 12 * 3600, 36 * 3600, 3 * 86_400)
 
 
@@ -134,6 +135,7 @@ class FleetEnd:
         self.inbox: deque[tuple[str, bytes]] = deque()
         self._renewed = False
         self._up_at_s = 0
+        self._cuts = 0  # since the daemon said that it holds something
         broker.fleet.append(self)
 
     def room(self) -> int:
@@ -164,7 +166,8 @@ class FleetEnd:
         """The connection is gone; over the next one, a little later, what was in flight is sent again."""
         self.unacknowledged = 0
         self._renewed = True
-        self._up_at_s = self._broker.now_s + self._broker.pause_s()
+        self._up_at_s = self._broker.now_s + (self._broker.pause_s() << min(self._cuts, PATIENCE))
+        self._cuts += 1
 
     def renewed(self) -> bool:
         if not self._up:
@@ -178,6 +181,7 @@ class FleetEnd:
             topic, payload = self.inbox.popleft()
             parts, said = topic.split("/"), json.loads(payload)
             if parts[5] == "held":
+                self._cuts = 0
                 found.held[parts[6]] = max(found.held.get(parts[6], 0), int(said["held"]))
             else:
                 found.resend.append((parts[6], int(said["from"]), int(said["to"])))

@@ -127,6 +127,17 @@ _FAULTS: Final = (
         ),
     ),
     Planted(
+        "marks-before-records",
+        "a message is noted as delivered before its records are written: sent again, it is a duplicate",
+        (
+            Edit(
+                "ingest.shell:MqttShell._append",
+                "stored = self._log.append(records, marks)",
+                "stored = (self._log.append([], marks), self._log.append(records, marks))[1]",
+            ),
+        ),
+    ),
+    Planted(
         "cursor-outside-transaction",
         "the cursor and the state are committed before the money of the same checkpoint",
         (
@@ -153,6 +164,17 @@ _FAULTS: Final = (
                 "    planned = [__import__('dataclasses').replace(\n"
                 "        one, asked=__import__('dataclasses').replace(one.asked, entries=[])) for one in planned]\n"
                 "    for one in planned:\n",
+            ),
+        ),
+    ),
+    Planted(
+        "tick-skipped",
+        "rating passes over every fifth tick",
+        (
+            Edit(
+                "rating.engine:PartitionEngine.apply",
+                "self._tick(stored.record.received_at_s)",
+                "stored.offset % 5 and self._tick(stored.record.received_at_s)",
             ),
         ),
     ),
@@ -287,6 +309,28 @@ _FAULTS: Final = (
                 "autopay.deciding:_decide_one",
                 "full = caps.reserve(connection, made.limits, made.amount_fen)",
                 "full = caps.force(connection, [limit.scope for limit in made.limits], made.amount_fen)",
+            ),
+        ),
+    ),
+    Planted(
+        "flight-not-seen",
+        "an order that is on its way does not stop the next one",
+        (
+            Edit(
+                "autopay.policy:_stopped",
+                "if any(order.state in IN_FLIGHT for order in past):",
+                "if False:",
+            ),
+        ),
+    ),
+    Planted(
+        "decline-forgotten",
+        "a low balance whose charge was declined is not looked at again",
+        (
+            Edit(
+                "autopay.settle:_decline",
+                'write_decision(connection, low, Wait(now_s, "declined"',
+                'low and (lambda *_: None)(connection, low, Wait(now_s, "declined"',
             ),
         ),
     ),

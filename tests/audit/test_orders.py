@@ -64,6 +64,13 @@ def test_one_order_of_an_account_is_under_way(
     assert all("k2 began while k1 was under way" in d.note for d in found)
 
 
+def test_an_order_that_the_book_brought_back_is_in_nobodys_way() -> None:
+    back = path(2, 50, "cancelled", "succeeded_late", "credited")
+    rows = [order(1, 100, "submitted"), order(2, 50)]
+    assert orders.in_flight(rows, [*path(1, 100, "created", "submitted"), *back]) == []
+    assert len(orders.in_flight([*rows, order(3, 200)], [*path(1, 100, "created"), *back, *path(3, 200, *PAID)])) == 1
+
+
 def test_a_charge_after_the_gateways_own_refusal_is_no_second_one_of_ours() -> None:
     """Declined, tried again, and then both were charged: only where the gateway had said no in so many words."""
     rows = [order(number, 100 * number, arm=1) for number in (1, 2)]
