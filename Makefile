@@ -41,7 +41,7 @@ sim: $(READY)  ## one history of the simulated world (SEED=n), or many (SEEDS=1.
 sim-planted: $(READY)  ## break the code on purpose, fault by fault, and see the simulated world find each
 	$(BIN)/meterd sim --planted all --seeds 1..200 --jobs 2 --table docs/planted-faults.md
 
-chaos: $(READY)  ## 300 kills at random moments, then checker and audit
+chaos: $(READY)  ## 1,000 kills at random moments and at named steps, then checker and audit
 	$(BIN)/python -m pytest tests/chaos -m chaos -q
 
 services:  ## install Mosquitto (Debian package) where it is missing

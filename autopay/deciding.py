@@ -89,7 +89,8 @@ def decide_all(
 
     `charges`: how many orders were created within the last hour.
     """
-    connection.execute(update(event).where(event.c.id.in_(list(others))).values(decided=1))
+    if others:
+        connection.execute(update(event).where(event.c.id.in_(list(others))).values(decided=1))
     waits.wake_accounts(connection, now_s, [account for kind, account in others.values() if kind == "recovered"])
     made: list[Decision] = []
     for event_id, account in ids.items():

@@ -180,9 +180,7 @@ class Commands:
         account["balance_fen"][slot] += signed_fen
         if told.order_id is not None:  # an account that is still low after it may trigger again
             account["flags"][slot] |= AccountFlag.TRIGGER_ARMED
-            account["arm"][slot] = max(
-                int(account["arm"][slot]), told.arm
-            )  # after a restore
+            account["arm"][slot] = max(int(account["arm"][slot]), told.arm)  # after a restore
         engine.part.dirty_account[slot] = 1
         engine.count(f"money.{row.kind}_fen", told.amount_fen)
         params = {"amount_fen": told.amount_fen, "kind": row.kind, "reference": told.reference}

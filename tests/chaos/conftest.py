@@ -15,5 +15,5 @@ crash = _MODULE.crash
 
 
 def pytest_addoption(parser):
-    parser.addoption("--kills", type=int, default=300, help="kills of a storm (tests/chaos)")
+    parser.addoption("--kills", type=int, default=1000, help="kills of a storm (tests/chaos)")
     parser.addoption("--storm-seed", type=int, default=1, help="seed of a storm (tests/chaos)")
