@@ -25,10 +25,10 @@ from config.steps import reach
 from ingest.wire import decode_frames
 from ledger.effects import InboxRow
 from ledger.inbox import pending
-from ledger.port import CommitPort, LedgerFailed, LedgerPort, StartRefused
+from ledger.port import CommitPort, LedgerPort, StartRefused
 from ledger.schema import inbox, inbox_applied, registry_version
 from meterd.city import City
-from meterd.loops import PAUSES_REAL_S
+from meterd.loops import PAUSES_REAL_S, waiting_helps
 from meterd.mandates import sync_mandates
 from meterd.metrics import Metrics
 from rating.engine import PartitionEngine
@@ -238,7 +238,7 @@ class RatingLoop:
         """What follows from a checkpoint that has become durable, or its error."""
         if self._commit is None or not (wait or self._commit.done):
             return
-        self._await_durable(self._commit)
+        self._await_room(self._commit.result, "checkpoint", again=self._commit.again)
         self._commit = None
         self._commit_at_real_s = self._clock.monotonic_s()
         self._metrics.checkpoint_seconds.observe(self._commit_at_real_s - self._commit_began_real_s)
@@ -247,20 +247,20 @@ class RatingLoop:
             self._after_registry()
         self._on_commit(self._commit_told)
 
-    def _await_durable(self, commit: CommitPort) -> None:
-        """The disk being full is back-pressure: nothing more is rated until the checkpoint is written."""
+    def _await_room(self, write: Callable[[], None], what: str, *, again: Callable[[], None] = lambda: None) -> None:
+        """The disk being full is back-pressure: nothing more is rated until this is written."""
         attempt = 0
         while True:
             try:
-                commit.result()
-            except LedgerFailed as error:
-                if not error.retriable or self._stopping.is_set():
+                write()
+            except Exception as error:
+                if not waiting_helps(error) or self._stopping.is_set():
                     raise
                 pause_real_s = PAUSES_REAL_S[min(attempt, len(PAUSES_REAL_S) - 1)]
                 attempt += 1
-                _log.error("checkpoint not written, trying again", error=str(error), again_in_real_s=pause_real_s)
+                _log.error(f"{what} not written, trying again", error=str(error), again_in_real_s=pause_real_s)
                 self._pause(pause_real_s)
-                commit.again()
+                again()
             else:
                 return
 
@@ -276,7 +276,8 @@ class RatingLoop:
             if connection.scalar(known) is None:
                 rows = city.reader.mandates(self._settings.autopay)
         if rows is not None:
-            self._store.write(partial(_activated, city.digest, rows, now_s))
+            dated = partial(_activated, city.digest, rows, now_s)
+            self._await_room(lambda: self._store.write(dated), "activation")
             _log.info("registry active", digest=city.digest[:12], mandates=len(rows))
         self._on_city(city)
 

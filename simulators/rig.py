@@ -18,7 +18,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -172,10 +172,21 @@ class Rig:
         self.gateway = self._start("gateway", arguments)
         self._await(lambda: _listens(self._pay), 20, "gateway")
 
-    def start_daemon(self, *, kill_at: str = "", wait: bool = True) -> None:
-        """The daemon; `kill_at` names a step (config.steps) at which it kills itself."""
-        environment = {"METERD_KILL_AT": kill_at} if kill_at else {}
-        self.daemon = self._start("daemon", ["-m", "meterd.cli", "run", "--config", str(self.config)], environment)
+    def start_daemon(
+        self,
+        *,
+        kill_at: str = "",
+        wait: bool = True,
+        program: Sequence[str] = ("-m", "meterd.cli"),
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        """The daemon; `kill_at` names a step (config.steps) at which it kills itself.
+
+        `program`: what stands in the place of the CLI, and `environment`: what is added to ours, for a daemon that
+        runs among faults of the machine.
+        """
+        more = dict(environment or {}) | ({"METERD_KILL_AT": kill_at} if kill_at else {})
+        self.daemon = self._start("daemon", [*program, "run", "--config", str(self.config)], more)
         if wait:
             daemon = self.daemon
             self._await(lambda: self.endpoint() is not None or daemon.poll() is not None, 90, "daemon")

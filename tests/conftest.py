@@ -3,6 +3,8 @@
 import os
 import socket
 from collections.abc import Iterator
+from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -22,7 +24,28 @@ def mosquitto() -> Iterator[int]:
     from benchmarks.mosquitto import Mosquitto, program
 
     if program() is None:
-        assert os.environ.get("CI", "").lower() not in ("1", "true"), "CI has Mosquitto: run `make services`"
-        pytest.skip("no Mosquitto on this machine: `make services` installs it")
+        _missing("Mosquitto")
     with Mosquitto() as broker:
         yield broker.port
+
+
+@pytest.fixture(scope="session")
+def fiu() -> Path:
+    """libfiu's library that makes system calls fail when it is preloaded; a machine without skips, CI fails."""
+    return _library("libfiu", "fiu/fiu_posix_preload.so")
+
+
+@pytest.fixture(scope="session")
+def faketime() -> Path:
+    """libfaketime's library for threads, to be preloaded; a machine without skips, CI fails."""
+    return _library("libfaketime", "faketime/libfaketimeMT.so.1")
+
+
+def _library(name: str, place: str) -> Path:
+    found = sorted(path for folder in ("/usr/lib", "/usr/lib64") for path in Path(folder).glob(f"**/{place}"))
+    return found[0] if found else _missing(name)
+
+
+def _missing(name: str) -> NoReturn:
+    assert os.environ.get("CI", "").lower() not in ("1", "true"), f"CI has {name}: run `make services`"
+    pytest.skip(f"no {name} on this machine: `make services` installs it")

@@ -88,9 +88,8 @@ def report(kills, seed, ended, real_s):
     """Write the block of the last storm into the page."""
     counts = sum((struck for struck, _ in ended), Counter())
     audited = sum((Counter(end["audited"]["counts"]) for _, end in ended), Counter())
-    checked = sum(
-        (Counter({k: v for k, v in end["checked"].items() if type(v) is int}) for _, end in ended), Counter()
-    )
+    figures = ("used_wh", "billed_wh", "readings_lost", "double_charges")
+    checked = {name: sum(end["checked"][name] for _, end in ended) for name in figures}
     orders = sum((Counter(end["now"].orders.values()) for _, end in ended), Counter())
     date = datetime.fromtimestamp(RealClock().now_s(), UTC).date()
     steps = ", ".join(f"{step} {counts[f'at {step}']}" for step in STEPS)

@@ -1,11 +1,13 @@
 """A real daemon whose machine's clock leaps: it ends before it writes, and goes on once the clock is right."""
 
+import os
 import signal
 import sqlite3
 import subprocess
 import sys
 import time
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 
@@ -37,13 +39,23 @@ class Daemon:
         )
         self.process = None
 
+    def program(self):
+        """What stands before the options, and what is added to the environment."""
+        return ["-c", SCRIPT, str(self.offset)], {}
+
+    def written(self, offset_s):
+        return str(offset_s)
+
     def start(self, *options):
-        arguments = [sys.executable, "-c", SCRIPT, str(self.offset), "--config", str(self.config), *options]
-        self.process = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        program, environment = self.program()
+        arguments = [sys.executable, *program, "--config", str(self.config), *options]
+        self.process = subprocess.Popen(
+            arguments, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=os.environ | environment
+        )
 
     def says(self, offset_s):
         written = self.offset.with_suffix(".new")
-        written.write_text(str(offset_s))
+        written.write_text(self.written(offset_s))
         written.replace(self.offset)
 
     def ended(self):
@@ -73,9 +85,36 @@ class Daemon:
         return self.newest_s()
 
 
-@pytest.fixture
-def daemon(tmp_path):
-    made = Daemon(tmp_path)
+# libfaketime 0.9.10 refuses clock_nanosleep as Python's sleep calls it when the monotonic clock is to stay as it is.
+AS_IT_IS = """
+import select, sys, time
+time.sleep = lambda real_s: select.select([], [], [], real_s)
+from meterd.cli import run
+sys.exit(run(["run", *sys.argv[1:]]))
+"""
+
+
+class Preloaded(Daemon):
+    """The daemon as it is; the operating system tells it the wrong time (libfaketime)."""
+
+    library = Path()
+
+    def program(self):
+        told = {"FAKETIME_NO_CACHE": "1", "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
+        told |= {"FAKETIME_TIMESTAMP_FILE": str(self.offset), "LD_PRELOAD": str(self.library)}
+        return ["-c", AS_IT_IS], told
+
+    def written(self, offset_s):
+        return f"{offset_s:+d}"
+
+
+@pytest.fixture(params=["in the daemon", "libfaketime"])
+def daemon(request, tmp_path):
+    if request.param == "libfaketime":
+        made = Preloaded(tmp_path)
+        made.library = request.getfixturevalue("faketime")
+    else:
+        made = Daemon(tmp_path)
     yield made
     if made.process is not None and made.process.poll() is None:
         made.process.kill()

@@ -1,0 +1,223 @@
+"""Disks that fail under a living city: full, unable to sync, unreliable, read-only; then checker and audit at zero.
+
+The system calls of the real daemon are made to fail with libfiu: SQLite's writes are `pwrite`, its syncs `fdatasync`
+and `fsync`. Each fault comes and goes while the daemon runs. A daemon that ends by itself is started again, as a
+supervisor would; what it ended with must be what docs/operating.md says.
+"""
+
+import errno
+import os
+import subprocess
+import sys
+import time
+import urllib.request
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import pytest
+
+FASTER = 15_000.0
+SETTINGS = {
+    "autopay": {"cooldown_s": 0, "cap_day_count": 1000, "cap_day_fen": 10**7, "cap_month_fen": 10**8},
+    "archive": {"records_per_file": 16, "keep_records": 0, "age_max_s": int(FASTER)},
+}
+FAULT_S, BACK_S = 3.0, 20.0
+WRITES, SYNCS = ("posix/io/rw/pwrite",), ("posix/io/sync/fdatasync", "posix/io/sync/fsync")
+ENDED_BY_ITSELF, REFUSED = 70, 4
+SCRIPT = """
+import ctypes, sys, threading, time
+from pathlib import Path
+from meterd.cli import run
+import meterd.daemon
+fiu = ctypes.CDLL("libfiu.so.0")
+fiu.fiu_enable_random.argtypes = (ctypes.c_char_p, ctypes.c_int, ctypes.c_void_p, ctypes.c_uint, ctypes.c_float)
+def obey(path):
+    obeyed = ""
+    while True:
+        asked = path.read_text()
+        if asked != obeyed:
+            for line in obeyed.splitlines():
+                fiu.fiu_disable(line.split()[0].encode())
+            for line in asked.splitlines():
+                call, number, chance = line.split()
+                fiu.fiu_enable_random(call.encode(), 1, int(number), 0, float(chance))
+            obeyed = asked
+            path.with_suffix(".obeyed").write_text(asked)
+        time.sleep(0.02)
+threading.Thread(target=obey, args=(Path(sys.argv[1]),), daemon=True).start()
+sys.exit(run(sys.argv[2:]))
+"""
+
+
+@dataclass
+class Episode:
+    """What came of one fault."""
+
+    durable: list[int] = field(default_factory=list)  # messages that the log says it has, early in it and late
+    held: int = 0  # messages that the fleet was told are held, late in it
+    codes: list[int] = field(default_factory=list)  # of daemons that ended by themselves
+    metrics: str = ""  # of the daemon at its end, if it was up
+    goes_on: bool = False  # once the fault was gone
+
+
+@dataclass
+class Story:
+    """Episodes by name, and the end."""
+
+    episodes: dict[str, Episode] = field(default_factory=dict)
+    end: dict = field(default_factory=dict)
+
+
+class Failing:
+    """A rig whose daemon's disk fails when it is told to."""
+
+    def __init__(self, crash, rig, library):
+        self.crash, self.rig, self.faults = crash, rig, rig.folder / "faults"
+        # Arrow's allocator would start a thread while its library is loaded, and that stops for good inside libfiu.
+        self.environment = {"LD_PRELOAD": str(library), "JE_ARROW_MALLOC_CONF": "background_thread:false"}
+
+    def start(self):
+        self.rig.start_daemon(program=("-c", SCRIPT, str(self.faults)), environment=self.environment, wait=False)
+
+    def say(self, calls=(), number=0, chance=1.0, *, wait=True):
+        """What fails from now on; back when the daemon has heard it."""
+        asked = "".join(f"{call} {number} {chance}\n" for call in calls)
+        written = self.faults.with_suffix(".new")
+        written.write_text(asked)
+        written.replace(self.faults)
+        obeyed, until = self.faults.with_suffix(".obeyed"), time.monotonic() + 60
+        while wait and self.rig.daemon.poll() is None and not (obeyed.exists() and obeyed.read_text() == asked):
+            assert time.monotonic() < until, "the daemon does not hear"
+            time.sleep(0.02)
+
+    def held(self):
+        rows = self.crash.asked(self.rig.outbox, "SELECT held FROM stream") if self.rig.outbox.exists() else []
+        return sum(held for (held,) in rows)
+
+    def durable(self):
+        return sum(marks for (marks,) in self.crash.asked(self.rig.data / "log.db", "SELECT contiguous FROM mark"))
+
+    def more_is_held(self, deadline_s=BACK_S):
+        """Whether the fleet comes to be told of more than now; a daemon that ends meanwhile is started again."""
+        before, until = self.held(), time.monotonic() + deadline_s
+        while self.held() <= before and time.monotonic() < until:
+            if self.rig.daemon.poll() is not None:
+                self.start()
+            time.sleep(0.1)
+        return self.held() > before
+
+    def metrics(self):
+        endpoint = self.rig.endpoint()
+        if endpoint is None:
+            return ""
+        asked = urllib.request.Request(
+            f"{endpoint['http']}/metrics", headers={"Authorization": f"Bearer {endpoint['token']}"}
+        )
+        with urllib.request.urlopen(asked, timeout=5) as answer:
+            return answer.read().decode()
+
+    def episode(self, calls, number, chance=1.0):
+        """The fault comes, lasts for a while, and goes."""
+        found = Episode()
+        self.say(calls, number, chance)
+        time.sleep(0.3)  # for what is in the middle of a system call
+        found.durable.append(self.durable())
+        until = time.monotonic() + FAULT_S
+        while time.monotonic() < until:
+            code = self.rig.daemon.poll()
+            if code is not None:
+                found.codes.append(code)
+                self.crash.holds(self.crash.moment(self.rig))
+                if chance == 1.0:
+                    break
+                self.start()
+            time.sleep(0.05)
+        found.durable.append(self.durable())
+        found.held = self.held()
+        if self.rig.daemon.poll() is None:
+            found.metrics = self.metrics()
+        self.say()
+        found.goes_on = self.more_is_held()
+        return found
+
+
+@pytest.fixture(scope="module")
+def story(crash, fiu, tmp_path_factory):
+    found = Story()
+    told = crash.story(meters=40, days=400, seed=31, factor=FASTER, partitions=4, lead_real_s=3.0, settings=SETTINGS)
+    with crash.city(tmp_path_factory.mktemp("disk"), told) as rig:
+        rig.prepare()
+        rig.start_gateway()
+        failing = Failing(crash, rig, fiu)
+        failing.say(wait=False)
+        failing.start()
+        rig.start_fleet()
+        assert failing.more_is_held(60), "the city does not run"
+        found.episodes["full"] = failing.episode(WRITES, errno.ENOSPC)
+        found.episodes["no sync"] = failing.episode(SYNCS, errno.EIO)
+        found.episodes["read-only"] = failing.episode(WRITES, errno.EROFS)
+        found.episodes["now and then"] = failing.episode((*WRITES, *SYNCS), errno.EIO, 0.03)
+        if rig.daemon.poll() is not None:
+            rig.start_daemon()
+        found.end = crash.ends_at_zero(rig)
+    return found
+
+
+@pytest.mark.parametrize("fault", ["full", "no sync", "read-only"])
+def test_nothing_is_held_while_nothing_can_be_written(story, fault):
+    episode = story.episodes[fault]
+    early, late = episode.durable
+    assert 0 < episode.held <= early
+    if not episode.codes:  # else its last transaction, of which nobody was told, may have come through after all
+        assert late == early
+
+
+@pytest.mark.parametrize("fault", ["full", "no sync", "read-only", "now and then"])
+def test_it_goes_on_once_the_disk_does(story, fault):
+    assert story.episodes[fault].goes_on
+    assert set(story.episodes[fault].codes) <= {ENDED_BY_ITSELF, REFUSED}
+
+
+def test_a_full_disk_stops_nothing_for_good(story):
+    """Back-pressure: the same daemon waits for room, and says so."""
+    full = story.episodes["full"]
+    assert not full.codes
+    (said,) = (line for line in full.metrics.splitlines() if line.startswith("meterd_log_failures_total"))
+    assert float(said.split()[-1]) > 0
+
+
+def test_the_end_agrees(story):
+    counts = story.end["audited"]["counts"]
+    assert counts["readings"] > 1_000
+    assert counts["charges"] == counts["credits"] > 0
+
+
+@contextmanager
+def read_only(folder):
+    """The folder as a disk that takes nothing; root is not stopped by permissions, and mounts."""
+    if os.geteuid() != 0:
+        folder.chmod(0o555)
+        try:
+            yield
+        finally:
+            folder.chmod(0o755)
+        return
+    subprocess.run(["mount", "--bind", str(folder), str(folder)], check=True, timeout=10)
+    try:
+        subprocess.run(["mount", "-o", "remount,ro,bind", str(folder)], check=True, timeout=10)
+        yield
+    finally:
+        subprocess.run(["umount", str(folder)], check=True, timeout=10)
+
+
+def test_a_read_only_directory_is_refused(tmp_path):
+    data, config = tmp_path / "data", tmp_path / "meterd.toml"
+    config.write_text(f'data_dir = "{data}"\npartitions = 2\n[mqtt]\nport = 0\n[http]\nport = 0\n')
+    data.mkdir()
+    with read_only(data):
+        arguments = [sys.executable, "-m", "meterd.cli", "run", "--config", str(config)]
+        done = subprocess.run(arguments, capture_output=True, check=False, timeout=60, text=True)
+        assert not list(data.iterdir())
+    assert done.returncode == REFUSED, done.stderr[-2000:]
+    assert str(data) in done.stderr
+    assert "Traceback" not in done.stderr
