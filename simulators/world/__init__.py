@@ -11,7 +11,8 @@
     daemon.py      the lives of the daemon: starts, deaths
     events.py      what happens in a round beside readings: connections, clocks, bank, people, registry
     history.py     one history: who takes turns, and how it ends
-    rules.py       what must be true after every step, and at the end
+    rules.py       what must be true after every step and every death
+    ending.py      what must be true at the end
 
 What runs is the real thing: the fleet's own outbox and resend, decoding, log, engine, ledger, archive, autopay,
 notices, auditor. What is simulated is what lies between and around them.

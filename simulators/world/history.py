@@ -16,6 +16,7 @@ from typing import Final
 
 from config.steps import watched
 from simulators.world.daemon import Daemon
+from simulators.world.ending import Ending
 from simulators.world.events import Events
 from simulators.world.port import NodeMaker
 from simulators.world.rules import Finding, Rules
@@ -67,7 +68,7 @@ class History:
         self._maker = maker
         shown = scene if cut.days is None else scene.first(cut.days)
         self.world = World(shown, seed, folder, without=cut.without, keep=keep)
-        self.rules = Rules(self.world)
+        self.rules, self.ending = Rules(self.world), Ending(self.world)
         self.daemon = Daemon(self.world, self.rules, maker)
         self.events = Events(self.world, self.daemon, self.rules)
         self._asked_again = False
@@ -85,7 +86,8 @@ class History:
                     self._turns(TURNS_MAX)
                 self._end()
             world = self.world
-            self.rules.at_end(lambda batch: self._maker.differences(world.settings, world.registry, batch))
+            self.rules.close()
+            self.ending.at_end(lambda batch: self._maker.differences(world.settings, world.registry, batch))
         except Finding as found:
             rule, how = found.rule, found.how
             self.world.note(str(found))
@@ -206,7 +208,7 @@ class History:
             if self._at_rest():
                 break
         else:
-            raise Finding("it does not come to rest", self.rules.unrest(self.daemon.node))
+            raise Finding("it does not come to rest", self.ending.unrest(self.daemon.node))
         assert self.daemon.node is not None
         self.daemon.wake()
         self._turns(QUIET_TURNS)
@@ -224,5 +226,5 @@ class History:
             and self.daemon.node.registry_digest() == digests[-1]
             and self.world.fleet.quiet()
             and not self.daemon.node.waits()
-            and self.rules.quiet()
+            and self.ending.quiet()
         )

@@ -127,17 +127,6 @@ _FAULTS: Final = (
         ),
     ),
     Planted(
-        "marks-before-records",
-        "a message is noted as delivered before its records are written: sent again, it is a duplicate",
-        (
-            Edit(
-                "ingest.shell:MqttShell._append",
-                "stored = self._log.append(records, marks)",
-                "stored = (self._log.append([], marks), self._log.append(records, marks))[1]",
-            ),
-        ),
-    ),
-    Planted(
         "cursor-outside-transaction",
         "the cursor and the state are committed before the money of the same checkpoint",
         (
@@ -309,17 +298,6 @@ _FAULTS: Final = (
                 "autopay.deciding:_decide_one",
                 "full = caps.reserve(connection, made.limits, made.amount_fen)",
                 "full = caps.force(connection, [limit.scope for limit in made.limits], made.amount_fen)",
-            ),
-        ),
-    ),
-    Planted(
-        "flight-not-seen",
-        "an order that is on its way does not stop the next one",
-        (
-            Edit(
-                "autopay.policy:_stopped",
-                "if any(order.state in IN_FLIGHT for order in past):",
-                "if False:",
             ),
         ),
     ),

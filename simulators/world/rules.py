@@ -5,10 +5,8 @@ A rule that is broken raises `Finding`. The rules ask the files and the books of
 
 from __future__ import annotations
 
-import json
 import sqlite3
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from datetime import datetime
 from functools import lru_cache
@@ -20,8 +18,6 @@ from zoneinfo import ZoneInfo
 import pyarrow.parquet as pq
 from sqlalchemy import Engine
 
-from audit.compare import Difference
-from audit.run import audit
 from config.settings import Paths
 from ingest.pipeline import Message
 from ingest.wire import parse_topic
@@ -29,14 +25,9 @@ from ledger.database import reader_engine, snapshot
 from ledger.reads import account_state, statement_rows
 from ledger.schema import IN_FLIGHT
 from rating.state import ARRAYS
-from registry.image import NO_TRIGGER
 from registry.store import RegistryReader
-from simulators.checker import check_files
-from simulators.fleet_check import Result
-from simulators.quiet import quiet_of
 
 if TYPE_CHECKING:
-    from simulators.world.port import NodePort
     from simulators.world.world import World
 
 _FLYING: Final = ", ".join(f"'{state}'" for state in IN_FLIGHT if state != "succeeded_late")
@@ -170,8 +161,7 @@ class Rules:
                 raise Finding("caps hold", f"{key[0]} on {key[1]}: {fen} fen in {count}, caps {limits[key]}")
 
     def _reader(self, digest: str) -> RegistryReader:
-        """A version of the scene, which no history changes."""
-        return _version(self._world.registry, digest)
+        return version_of(self._world.registry, digest)
 
     def _balance(self) -> None:
         """Of one account, drawn: the state's balance is what was posted, and live is less what accrued since."""
@@ -226,156 +216,10 @@ class Rules:
         self._orders.clear()
         world.broker.acknowledged.clear()
 
-    # -- at the end ----------------------------------------------------------------------------------------------
-    def quiet(self) -> bool:
-        return bool(quiet_of(self._world.data)["quiet"])
-
-    def unrest(self, node: NodePort | None) -> str:
-        world = self._world
-        return json.dumps(
-            quiet_of(world.data)
-            | {
-                "fleet": world.fleet.quiet(),
-                "unheld": world.fleet.unheld(),
-                "node": node is not None,
-                "registry": node.registry_digest()[:8] if node else "",
-            }
-        )
-
-    def at_end(self, differences: Callable[[int], list[str]]) -> None:
-        """Everything is at rest and the daemon is down: books against books."""
-        self.close()
-        self._checker()
-        self._audit()
-        self._nobody_forgotten()
-        self._notices()
-        self._limits()
-        batch = self._world.dice.choice((1, 3, 50))
-        for difference in differences(batch):
-            raise Finding("replay gives the same state", difference)
-
-    def _checker(self) -> None:
-        world = self._world
-        found: Result = check_files(world.folder / "truth.db", world.data, self._books(), world.folder / "outbox.db")
-        due = self._corrections_due()
-        left_wh = found.checker_difference_wh - sum(
-            abs(d["used_wh"] - d["billed_wh"]) for d in found.details if d["what"] == "energy" and d["meter"] in due
-        )
-        details = [d for d in found.details if not self._late(d) and d.get("meter") not in due]
-        if world.restored:  # energy and money must agree; messages that the backup did not have are detail
-            details = [d for d in details if d["what"] != "held but in no log"]
-        if details or left_wh or found.uncredited_charges or found.outbox_left:
-            raise Finding("truth books agree", json.dumps({**found.as_json(), "details": details[:5]}))
-
-    def _corrections_due(self) -> set[str]:
-        """Meters whose span was ended behind what it had charged (`backdated`): the engine asks a person to correct.
-
-        It takes a restore from before a change-out, and a bill that was estimated before the version came again.
-        """
-        with closing(sqlite3.connect(f"file:{Paths(self._world.data).ledger}?mode=ro", uri=True)) as db:
-            return {str(meter) for (meter,) in db.execute("SELECT meter FROM exception WHERE reason = 'backdated'")}
-
-    def _books(self) -> list[Path]:
-        return [bank.file for bank in self._world.banks.values()]
-
-    def _late(self, detail: dict[str, Any]) -> bool:
-        """Whether only charges that the gateway made after it had said no are more than one: the bank's own doing."""
-        if detail["what"] != "charged more than once" or "arm" not in detail:
-            return False
-        with closing(sqlite3.connect(f"file:{Paths(self._world.data).ledger}?mode=ro", uri=True)) as db:
-            keys = db.execute(
-                "SELECT key FROM order_ WHERE account = ? AND arm = ?", (detail["account"], detail["arm"])
-            ).fetchall()
-        return self._meant(key for (key,) in keys) <= 1
-
-    def _meant(self, keys: Iterable[str]) -> int:
-        """How often the gateways charged these keys, without what they charged after they had said no."""
-        charges = Counter(
-            line["key"]
-            for bank in self._world.banks.values()
-            for line in bank.ledger.charges()
-            if line["txn"] not in bank.after_all
-        )
-        return sum(charges[key] for key in keys)
-
-    def _audit(self) -> None:
-        world = self._world
-        report = audit(world.data, settings=world.settings, gateway_books=self._books())
-        differences = [d for d in report.differences if not self._refusal_forgotten(d)]
-        if differences:
-            raise Finding("the audit is zero", "; ".join(map(str, differences[:5])))
-        world.counts["audited amounts"] += report.counts.get("amounts", 0)
-
-    def _refusal_forgotten(self, found: Difference) -> bool:
-        """Whether it is two charges for one low balance of which the gateway had refused one, before a restore.
-
-        The step that says so went with the restored ledger: the auditor is right to report it, and a person was told.
-        """
-        head, _, keys = found.note.partition(": ")
-        twice = head.startswith("charged twice for low balance ")
-        return self._world.restored and twice and self._meant(keys.split(", ")) <= 1
-
-    def _nobody_forgotten(self) -> None:
-        """A low balance has a decision, and what was not charged waits with a time and a reason, or is over.
-
-        Events at 0 are none: what a restored ledger did not know of is hung on them.
-        """
-        with closing(sqlite3.connect(f"file:{Paths(self._world.data).ledger}?mode=ro", uri=True)) as db:
-            undecided = db.execute(
-                "SELECT e.id, e.account FROM event e WHERE e.kind = 'low_balance' AND e.as_of_s > 0"
-                " AND NOT EXISTS (SELECT 1 FROM decision d WHERE d.event_id = e.id)"
-            ).fetchall()
-            left = db.execute(
-                "SELECT d.account, d.outcome, d.reason FROM decision d"
-                " WHERE d.id IN (SELECT max(id) FROM decision GROUP BY event_id) AND d.outcome = 'wait'"
-                " AND d.event_id NOT IN (SELECT event_id FROM autopay_wait)"
-            ).fetchall()
-        if undecided or left:
-            raise Finding("nobody is forgotten", f"undecided {undecided}, waiting for nothing {left}")
-
-    def _limits(self) -> None:
-        """Nobody is called low above the limit, nor recovered before the balance is over it by the hysteresis."""
-        limits = dict(self._limits_of_accounts())
-        over_fen = self._world.settings.autopay.hysteresis_fen
-        with closing(sqlite3.connect(f"file:{Paths(self._world.data).ledger}?mode=ro", uri=True)) as db:
-            events = db.execute("SELECT id, kind, account, balance_fen FROM event WHERE kind <> 'alert'").fetchall()
-        for number, kind, account, fen in events:
-            limit = limits[account]
-            if (kind == "low_balance" and fen > limit) or (kind == "recovered" and fen <= limit + over_fen):
-                raise Finding("limits hold", f"event {number}: {account} is {kind} at {fen} fen, its limit {limit}")
-
-    def _limits_of_accounts(self) -> Iterator[tuple[str, int]]:
-        """Of every version: the limits at which autopay was triggered; the scene never changes one."""
-        for digest, _ in self._world.scene.versions:
-            reader = self._reader(digest)
-            for account in self._world.scene.accounts:
-                try:
-                    partition, slot = reader.find_account(account)
-                except KeyError:
-                    continue
-                limit = int(reader.image.partitions[partition].accounts["trigger_fen"][slot])
-                if limit != NO_TRIGGER:
-                    yield account, limit
-
-    def _notices(self) -> None:
-        """Every notice reached whom it was for, once."""
-        telephone = self._world.telephone
-        if telephone.again:
-            raise Finding("a notice is told once", f"again: {telephone.again[:5]}")
-        with closing(sqlite3.connect(f"file:{Paths(self._world.data).ledger}?mode=ro", uri=True)) as db:
-            sent = db.execute(
-                "SELECT n.key FROM notice n WHERE n.state = 'sent'"
-                " AND EXISTS (SELECT 1 FROM notice_delivery d WHERE d.notice_id = n.id)"
-            ).fetchall()
-            failed = db.execute("SELECT key, error FROM notice WHERE state = 'failed'").fetchall()
-        heard = {key for key, _ in telephone.heard}
-        missing = [key for (key,) in sent if key not in heard]
-        if missing or failed:
-            raise Finding("a notice is told once", f"never told: {missing[:5]}; failed: {failed[:5]}")
-
 
 @lru_cache(maxsize=64)
-def _version(registry: Path, digest: str) -> RegistryReader:
+def version_of(registry: Path, digest: str) -> RegistryReader:
+    """A version of a scene, which no history changes."""
     return RegistryReader(registry, digest)
 
 

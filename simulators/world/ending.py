@@ -1,0 +1,188 @@
+"""I/O (reads the files of a history): what must be true at its end: books against books, and nobody forgotten.
+
+A rule that is broken raises `Finding`. The daemon is down by then; nothing is asked of it.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from audit.compare import Difference
+from audit.run import audit
+from config.settings import Paths
+from registry.image import NO_TRIGGER
+from simulators.checker import check_files
+from simulators.fleet_check import Result
+from simulators.quiet import quiet_of
+from simulators.world.rules import Finding, version_of
+
+if TYPE_CHECKING:
+    from simulators.world.port import NodePort
+    from simulators.world.world import World
+
+
+class Ending:
+    """Of one world."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    def quiet(self) -> bool:
+        return bool(quiet_of(self._world.data)["quiet"])
+
+    def unrest(self, node: NodePort | None) -> str:
+        world = self._world
+        return json.dumps(
+            quiet_of(world.data)
+            | {
+                "fleet": world.fleet.quiet(),
+                "unheld": world.fleet.unheld(),
+                "node": node is not None,
+                "registry": node.registry_digest()[:8] if node else "",
+            }
+        )
+
+    def at_end(self, differences: Callable[[int], list[str]]) -> None:
+        """Everything is at rest and the daemon is down: books against books."""
+        self._checker()
+        self._audit()
+        self._nobody_forgotten()
+        self._notices()
+        self._limits()
+        batch = self._world.dice.choice((1, 3, 50))
+        for difference in differences(batch):
+            raise Finding("replay gives the same state", difference)
+
+    def _checker(self) -> None:
+        world = self._world
+        found: Result = check_files(world.folder / "truth.db", world.data, self._books(), world.folder / "outbox.db")
+        due = self._corrections_due()
+        left_wh = found.checker_difference_wh - sum(
+            abs(d["used_wh"] - d["billed_wh"]) for d in found.details if d["what"] == "energy" and d["meter"] in due
+        )
+        details = [d for d in found.details if not self._late(d) and d.get("meter") not in due]
+        if world.restored:  # energy and money must agree; messages that the backup did not have are detail
+            details = [d for d in details if d["what"] != "held but in no log"]
+        if details or left_wh or found.uncredited_charges or found.outbox_left:
+            raise Finding("truth books agree", json.dumps({**found.as_json(), "details": details[:5]}))
+
+    def _corrections_due(self) -> set[str]:
+        """Meters whose span was ended behind what it had charged (`backdated`): the engine asks a person to correct.
+
+        It takes a restore from before a change-out, and a bill that was estimated before the version came again.
+        """
+        with closing(sqlite3.connect(f"file:{Paths(self._world.data).ledger}?mode=ro", uri=True)) as db:
+            return {str(meter) for (meter,) in db.execute("SELECT meter FROM exception WHERE reason = 'backdated'")}
+
+    def _books(self) -> list[Path]:
+        return [bank.file for bank in self._world.banks.values()]
+
+    def _late(self, detail: dict[str, Any]) -> bool:
+        """Whether only charges that the gateway made after it had said no are more than one: the bank's own doing."""
+        if detail["what"] != "charged more than once" or "arm" not in detail:
+            return False
+        with closing(sqlite3.connect(f"file:{Paths(self._world.data).ledger}?mode=ro", uri=True)) as db:
+            keys = db.execute(
+                "SELECT key FROM order_ WHERE account = ? AND arm = ?", (detail["account"], detail["arm"])
+            ).fetchall()
+        return self._meant(key for (key,) in keys) <= 1
+
+    def _meant(self, keys: Iterable[str]) -> int:
+        """How often the gateways charged these keys, without what they charged after they had said no."""
+        charges = Counter(
+            line["key"]
+            for bank in self._world.banks.values()
+            for line in bank.ledger.charges()
+            if line["txn"] not in bank.after_all
+        )
+        return sum(charges[key] for key in keys)
+
+    def _audit(self) -> None:
+        world = self._world
+        report = audit(world.data, settings=world.settings, gateway_books=self._books())
+        differences = [d for d in report.differences if not self._refusal_forgotten(d)]
+        if differences:
+            raise Finding("the audit is zero", "; ".join(map(str, differences[:5])))
+        world.counts["audited amounts"] += report.counts.get("amounts", 0)
+
+    def _refusal_forgotten(self, found: Difference) -> bool:
+        """Whether it is two charges for one low balance of which the gateway had refused one, before a restore.
+
+        The step that says so went with the restored ledger: the auditor is right to report it, and a person was told.
+        """
+        head, _, keys = found.note.partition(": ")
+        twice = head.startswith("charged twice for low balance ")
+        return self._world.restored and twice and self._meant(keys.split(", ")) <= 1
+
+    def _nobody_forgotten(self) -> None:
+        """A low balance has a decision, and what was not charged waits with a time and a reason, or is over.
+
+        An order that ended without money is no end of the account's newest low balance. Events at 0 are none: what a
+        restored ledger did not know of is hung on them.
+        """
+        with closing(sqlite3.connect(f"file:{Paths(self._world.data).ledger}?mode=ro", uri=True)) as db:
+            undecided = db.execute(
+                "SELECT e.id, e.account FROM event e WHERE e.kind = 'low_balance' AND e.as_of_s > 0"
+                " AND NOT EXISTS (SELECT 1 FROM decision d WHERE d.event_id = e.id)"
+            ).fetchall()
+            left = db.execute(
+                "SELECT d.account, d.outcome, d.reason FROM decision d"
+                " WHERE d.id IN (SELECT max(id) FROM decision GROUP BY event_id) AND d.outcome = 'wait'"
+                " AND d.event_id NOT IN (SELECT event_id FROM autopay_wait)"
+            ).fetchall()
+            unpaid = db.execute(
+                "SELECT d.account, o.key, o.state FROM decision d JOIN order_ o ON o.id = d.order_id"
+                " WHERE d.id IN (SELECT max(id) FROM decision GROUP BY event_id) AND d.outcome = 'order'"
+                " AND d.event_id IN (SELECT max(id) FROM event"
+                " WHERE kind <> 'alert' AND as_of_s > 0 GROUP BY account)"
+                " AND o.state IN ('declined', 'cancelled') AND d.event_id NOT IN (SELECT event_id FROM autopay_wait)"
+            ).fetchall()
+        if undecided or left or unpaid:
+            how = f"undecided {undecided}, waiting for nothing {left}, unpaid and not looked at again {unpaid}"
+            raise Finding("nobody is forgotten", how)
+
+    def _limits(self) -> None:
+        """Nobody is called low above the limit, nor recovered before the balance is over it by the hysteresis."""
+        limits = dict(self._limits_of_accounts())
+        over_fen = self._world.settings.autopay.hysteresis_fen
+        with closing(sqlite3.connect(f"file:{Paths(self._world.data).ledger}?mode=ro", uri=True)) as db:
+            events = db.execute("SELECT id, kind, account, balance_fen FROM event WHERE kind <> 'alert'").fetchall()
+        for number, kind, account, fen in events:
+            limit = limits[account]
+            if (kind == "low_balance" and fen > limit) or (kind == "recovered" and fen <= limit + over_fen):
+                raise Finding("limits hold", f"event {number}: {account} is {kind} at {fen} fen, its limit {limit}")
+
+    def _limits_of_accounts(self) -> Iterator[tuple[str, int]]:
+        """Of every version: the limits at which autopay was triggered; the scene never changes one."""
+        for digest, _ in self._world.scene.versions:
+            reader = version_of(self._world.registry, digest)
+            for account in self._world.scene.accounts:
+                try:
+                    partition, slot = reader.find_account(account)
+                except KeyError:
+                    continue
+                limit = int(reader.image.partitions[partition].accounts["trigger_fen"][slot])
+                if limit != NO_TRIGGER:
+                    yield account, limit
+
+    def _notices(self) -> None:
+        """Every notice reached whom it was for, once."""
+        telephone = self._world.telephone
+        if telephone.again:
+            raise Finding("a notice is told once", f"again: {telephone.again[:5]}")
+        with closing(sqlite3.connect(f"file:{Paths(self._world.data).ledger}?mode=ro", uri=True)) as db:
+            sent = db.execute(
+                "SELECT n.key FROM notice n WHERE n.state = 'sent'"
+                " AND EXISTS (SELECT 1 FROM notice_delivery d WHERE d.notice_id = n.id)"
+            ).fetchall()
+            failed = db.execute("SELECT key, error FROM notice WHERE state = 'failed'").fetchall()
+        heard = {key for key, _ in telephone.heard}
+        missing = [key for (key,) in sent if key not in heard]
+        if missing or failed:
+            raise Finding("a notice is told once", f"never told: {missing[:5]}; failed: {failed[:5]}")
