@@ -21,7 +21,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Self
 
 from config.clock import ScaledClock
 from simulators.fleet import instant_of, prepare
@@ -92,7 +92,7 @@ class Rig:
         self.fleet: subprocess.Popen[bytes] | None = None
         self.fleet_lines: list[dict[str, Any]] = []
         self._lines_before = 0  # of fleets that ran before this one
-        self._mqtt, _, self._http, self._pay = free_ports(4)
+        self.mqtt_port, _, self._http, self._pay = free_ports(4)
         self._secret = secrets.token_hex(16)
 
     # -- preparation -----------------------------------------------------------------------------------------
@@ -136,7 +136,7 @@ class Rig:
             "clock": {
                 "kind": "scaled", "origin_unix": self.origin_unix, "start_s": self.start_s, "factor": factor,
             },
-            "mqtt": {"port": self._mqtt},
+            "mqtt": {"port": self.mqtt_port},
             "http": {"port": self._http},
             "ingest": {"tick_interval_s": real_s(0.06), "resend_after_s": real_s(1.0), "resend_times": 20},
             "archive": {"age_max_s": real_s(3.0)},
@@ -200,7 +200,7 @@ class Rig:
         self.fleet = self._start(
             "fleet",
             [
-                "-m", "simulators.fleet", "--registry", str(self.registry), "--port", str(self._mqtt),
+                "-m", "simulators.fleet", "--registry", str(self.registry), "--port", str(self.mqtt_port),
                 "--mqtt-version", "5", "--truth", str(self.truth), "--outbox", str(self.outbox),
                 "--seed", str(story.seed), "--from", story.start, "--days", str(story.days),
                 "--interval", str(story.interval_s), "--faults", story.faults, "--clock", self.clock,
@@ -297,7 +297,7 @@ class Rig:
                     process.kill()
                     process.wait(5)
 
-    def __enter__(self) -> Rig:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

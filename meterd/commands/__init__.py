@@ -42,6 +42,11 @@ COMMANDS: Final[dict[str, Command]] = {
         "sim",
         "Play histories of a simulated city with seeded faults, and check every rule; a seed is one history.",
     ),
+    "load": Command(
+        "meterd.commands.load",
+        "load",
+        "Load a daemon or any broker by a schedule, and measure from when each message was due; exit 1 on a miss.",
+    ),
     "replay": Command(
         "meterd.commands.replay",
         "replay",

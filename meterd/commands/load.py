@@ -1,0 +1,168 @@
+"""I/O: `meterd load`: a load test, open loop; exit 1 when an objective is missed, or anything is lost or wrong."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from meterd.exits import Exit, Stop
+
+if TYPE_CHECKING:
+    from simulators.load.run import Result, Target, Test
+
+
+def load(
+    meters: Annotated[int, typer.Option(min=1, max=10_000_000, help="Simulated meters.")] = 100_000,
+    rate: Annotated[float, typer.Option(min=0.001, help="Readings a second, on average.")] = 6667.0,
+    seconds: Annotated[float, typer.Option(min=1, help="How long readings are due.")] = 60.0,
+    pattern: Annotated[str, typer.Option(help="steady, ramp, morning, midnight, backfill, reconnect.")] = "steady",
+    per_message: Annotated[int, typer.Option(min=1, help="Meters of a concentrator; 1: lone meters.")] = 100,
+    format_: Annotated[str, typer.Option("--format", help="arrow, json, senml-json, senml-cbor.")] = "arrow",
+    connections: Annotated[int, typer.Option(min=1, max=10_000, help="MQTT connections of each process.")] = 8,
+    processes: Annotated[int, typer.Option(min=1, max=64, help="Generator processes.")] = 1,
+    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same city and schedule.")] = 1,
+    faults: Annotated[str, typer.Option(metavar="NAME=RATE,...", help="duplicate, reorder, bad, drop.")] = "",
+    objective: Annotated[
+        list[str] | None, typer.Option(metavar="NAME.pN=TIME", help="Such as reading_to_balance.p99=100ms.")
+    ] = None,
+    report: Annotated[Path, typer.Option(metavar="DIR", help="Where report.html and report.json go.")] = Path(
+        "load-out"
+    ),
+    wait: Annotated[float, typer.Option(min=0, help="Seconds after the last message for all to be held.")] = 60.0,
+    broker: Annotated[str, typer.Option(metavar="HOST:PORT", help="Of yours; without: a daemon of our own.")] = "",
+    registry: Annotated[Path | None, typer.Option(metavar="DIR", help="With --broker: its registry's CSV.")] = None,
+    data_dir: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="With --broker: of a daemon on this machine, to be watched.")
+    ] = None,
+    user: Annotated[str, typer.Option(help="MQTT user name.")] = "",
+    password_file: Annotated[Path | None, typer.Option(metavar="FILE", help="MQTT password.")] = None,
+    cafile: Annotated[Path | None, typer.Option(metavar="FILE", help="TLS: who signed the broker.")] = None,
+    cert: Annotated[Path | None, typer.Option(metavar="FILE", help="TLS: our certificate.")] = None,
+    key: Annotated[Path | None, typer.Option(metavar="FILE", help="TLS: its key.")] = None,
+) -> None:
+    """Load a daemon or any broker by a schedule, and measure from when each message was due; exit 1 on a miss."""
+    from ingest.wire import FORMATS
+    from simulators.load import report as pages
+    from simulators.load.figures import NoObjective, Objective
+    from simulators.load.population import NoPopulation
+    from simulators.load.run import LoadFailed, Target, Test
+    from simulators.load.schedule import NoSchedule, Wish
+    from simulators.rig import RigFailed
+
+    if format_ not in FORMATS:
+        raise Stop(Exit.USAGE, f"there is no format {format_!r}; there are {', '.join(FORMATS)}")
+    if broker and registry is None:
+        raise Stop(Exit.USAGE, "--broker needs --registry: the directory whose meters are sent for")
+    if not broker and (
+        registry is not None or data_dir is not None or cafile is not None or cert is not None or user
+    ):
+        raise Stop(Exit.USAGE, "--registry, --data-dir, --user and TLS go with --broker HOST:PORT")
+    try:
+        test = Test(
+            Wish(pattern, meters, per_message, rate, seconds, seed), format_, connections, processes, wait,
+            _rates(faults), [Objective.parse(text) for text in objective or ()],
+        )  # fmt: skip
+        if broker:
+            assert registry is not None
+            password = password_file.read_text().strip() if password_file is not None else ""
+            ca, own, secret = (str(path) if path is not None else "" for path in (cafile, cert, key))
+            target = Target(*_address(broker), registry, data_dir, None, None, user, password, ca, own, secret)
+            result = _there(test, target, report)
+        else:
+            test.check()
+            result = _here(test, report)
+    except (NoSchedule, NoObjective, NoPopulation, OSError) as wrong:
+        raise Stop(Exit.USAGE, str(wrong)) from None
+    except (LoadFailed, RigFailed) as failed:
+        raise Stop(Exit.NO, str(failed)) from None
+    pages.write(report, test, result)
+    _tell(result, report)
+    if not result.good:
+        raise typer.Exit(Exit.NO)
+
+
+def _rates(text: str) -> dict[str, float]:
+    from simulators.load.sender import RATES
+
+    found: dict[str, float] = {}
+    for part in filter(None, text.split(",")):
+        name, _, rate = part.partition("=")
+        try:
+            found[name] = float(rate)
+        except ValueError:
+            found[name] = -1.0
+        if name not in RATES or not 0.0 <= found[name] <= 1.0:
+            raise Stop(Exit.USAGE, f"--faults {part!r}: a name of {', '.join(RATES)}, and a rate from 0 to 1")
+    return found
+
+
+def _address(text: str) -> tuple[str, int]:
+    host, colon, port = text.rpartition(":")
+    if not colon or not host or not port.isdecimal():
+        raise Stop(Exit.USAGE, f"--broker {text!r}: as in localhost:8883")
+    return host, int(port)
+
+
+def _there(test: Test, target: Target, report: Path) -> Result:
+    """Against a broker that is there already."""
+    from simulators.load.run import load as run
+
+    report.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="meterd-load-") as folder:
+        return run(test, target, Path(folder), lambda told: _say(_second(told, test)))
+
+
+def _here(test: Test, report: Path) -> Result:
+    """Against a daemon, a gateway and a city of our own, which end with the test."""
+    from simulators.load.host import Host
+    from simulators.load.run import Target, check_balances
+    from simulators.load.run import load as run
+
+    report.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="meterd-load-") as folder:
+        _say("making a city")
+        with Host(Path(folder) / "rig", test.wish) as host:
+            host.prepare()
+            _say("starting the daemon")
+            host.start_gateway()
+            host.start_daemon()
+            assert host.daemon is not None
+            assert host.gateway is not None
+            target = Target(
+                "127.0.0.1", host.mqtt_port, host.registry, host.data, host.book, host.data / "notices.jsonl",
+                processes={"daemon and broker": host.daemon.pid, "gateway": host.gateway.pid},
+            )  # fmt: skip
+            result = run(test, target, Path(folder), lambda told: _say(_second(told, test)), host.thirsty)
+            _say("stopping the daemon; checking every balance")
+            if host.stop_daemon() != 0:
+                result.verdict["good"] = False
+                result.verdict["daemon"] = "did not end well"
+            check_balances(result, host)
+            return result
+
+
+def _say(text: str) -> None:
+    typer.echo(text, err=True)
+
+
+def _second(told: dict[str, Any], test: Test) -> str:
+    share = min(100.0, 100.0 * told["t"] / test.wish.seconds)
+    return (
+        f"{told['t']:6.0f} s {share:4.0f} %  due {told['due']:,}  sent {told['sent']:,}"
+        f"  acknowledged {told['acked']:,}  held {told['held']:,}  behind {told['behind']:,}"
+    )
+
+
+def _tell(result: Result, report: Path) -> None:
+    from meterd import output
+    from simulators.load.figures import table
+
+    rows = table(result.figures.histograms)
+    output.table(rows[0], rows[1:], title="from when a message was due")
+    output.record(result.verdict)
+    for one in result.objectives:
+        typer.echo(f"{'met' if one['met'] else 'MISSED'}: {one['objective']}, measured {one['measured_ms']} ms")
+    typer.echo(f"{report / 'report.html'}")

@@ -1,0 +1,15 @@
+"""The load generator (`meterd load`): open loop, over any MQTT 5 broker; what it measures, and what it says of it.
+
+    schedule.py     which concentrator has a message due when, by pattern
+    population.py   the meters of a registry directory, and what their registers show
+    packets.py      the few MQTT 5 packets that a publisher needs
+    session.py      one connection: what waits, what is under way, what is not held yet
+    sender.py       a generator process: its part of the schedule over its connections
+    histogram.py    latencies from a microsecond to hours, in bounded room
+    host.py         a daemon, a gateway and a city of our own, when no broker is named
+    observe.py      what becomes visible in that daemon's files, and when
+    figures.py      latencies, throughput, objectives: from times to answers
+    report.py       report.json and report.html
+
+A message is due by the schedule, whatever became of those before it; every latency counts from then.
+"""

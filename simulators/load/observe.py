@@ -1,0 +1,201 @@
+"""I/O (reads a daemon's files while it runs): when what becomes visible: checkpoints, events, charges, notices.
+
+A balance is visible when the checkpoint that holds its reading is committed: what `account show`, the statement and
+autopay read. The files are asked whether they have changed every `POLL_S`, so a time is late by that at most.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sqlite3
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from config.clock import Clock
+from config.settings import Paths
+
+POLL_S: Final = 0.002
+LOG_EVERY_S: Final = 0.2
+_PAGE: Final = os.sysconf("SC_PAGE_SIZE")
+_TICKS: Final = os.sysconf("SC_CLK_TCK")
+_OFFSET: Final = (1 << 48) - 1
+
+
+@dataclass(slots=True)
+class Sample:
+    """Of a process and its children: processor seconds, resident bytes and bytes written so far."""
+
+    at_s: float
+    name: str
+    cpu_s: float
+    rss: int
+    written: int
+
+
+@dataclass(slots=True)
+class Seen:
+    """Everything that was seen, with its time on the monotonic clock."""
+
+    checkpoints: list[tuple[float, int, int]] = field(default_factory=list)  # (at, partition, offset)
+    records: list[tuple[int, int, str, int]] = field(default_factory=list)  # (partition, offset, stream, sequence)
+    events: list[tuple[float, str, str, int, int, int]] = field(default_factory=list)
+    # (at, kind, account, arm, partition, offset of its checkpoint)
+    charges: list[tuple[float, str]] = field(default_factory=list)  # (at, reference)
+    notices: list[tuple[float, str]] = field(default_factory=list)  # (at, key)
+    orders: dict[str, tuple[str, int]] = field(default_factory=dict)  # key -> (account, arm)
+    samples: list[Sample] = field(default_factory=list)
+
+
+class Observer:
+    """A thread of its own; `stop` ends it and returns what it saw."""
+
+    def __init__(
+        self, data: Path, book: Path | None, notices: Path | None, processes: dict[str, int], clock: Clock
+    ) -> None:
+        self._paths, self._book, self._notices = Paths(data), book, notices
+        self._processes, self._clock = processes, clock
+        self.seen = Seen()
+        self.failure: Exception | None = None
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="observer", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> Seen:
+        self._stopping.set()
+        self._thread.join(10.0)
+        if self.failure is not None:
+            raise self.failure
+        return self.seen
+
+    def _run(self) -> None:
+        try:
+            with contextlib.ExitStack() as stack:
+                ledger = stack.enter_context(_reading(self._paths.ledger))
+                log = stack.enter_context(_reading(self._paths.log))
+                book = stack.enter_context(_reading(self._book)) if self._book is not None else None
+                self._watch(ledger, log, book)
+        except Exception as error:  # noqa: BLE001 - it belongs to who asks for what was seen
+            self.failure = error
+
+    def _watch(self, ledger: sqlite3.Connection, log: sqlite3.Connection, book: sqlite3.Connection | None) -> None:
+        version = charged = -1
+        last = {"checkpoint": _newest(ledger, "checkpoint"), "event": _newest(ledger, "event"), "charge": 0}
+        if book is not None:
+            last["charge"] = _newest(book, "charge")
+        ends: dict[int, int] = {}
+        offsets: dict[int, int] = {}
+        told = self._notices.stat().st_size if self._notices is not None and self._notices.exists() else 0
+        log_at_s = sample_at_s = 0.0
+        stopping = False
+        while not stopping:
+            stopping = self._stopping.wait(POLL_S)  # one look more after the end
+            now_s = self._clock.monotonic_s()
+            version = self._ledger(ledger, version, last, offsets)
+            if book is not None:
+                charged = self._charges(book, charged, last)
+            told = self._told(told)
+            if now_s - log_at_s >= LOG_EVERY_S or stopping:
+                log_at_s = now_s
+                self._records(log, ends)
+            if now_s - sample_at_s >= 1.0 or stopping:
+                sample_at_s = now_s
+                self.seen.samples += [_sample(now_s, name, pid) for name, pid in self._processes.items()]
+        self.seen.orders = {
+            k: (a, n) for k, a, n in ledger.execute("SELECT key, account, arm FROM order_").fetchall()
+        }
+
+    def _ledger(self, db: sqlite3.Connection, version: int, last: dict[str, int], offsets: dict[int, int]) -> int:
+        (now,) = db.execute("PRAGMA data_version").fetchone()
+        if now == version:
+            return version
+        at_s = self._clock.monotonic_s()
+        rows = db.execute(
+            'SELECT id, partition, "offset" FROM checkpoint WHERE id > ? ORDER BY id', (last["checkpoint"],)
+        ).fetchall()
+        for number, partition, offset in rows:
+            last["checkpoint"], offsets[partition] = number, offset
+            self.seen.checkpoints.append((at_s, partition, offset))
+        asked = "SELECT id, kind, account, arm, partition FROM event WHERE id > ? ORDER BY id"
+        for number, kind, account, arm, partition in db.execute(asked, (last["event"],)).fetchall():
+            last["event"] = number
+            self.seen.events.append((at_s, kind, account, arm, partition, offsets.get(partition, 0)))
+        return int(now)
+
+    def _charges(self, db: sqlite3.Connection, version: int, last: dict[str, int]) -> int:
+        (now,) = db.execute("PRAGMA data_version").fetchone()
+        if now != version:
+            at_s = self._clock.monotonic_s()
+            for number, reference in db.execute(
+                "SELECT id, reference FROM charge WHERE id > ? ORDER BY id", (last["charge"],)
+            ).fetchall():
+                last["charge"] = number
+                self.seen.charges.append((at_s, reference))
+        return int(now)
+
+    def _told(self, at: int) -> int:
+        path = self._notices
+        if path is None or not path.exists() or path.stat().st_size <= at:
+            return at
+        at_s = self._clock.monotonic_s()
+        with path.open("rb") as file:
+            file.seek(at)
+            data = file.read()
+        whole = data[: data.rfind(b"\n") + 1]
+        self.seen.notices += [(at_s, json.loads(line)["key"]) for line in whole.splitlines()]
+        return at + len(whole)
+
+    def _records(self, db: sqlite3.Connection, ends: dict[int, int]) -> None:
+        if not ends:
+            ends.update(db.execute("SELECT id >> 48, 0 FROM record GROUP BY 1").fetchall())
+        partitions = set(ends) | {partition for _, partition, _ in self.seen.checkpoints[-100:]}
+        for partition in partitions:
+            low = (partition << 48) + ends.get(partition, 0)
+            rows = db.execute(
+                "SELECT id, stream, sequence FROM record WHERE id > ? AND id < ? AND sequence > 0",
+                (low, (partition + 1) << 48),
+            ).fetchall()
+            if rows:
+                ends[partition] = rows[-1][0] & _OFFSET
+            self.seen.records += [(partition, number & _OFFSET, stream, seq) for number, stream, seq in rows]
+
+
+@contextlib.contextmanager
+def _reading(path: Path) -> Iterator[sqlite3.Connection]:
+    db = sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=10.0, isolation_level=None)
+    try:
+        yield db
+    finally:
+        db.close()
+
+
+def _newest(db: sqlite3.Connection, table: str) -> int:
+    return int(db.execute(f"SELECT coalesce(max(id), 0) FROM {table}").fetchone()[0])  # noqa: S608 - a name of ours
+
+
+def _sample(at_s: float, name: str, pid: int) -> Sample:
+    """Of a process and its children (Linux: /proc); what has ended counts no more."""
+    cpu = rss = written = 0
+    for one in (pid, *_children(pid)):
+        try:
+            fields = Path(f"/proc/{one}/stat").read_text().rpartition(")")[2].split()
+            cpu += int(fields[11]) + int(fields[12])
+            rss += int(Path(f"/proc/{one}/statm").read_text().split()[1]) * _PAGE
+            io = dict(line.split(": ") for line in Path(f"/proc/{one}/io").read_text().splitlines())
+            written += int(io["write_bytes"])
+        except (OSError, KeyError, IndexError):
+            continue
+    return Sample(at_s, name, cpu / _TICKS, rss, written)
+
+
+def _children(pid: int) -> list[int]:
+    try:
+        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except OSError:
+        return []

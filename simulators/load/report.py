@@ -1,0 +1,180 @@
+"""I/O (writes two files): report.json, and report.html, which needs nothing beside it: its plots are SVG inside."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+
+mpl.use("Agg")
+import matplotlib.pyplot as plt
+import numpy as np
+
+from config.clock import RealClock
+from simulators.load.figures import MEASURES, table
+from simulators.load.observe import Sample
+from simulators.load.run import Result, Test
+
+_STYLE = (
+    "body{font:15px/1.5 sans-serif;max-width:62em;margin:2em auto;padding:0 1em;color:#222}"
+    "table{border-collapse:collapse;margin:1em 0}td,th{border:1px solid #ccc;padding:.2em .6em;text-align:right}"
+    "td:first-child,th:first-child{text-align:left}.no{color:#b00020;font-weight:bold}.yes{color:#1b5e20}"
+    "svg{max-width:100%;height:auto}"
+)
+
+
+def as_json(test: Test, result: Result) -> dict[str, Any]:
+    """Everything that was measured, in milliseconds, readings and bytes."""
+    return {
+        "date": datetime.fromtimestamp(RealClock().now_s(), UTC).isoformat(),
+        "machine": {"cores": os.cpu_count(), "system": platform.platform(), "python": platform.python_version()},
+        "test": asdict(test.wish)
+        | {
+            "format": test.format,
+            "connections": test.connections,
+            "processes": test.processes,
+            "faults": test.faults,
+        },
+        "good": result.good,
+        "verdict": result.verdict,
+        "objectives": result.objectives,
+        "latency_ms": {name: one.as_json() for name, one in result.figures.histograms.items()},
+        "sent": result.messages.counts,
+        "resources": resources(result),
+        "over_time": {name: counts.tolist() for name, counts in result.figures.over_time.items()},
+    }
+
+
+def resources(result: Result) -> dict[str, dict[str, float]]:
+    """By process: mean cores, most resident bytes, bytes written a reading, over the time of the observation."""
+    if result.seen is None:
+        return {}
+    readings = max(1, int(result.messages.readings.sum()))
+    found = {}
+    for name, samples in _by_name(result.seen.samples).items():
+        first, last = samples[0], samples[-1]
+        span_s = max(1e-9, last.at_s - first.at_s)
+        found[name] = {
+            "cores": round((last.cpu_s - first.cpu_s) / span_s, 3),
+            "rss_most": max(sample.rss for sample in samples),
+            "rss_first": first.rss,
+            "rss_last": last.rss,
+            "written_a_reading": round((last.written - first.written) / readings, 1),
+        }
+    return found
+
+
+def _by_name(samples: Sequence[Sample]) -> dict[str, list[Sample]]:
+    found: dict[str, list[Sample]] = {}
+    for sample in samples:
+        if sample.rss:  # a process that has ended says nothing
+            found.setdefault(sample.name, []).append(sample)
+    return found
+
+
+def write(folder: Path, test: Test, result: Result) -> None:
+    """Both files."""
+    folder.mkdir(parents=True, exist_ok=True)
+    told = as_json(test, result)
+    (folder / "report.json").write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+    (folder / "report.html").write_text(_html(told, test, result), encoding="utf-8")
+
+
+def _html(told: Mapping[str, Any], test: Test, result: Result) -> str:
+    verdict = "everything is held, seen and right" if result.verdict["good"] else "something is lost, late or wrong"
+    wish = test.wish
+    head = (
+        f"{wish.pattern}: {wish.meters:,} meters, {wish.rate:,g} readings a second for {wish.seconds:g} s, "
+        f"{wish.per_message} a message as {test.format}, {test.connections} connections in each of"
+        f" {test.processes} processes"
+    )
+    parts = [
+        f"<p>{escape(head)}<br>{escape(told['date'])}, {escape(json.dumps(told['machine']))}</p>",
+        f"<p class={'yes' if result.verdict['good'] else 'no'}>{escape(verdict)}</p>",
+    ]
+    if result.objectives:
+        rows = [["objective", "measured", "met"]]
+        rows += [[o["objective"], f"{o['measured_ms']} ms", "yes" if o["met"] else "NO"] for o in result.objectives]
+        parts += ["<h2>Objectives</h2>", _table(rows)]
+    parts += ["<h2>Latency, from when a message was due</h2>", _table(table(result.figures.histograms))]
+    parts += ["<ul>", *(f"<li><b>{name}</b>: {escape(what)}</li>" for name, what in MEASURES.items()), "</ul>"]
+    parts += [_latency_plot(result), "<h2>Throughput</h2>", _throughput_plot(result)]
+    parts += ["<h2>Verdict</h2>", _table([[str(k), json.dumps(v)] for k, v in result.verdict.items()])]
+    if told["resources"]:
+        columns = ["cores", "rss_most", "written_a_reading"]
+        rows = [["process", "cores", "memory, most", "written a reading"]]
+        rows += [[name, *(f"{one[c]:,}" for c in columns)] for name, one in told["resources"].items()]
+        parts += ["<h2>Processor, memory and disk</h2>", _table(rows), _resource_plot(result)]
+    parts += ["<h2>Sent</h2>", _table([[k, f"{v:,}"] for k, v in result.messages.counts.items()])]
+    body = "\n".join(parts)
+    return (
+        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>meterd load</title><style>{_STYLE}</style>'
+        f"<body><h1>Load test</h1>\n{body}\n</body></html>\n"
+    )
+
+
+def _table(rows: Sequence[Sequence[str]]) -> str:
+    lines = ["".join(f"<td>{escape(cell)}</td>" for cell in row) for row in rows]
+    return "<table>" + "".join(f"<tr>{line}</tr>" for line in lines) + "</table>"
+
+
+def _svg(figure: Any) -> str:
+    out = io.StringIO()
+    figure.savefig(out, format="svg", bbox_inches="tight")
+    plt.close(figure)
+    text = out.getvalue()
+    return text[text.index("<svg") :]
+
+
+def _latency_plot(result: Result) -> str:
+    """Percentiles against latency, the far end drawn wide, as HdrHistogram does."""
+    figure, axes = plt.subplots(figsize=(9, 4))
+    for name, one in result.figures.histograms.items():
+        if len(one):
+            curve = np.array(one.curve())
+            axes.plot(1.0 / np.maximum(1e-5, 1 - curve[:, 0] / 100.0), curve[:, 1] * 1000, label=name)
+    ticks = (1, 2, 10, 100, 1000, 10_000)
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    axes.set_xticks(ticks, [f"{100 * (1 - 1 / tick):g} %" for tick in ticks])
+    axes.set_ylabel("ms")
+    axes.grid(visible=True, which="both", alpha=0.3)
+    axes.legend(fontsize=8)
+    return _svg(figure)
+
+
+def _throughput_plot(result: Result) -> str:
+    figure, axes = plt.subplots(figsize=(9, 3))
+    for name, counts in result.figures.over_time.items():
+        axes.plot(np.arange(len(counts)), counts, label=name, linewidth=1)
+    axes.set_ylabel("readings a second")
+    axes.set_xlabel("second of the run")
+    axes.set_ylim(bottom=0)
+    axes.legend(fontsize=8)
+    return _svg(figure)
+
+
+def _resource_plot(result: Result) -> str:
+    assert result.seen is not None
+    figure, (above, below) = plt.subplots(2, 1, figsize=(9, 4.5), sharex=True)
+    for name, samples in _by_name(result.seen.samples).items():
+        at = np.array([sample.at_s - result.start_s for sample in samples])
+        cpu = np.array([sample.cpu_s for sample in samples])
+        if len(at) > 1:
+            above.plot(at[1:], np.diff(cpu) / np.maximum(1e-9, np.diff(at)), label=name, linewidth=1)
+        below.plot(at, np.array([sample.rss for sample in samples]) / 1e6, label=name, linewidth=1)
+    above.set_ylabel("cores")
+    below.set_ylabel("resident MB")
+    below.set_xlabel("second of the run")
+    below.set_ylim(bottom=0)
+    above.legend(fontsize=8)
+    return _svg(figure)

@@ -1,0 +1,322 @@
+"""I/O: a load test from beginning to end: generators, observer, verdict; what `meterd load` runs.
+
+Generators are processes; they connect, say that they are ready, and begin at one instant. The observer watches the
+daemon's files when there is a daemon on this machine. In the end every reading must be held, and with a daemon of our
+own every balance be right.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import pyarrow.compute as pc
+import pyarrow.csv as pacsv
+
+from config.clock import RealClock
+from config.settings import Paths
+from simulators.fleet_ledger import billed_wh
+from simulators.load.figures import Figures, Messages, Objective, judged, latencies
+from simulators.load.host import Host
+from simulators.load.observe import Observer, Seen
+from simulators.load.population import Population, read_population
+from simulators.load.schedule import BACKFILL_S, NoSchedule, Wish, schedule
+from simulators.load.sender import NOT_ALL, Orders
+from simulators.quiet import quiet_of
+
+LEAD_S: Final = 2.0  # from the last "ready" to the start
+READY_S: Final = 120.0
+READ_AGAIN_S: Final = 10  # a meter is read no more often: its register moves in steps
+PEAKS: Final = {"ramp": 2.0, "morning": 2.0}
+QUIET_S: Final = 60.0
+
+
+class LoadFailed(Exception):
+    """The test could not be run to its end; the message says why."""
+
+
+@dataclass(slots=True)
+class Target:
+    """Where the load goes. `registry`: the directory whose meters are sent for; `data`: of a daemon on this machine.
+
+    `cafile`, `cert`, `key`: files for TLS; `processes`: whose processor and memory are noted, by name.
+    """
+
+    host: str
+    port: int
+    registry: Path
+    data: Path | None = None
+    book: Path | None = None
+    notices: Path | None = None
+    user: str = ""
+    password: str = ""
+    cafile: str = ""
+    cert: str = ""
+    key: str = ""
+    processes: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Test:
+    """What is to be run."""
+
+    wish: Wish
+    format: str = "arrow"
+    connections: int = 8
+    processes: int = 1
+    wait_s: float = 60.0
+    faults: dict[str, float] = field(default_factory=dict)
+    objectives: Sequence[Objective] = ()
+
+    def check(self) -> None:
+        """Raise `NoSchedule` for what cannot be."""
+        schedule(self.wish)
+        again_s = self.wish.meters / self.wish.rate / PEAKS.get(self.wish.pattern, 1.0)
+        if again_s < READ_AGAIN_S:
+            raise NoSchedule(
+                f"{self.wish.meters} meters at {self.wish.rate:g} readings a second are read every {again_s:.1f} s:"
+                f" at least {READ_AGAIN_S} s, or a register's last digit is more power than a connection has"
+            )
+        if self.processes > self.wish.senders:
+            raise NoSchedule(f"{self.wish.senders} concentrators are too few for {self.processes} processes")
+
+
+@dataclass(slots=True, eq=False)
+class Result:
+    """What came of it."""
+
+    figures: Figures
+    messages: Messages
+    seen: Seen | None
+    start_s: float
+    seconds: list[dict[str, Any]]  # what the generators said, second by second, added up
+    verdict: dict[str, Any]
+    objectives: list[dict[str, Any]]
+
+    @property
+    def good(self) -> bool:
+        return bool(self.verdict["good"]) and all(one["met"] for one in self.objectives)
+
+
+class _Generators:
+    """The processes, and what they say."""
+
+    def __init__(self, test: Test, target: Target, folder: Path, run: str, thirsty: Sequence[str]) -> None:
+        self._outs = [folder / f"sender{part}.npz" for part in range(test.processes)]
+        self.lines: list[list[dict[str, Any]]] = [[] for _ in range(test.processes)]
+        self.processes: list[subprocess.Popen[str]] = []
+        self._logs = [folder / f"sender{part}.log" for part in range(test.processes)]
+        for part in range(test.processes):
+            orders = Orders(
+                asdict(test.wish), str(target.registry), str(self._outs[part]), run,
+                start_s=0.0, start_unix=0, begin_s=begin_s(test.wish), wait_s=test.wait_s, part=part,
+                of=test.processes, connections=test.connections, format=test.format, host=target.host,
+                port=target.port, user=target.user, password=target.password, cafile=target.cafile,
+                cert=target.cert, key=target.key, thirsty=list(thirsty), faults=test.faults,
+            )  # fmt: skip
+            path = folder / f"sender{part}.json"
+            path.touch(mode=0o600)
+            path.write_text(json.dumps(asdict(orders)))
+            with self._logs[part].open("w") as log:
+                self.processes.append(
+                    subprocess.Popen(
+                        [sys.executable, "-m", "simulators.load.sender", str(path)],
+                        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True,
+                    )
+                )  # fmt: skip
+        self._threads = [
+            threading.Thread(target=self._follow, args=(part,), daemon=True) for part in range(test.processes)
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def _follow(self, part: int) -> None:
+        stdout = self.processes[part].stdout
+        assert stdout is not None
+        for text in stdout:
+            self.lines[part].append(json.loads(text))
+
+    def await_ready(self) -> None:
+        until = time.monotonic() + READY_S
+        while not all(lines and "ready" in lines[0] for lines in self.lines):
+            self.raise_failure()
+            if time.monotonic() > until:
+                raise LoadFailed("a generator does not get ready: its log is beside the report")
+            time.sleep(0.02)
+
+    def raise_failure(self) -> None:
+        for part, process in enumerate(self.processes):
+            code = process.poll()
+            if code is not None and code not in (0, NOT_ALL):
+                time.sleep(0.1)  # for its last line
+                said = [line["error"] for line in self.lines[part] if "error" in line]
+                why = said[-1] if said else f"ended with {code}: {self._logs[part].read_text()[-1500:]}"
+                raise LoadFailed(f"generator {part}: {why}")
+
+    def begin(self, start_s: float, start_unix: int) -> None:
+        for process in self.processes:
+            assert process.stdin is not None
+            process.stdin.write(json.dumps({"start_s": start_s, "start_unix": start_unix}) + "\n")
+            process.stdin.flush()
+
+    def follow(self, told: Callable[[dict[str, Any]], None], deadline_s: float) -> None:
+        """A call a second with what all of them say, until all have ended."""
+        until, shown = time.monotonic() + deadline_s, -1
+        while any(process.poll() is None for process in self.processes):
+            newest = min((len(lines) for lines in self.lines), default=0) - 1
+            if newest > shown and newest >= 1:
+                shown = newest
+                told(_added([lines[newest] for lines in self.lines]))
+            if time.monotonic() > until:
+                raise LoadFailed("the generators do not end")
+            time.sleep(0.05)
+        for thread in self._threads:
+            thread.join(5.0)
+        self.raise_failure()
+
+    def seconds(self) -> list[dict[str, Any]]:
+        """What all of them said, second by second; who has ended is as he was."""
+        most = max(len(lines) for lines in self.lines)
+        return [_added([lines[min(at, len(lines) - 1)] for lines in self.lines]) for at in range(1, most)]
+
+    def messages(self, run: str) -> Messages:
+        parts = [np.load(path) for path in self._outs]
+        joined = {
+            name: np.concatenate([part[name] for part in parts])
+            for name in ("due", "sent", "acked", "held", "stream", "sequence", "readings", "address", "used")
+        }
+        counts = {
+            name.removeprefix("count_"): sum(int(part[name]) for part in parts)
+            for name in parts[0].files
+            if name.startswith("count_")
+        }
+        streams = [f"L{run}-{number}" for number in joined.pop("stream").tolist()]
+        return Messages(**joined, stream=streams, counts=counts)
+
+    def stop(self) -> None:
+        for process in self.processes:
+            if process.poll() is None:
+                process.terminate()
+                try:
+                    process.wait(5)
+                except subprocess.TimeoutExpired:
+                    process.kill()
+                    process.wait(5)
+
+
+def _added(lines: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    names = [name for name in lines[0] if name != "t"]
+    return {"t": max(line["t"] for line in lines)} | {
+        name: sum(line.get(name, 0) for line in lines) for name in names
+    }
+
+
+def begin_s(wish: Wish) -> int:
+    """Second of the run from which registers move: a backlog's beginning, or the run's."""
+    return -BACKFILL_S if wish.pattern == "backfill" else 0
+
+
+def load(
+    test: Test, target: Target, folder: Path, told: Callable[[dict[str, Any]], None], thirsty: Sequence[str] = ()
+) -> Result:
+    """Run it. `told` is called once a second with what the generators say."""
+    test.check()
+    clock, run = RealClock(), secrets.token_hex(3)
+    generators = _Generators(test, target, folder, run, thirsty)
+    observer: Observer | None = None
+    try:
+        generators.await_ready()
+        if target.data is not None:
+            named = target.processes | {f"generator {n}": p.pid for n, p in enumerate(generators.processes)}
+            observer = Observer(target.data, target.book, target.notices, named, clock)
+            observer.start()
+        start_s, start_unix = clock.monotonic_s() + LEAD_S, clock.now_s() + int(LEAD_S)
+        generators.begin(start_s, start_unix)
+        generators.follow(told, test.wish.seconds + test.wait_s + 30.0)
+        messages = generators.messages(run)
+        if observer is not None and target.data is not None:
+            _settle(target.data)
+    finally:
+        generators.stop()
+        seen = observer.stop() if observer is not None else None
+    streams = _streams(target.registry, run, test.wish)
+    figures = latencies(messages, seen, start_s, streams)
+    verdict = _verdict(messages, figures)
+    return Result(
+        figures, messages, seen, start_s, generators.seconds(), verdict, judged(test.objectives, figures.histograms)
+    )
+
+
+def _settle(data: Path) -> None:
+    """Wait until what is held is rated and what was low is paid and told, or the deadline is over."""
+    until = time.monotonic() + QUIET_S
+    while time.monotonic() < until and not quiet_of(data)["quiet"]:
+        time.sleep(0.2)
+
+
+def _streams(registry: Path, run: str, wish: Wish) -> dict[str, str]:
+    """The stream of every account's meter: of those that are there now."""
+    meters, accounts = (pacsv.read_csv(registry / f"{name}.csv") for name in ("meters", "accounts"))
+    order: Population = read_population(registry, begin_s=begin_s(wish), seed=wish.seed)
+    number = {name: place for place, name in enumerate(order.concentrators)}
+    of_point = dict(
+        zip(pc.cast(meters["metering_point"], "string").to_pylist(), meters["concentrator"].to_pylist(), strict=True)
+    )
+    return {
+        account: f"L{run}-{number[of_point[point]]}"
+        for account, point in zip(
+            accounts["account"].to_pylist(), accounts["metering_point"].to_pylist(), strict=True
+        )
+        if point in of_point
+    }
+
+
+def _verdict(messages: Messages, figures: Figures) -> dict[str, Any]:
+    """Whether every message is held, and nothing that was to come did not."""
+    sent = int((~np.isnan(messages.sent)).sum())
+    found: dict[str, Any] = {
+        "messages": len(messages.due),
+        "readings": int(messages.readings.sum()),
+        "sent": sent,
+        "held": len(messages.due) - messages.unheld,
+        "unheld": messages.unheld,
+        "refused_by_broker": messages.counts.get("refused", 0),
+        "never_seen": {name: count for name, count in figures.waits.items() if count},
+    }
+    found["good"] = not messages.unheld and not found["refused_by_broker"] and not found["never_seen"]
+    return found
+
+
+def check_balances(result: Result, host: Host) -> None:
+    """After the daemon of our own has ended: energy billed = energy sent, and the audit; into the verdict."""
+    billed = billed_wh(host.data)
+    used = dict(zip(result.messages.address.tolist(), result.messages.used.tolist(), strict=True))
+    wrong = sum(billed.get(address, 0) != energy for address, energy in used.items())
+    audited = host.audit()
+    result.verdict |= {
+        "energy_sent_wh": sum(used.values()),
+        "energy_billed_wh": sum(billed.get(address, 0) for address in used),
+        "meters_wrong": wrong,
+        "audit_ok": bool(audited["ok"]),
+        "audit_difference_fen": int(audited["difference_fen"]),
+        "exceptions": exceptions_of(host.data),
+    }
+    result.verdict["good"] = result.verdict["good"] and not wrong and audited["ok"]
+
+
+def exceptions_of(data: Path) -> dict[str, int]:
+    """Rows of the exceptions queue by reason, each as often as it came."""
+    with closing(sqlite3.connect(f"file:{Paths(data).ledger}?mode=ro", uri=True, timeout=10)) as db:
+        rows = db.execute("SELECT reason, sum(1 + repeats) FROM exception GROUP BY 1 ORDER BY 1").fetchall()
+    return {str(reason): int(count) for reason, count in rows}

@@ -1,0 +1,360 @@
+"""I/O: a generator process (`python -m simulators.load.sender ORDERS.json`): its part of the schedule, over MQTT.
+
+One thread: what is due is sent, then sockets are served until the next is due. It says a line a second, and writes
+what became of every message and what every register showed last when all is held or time is up.
+"""
+
+from __future__ import annotations
+
+import heapq
+import json
+import random
+import selectors
+import ssl
+import sys
+from collections import deque
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from config.clock import Clock, RealClock
+from config.units import REGISTER_CODE, Quality, Register
+from ingest.topics import down_subscription, reads_topic
+from rating.readings import Readings
+from simulators.fleet_formats import Envelope, encode
+from simulators.load.population import Population, read_population
+from simulators.load.schedule import Schedule, Wish, schedule
+from simulators.load.session import Broker, Packed, Refused, Session
+
+WAIT_S: Final = 0.02  # at most so long for sockets, when nothing is due
+UNHELD_MAX: Final = 400_000  # messages: a receiver that is so far behind is lost
+AGAIN_AFTER_S: Final = 30.0  # a message that is acknowledged and not held is sent again
+AGAIN_AT_ONCE: Final = 100
+REORDER_S: Final = 2.0  # at most so late does a reordered message come
+NOT_ALL: Final = 5  # exit code; 1 is what an error of ours ends with
+RATES: Final = ("duplicate", "reorder", "bad", "drop")
+_REGISTER: Final = REGISTER_CODE[Register.IMPORT_TOTAL]
+
+
+@dataclass(slots=True)
+class Orders:
+    """What a generator process is told. Times are seconds on the machine's monotonic clock, `start_unix` is UTC."""
+
+    wish: dict[str, Any]
+    registry: str
+    out: str
+    run: str
+    start_s: float
+    start_unix: int
+    begin_s: int
+    wait_s: float
+    part: int = 0
+    of: int = 1
+    connections: int = 8
+    format: str = "arrow"
+    host: str = "127.0.0.1"
+    port: int = 1883
+    user: str = ""
+    password: str = ""
+    cafile: str = ""
+    cert: str = ""
+    key: str = ""
+    thirsty: list[str] = field(default_factory=list)
+    faults: dict[str, float] = field(default_factory=dict)
+
+    def broker(self) -> Broker:
+        tls = None
+        if self.cafile or self.cert:
+            tls = ssl.create_default_context(cafile=self.cafile or None)
+            if self.cert:
+                tls.load_cert_chain(self.cert, self.key or None)
+        return Broker(self.host, self.port, self.user, self.password, tls)
+
+
+class Overrun(Exception):
+    """So much is not held that going on would measure the generator's memory."""
+
+
+@dataclass(slots=True, eq=False)
+class Times:
+    """Of every message of this process, in seconds of the run; NaN where it did not come to that."""
+
+    due: npt.NDArray[np.float64]
+    sent: npt.NDArray[np.float64]
+    acked: npt.NDArray[np.float64]
+    held: npt.NDArray[np.float64]
+    stream: npt.NDArray[np.int64]  # number of the concentrator
+    sequence: npt.NDArray[np.int64]
+    readings: npt.NDArray[np.int64]  # 0: a bad one
+
+    @classmethod
+    def of(cls, plan: Schedule) -> Times:
+        count, none = len(plan), np.full(len(plan), np.nan)
+        whole = np.zeros(count, np.int64)
+        return cls(plan.due_s.copy(), none, none.copy(), none.copy(), plan.sender.copy(), whole, whole.copy())
+
+
+class Sender:
+    """Of one process."""
+
+    def __init__(self, orders: Orders, population: Population, plan: Schedule, clock: Clock) -> None:
+        self._orders, self._population, self._plan, self._clock = orders, population, plan, clock
+        self._dice = random.Random(f"{orders.wish.get('seed')}:{orders.part}")
+        self.times = Times.of(plan)
+        self.counts = dict.fromkeys(("due", "sent", "acked", "held", "again", "bad", "duplicated", "cuts"), 0)
+        mine = range(orders.part, len(population.concentrators), orders.of)
+        self._stream = {c: f"L{orders.run}-{c}" for c in mine}
+        self._by_stream = {name: c for c, name in self._stream.items()}
+        self._next = dict.fromkeys(mine, 1)
+        self._unheld: dict[int, deque[Packed]] = {c: deque() for c in mine}
+        self._unheld_count = 0
+        self._late: list[tuple[float, int]] = []
+        self._session_of: dict[int, Session] = {}
+        self._sessions: list[tuple[Session, list[int]]] = []
+        self._selector = selectors.DefaultSelector()
+        self._events: dict[Session, int] = {}
+        broker = orders.broker()
+        share = min(orders.connections, len(mine)) or 1
+        for number in range(share):
+            own = [c for place, c in enumerate(mine) if place % share == number]
+            filters = [down_subscription(population.shards[c], population.concentrators[c]) for c in own]
+            client = f"load-{orders.run}-{orders.part}-{number}"
+            session = Session(broker, client, filters, clock, self._acked, self._held, self._asked)
+            self._sessions.append((session, own))
+            self._session_of.update(dict.fromkeys(own, session))
+
+    # -- the run -----------------------------------------------------------------------------------------------
+    def connect(self, deadline_s: float) -> None:
+        """All connections, before the run begins; raises `Refused`, or TimeoutError."""
+        until = self._clock.monotonic_s() + deadline_s
+        while not all(session.connected for session, _ in self._sessions):
+            self._serve(0.01)
+            if self._clock.monotonic_s() > until:
+                raise TimeoutError(f"{self._orders.host}:{self._orders.port} does not take the connections")
+
+    def run(self) -> bool:
+        """Send all, then wait; True when everything is held."""
+        place, told_s = 0, -1
+        cuts = deque(self._plan.cuts_s)
+        end_s = float(self._orders.wish["seconds"]) + self._orders.wait_s
+        while True:
+            now_s = self._now()
+            while place < len(self._plan) and self._plan.due_s[place] <= now_s:
+                self._due(place)
+                place += 1
+            while self._late and self._late[0][0] <= now_s:
+                self._emit(heapq.heappop(self._late)[1])
+            while cuts and cuts[0] <= now_s:
+                cuts.popleft()
+                self._cut_all()
+            if int(now_s) > told_s:
+                told_s = int(now_s)
+                self._each_second()
+            done = place == len(self._plan) and not self._late and not self._unheld_count
+            if done or now_s > end_s:
+                self._each_second()
+                return done
+            soon_s = self._plan.due_s[place] - now_s if place < len(self._plan) else WAIT_S
+            self._serve(min(max(0.0, soon_s), WAIT_S))
+
+    def save(self, path: Path, used: npt.NDArray[np.int64]) -> None:
+        """`used`: by meter of the population, thousandths since its opening register."""
+        mine = np.concatenate([np.arange(s.start, s.stop) for s in map(self._population.meters_of, self._stream)])
+        arrays: dict[str, Any] = asdict(self.times) | {"address": self._population.address[mine], "used": used[mine]}
+        arrays |= {f"count_{name}": np.int64(value) for name, value in self.counts.items()}
+        arrays["count_refused"] = np.int64(sum(session.refused for session, _ in self._sessions))
+        np.savez(path, **arrays)
+
+    def close(self) -> None:
+        for session, _ in self._sessions:
+            session.close()
+        self._selector.close()
+
+    def _now(self) -> float:
+        return self._clock.monotonic_s() - self._orders.start_s
+
+    def _due(self, place: int) -> None:
+        self.counts["due"] += 1
+        faults = self._orders.faults
+        if faults and self._dice.random() < faults.get("reorder", 0.0):
+            heapq.heappush(self._late, (self._plan.due_s[place] + self._dice.uniform(0, REORDER_S), place))
+            return
+        if faults and self._dice.random() < faults.get("drop", 0.0):
+            self.counts["cuts"] += 1
+            self._session_of[int(self._plan.sender[place])].drop()
+        self._emit(place)
+
+    def _emit(self, place: int) -> None:
+        concentrator, orders = int(self._plan.sender[place]), self._orders
+        bad = bool(orders.faults) and self._dice.random() < orders.faults.get("bad", 0.0)
+        sequence = self._next[concentrator]
+        self._next[concentrator] = sequence + 1
+        self.times.sequence[place] = sequence
+        payload = b"\x00 no reading" if bad else self._payload(concentrator, place, sequence)
+        packed = Packed(place, concentrator, sequence, self._topic(concentrator, sequence), payload)
+        self._unheld[concentrator].append(packed)
+        self._unheld_count += 1
+        if self._unheld_count > UNHELD_MAX:
+            raise Overrun(f"{UNHELD_MAX} messages are not held")
+        session = self._session_of[concentrator]
+        session.send(packed)
+        self.times.sent[place] = self._now()
+        self.counts["sent"] += 1
+        self.counts["bad"] += bad
+        if orders.faults and self._dice.random() < orders.faults.get("duplicate", 0.0):
+            self.counts["duplicated"] += 1
+            session.send(packed)
+
+    def _payload(self, concentrator: int, place: int, sequence: int) -> bytes:
+        last_s = int(self._population.read_s[self._population.first[concentrator]])
+        at_s = max(int(self._plan.read_s[place]), last_s)  # a reordered message is read when it is sent
+        address, value = self._population.read(concentrator, at_s)
+        count = len(address)
+        self.times.readings[place] = count
+        readings = Readings(
+            address,
+            value,
+            np.full(count, self._orders.start_unix + at_s, np.uint32),
+            np.full(count, _REGISTER, np.uint8),
+            np.full(count, int(Quality.A), np.uint8),
+        )
+        if self._orders.format == "arrow":
+            return encode("arrow", readings, (), _NOBODY)
+        names = self._population.serials[self._population.meters_of(concentrator)].to_pylist()
+        sent_s = self._orders.start_unix + int(self._now())
+        envelope = Envelope(
+            self._population.concentrators[concentrator], self._stream[concentrator], sequence, 1, sent_s
+        )
+        return encode(self._orders.format, readings, names, envelope)
+
+    def _topic(self, concentrator: int, sequence: int) -> str:
+        shard, name = self._population.shards[concentrator], self._population.concentrators[concentrator]
+        return reads_topic(shard, name, self._orders.format, self._stream[concentrator], sequence)
+
+    # -- what comes back ---------------------------------------------------------------------------------------
+    def _acked(self, place: int, at_s: float) -> None:
+        if np.isnan(self.times.acked[place]):
+            self.times.acked[place] = at_s - self._orders.start_s
+            self.counts["acked"] += 1
+
+    def _held(self, stream: str, sequence: int, at_s: float) -> None:
+        concentrator = self._by_stream.get(stream)
+        if concentrator is None:
+            return
+        unheld = self._unheld[concentrator]
+        while unheld and unheld[0].sequence <= sequence:
+            packed = unheld.popleft()
+            self._unheld_count -= 1
+            self.times.held[packed.number] = at_s - self._orders.start_s
+            self.counts["held"] += 1
+
+    def _asked(self, stream: str, first: int, last: int) -> None:
+        concentrator = self._by_stream.get(stream)
+        if concentrator is None:
+            return
+        wanted = [p for p in self._unheld[concentrator] if first <= p.sequence <= last][:AGAIN_AT_ONCE]
+        self._again(concentrator, wanted)
+
+    def _again(self, concentrator: int, wanted: list[Packed]) -> None:
+        for packed in wanted:
+            self.counts["again"] += 1
+            self._session_of[concentrator].send(packed)
+
+    # -- the line ----------------------------------------------------------------------------------------------
+    def _serve(self, wait_s: float) -> None:
+        for session, own in self._sessions:
+            if session.socket is None:
+                self._forget(session)
+                if session.open() and session.connections > 1:
+                    unheld = [packed for c in own for packed in self._unheld[c]]
+                    self.counts["again"] += len(unheld)
+                    session.start_again(unheld)
+            self._watch(session)
+        for key, events in self._selector.select(wait_s):
+            session = key.data
+            if events & selectors.EVENT_WRITE and session.socket is not None:
+                session.write()
+            if events & selectors.EVENT_READ and session.socket is not None:
+                session.read()
+
+    def _watch(self, session: Session) -> None:
+        if session.socket is None:
+            return
+        events = selectors.EVENT_READ | (selectors.EVENT_WRITE if session.wants_write else 0)
+        known = self._events.get(session)
+        if known is None:
+            self._selector.register(session.socket, events, session)
+        elif known != events:
+            self._selector.modify(session.socket, events, session)
+        self._events[session] = events
+
+    def _forget(self, session: Session) -> None:
+        """A closed socket has no number any more: it is found by whose it was."""
+        if self._events.pop(session, None) is not None:
+            for key in list(self._selector.get_map().values()):
+                if key.data is session:
+                    self._selector.unregister(key.fileobj)
+
+    def _cut_all(self) -> None:
+        self.counts["cuts"] += len(self._sessions)
+        for session, _ in self._sessions:
+            session.drop()
+
+    def _each_second(self) -> None:
+        now_s = self._now()
+        for session, _ in self._sessions:
+            session.keep_alive()
+        for concentrator, unheld in self._unheld.items():
+            if unheld and now_s - self.times.acked[unheld[0].number] > AGAIN_AFTER_S:
+                self.times.acked[unheld[0].number] = now_s  # it is asked again as long later
+                self._again(concentrator, list(unheld)[:AGAIN_AT_ONCE])
+        behind = sum(session.behind for session, _ in self._sessions)
+        _say(t=round(now_s, 1), behind=behind, **self.counts)
+
+
+_NOBODY: Final = Envelope("", "", 0, 0, 0)
+
+
+def _say(**line: Any) -> None:
+    sys.stdout.write(json.dumps(line) + "\n")
+    sys.stdout.flush()
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Exit 0: everything is held; NOT_ALL: not everything; 2: the broker refuses; 3: too much was not held."""
+    path = Path((argv if argv is not None else sys.argv[1:])[0])
+    orders = Orders(**json.loads(path.read_text()))
+    clock = RealClock()
+    population = read_population(
+        Path(orders.registry),
+        begin_s=orders.begin_s,
+        seed=int(orders.wish["seed"]),
+        thirsty=frozenset(orders.thirsty),
+    )
+    opening = population.value.copy()
+    plan = schedule(Wish(**orders.wish)).part(orders.part, orders.of)
+    sender = Sender(orders, population, plan, clock)
+    code = 0
+    try:
+        sender.connect(30.0)
+        _say(ready=True)
+        told = json.loads(sys.stdin.readline())
+        orders.start_s, orders.start_unix = told["start_s"], told["start_unix"]
+        code = 0 if sender.run() else NOT_ALL
+    except Refused as refused:
+        _say(error=str(refused))
+        return 2
+    except Overrun as overrun:
+        _say(error=str(overrun))
+        code = 3
+    finally:
+        sender.close()
+    sender.save(Path(orders.out), population.value - opening)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())
