@@ -30,7 +30,9 @@ def program() -> str | None:
 class Mosquitto:
     """Start it with `with`; `port` speaks MQTT 3.1.1 and 5."""
 
-    def __init__(self) -> None:
+    def __init__(self, *more: str) -> None:
+        """`more`: further lines of its configuration, such as those of a second listener."""
+        self._more = more
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = int(probe.getsockname()[1])
@@ -52,6 +54,7 @@ class Mosquitto:
             "set_tcp_nodelay true",
             "log_dest file " + str(folder / "mosquitto.log"),
             "log_type error",
+            *self._more,
         ]
         if os.geteuid() == 0:
             lines.append("user root")  # the folder is ours alone

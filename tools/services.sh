@@ -1,6 +1,6 @@
 #!/bin/sh
 # Installs what meterd is tested against and does not carry itself, from Debian packages: the Mosquitto broker, libfiu
-# (disks that fail) and libfaketime (clocks that leap). Nothing is left running: tests and benchmarks start what they
+# (disks that fail), libfaketime (clocks that leap) and openssl (certificates). Nothing is left running: tests and benchmarks start what they
 # need, on free ports of the loopback.
 set -eu
 
@@ -9,6 +9,7 @@ missing=
 command -v mosquitto >/dev/null || missing="$missing mosquitto"
 command -v fiu-run >/dev/null || missing="$missing fiu-utils"
 command -v faketime >/dev/null || missing="$missing faketime"
+command -v openssl >/dev/null || missing="$missing openssl"
 if [ -n "$missing" ]; then
     if ! command -v apt-get >/dev/null; then
         echo "missing, and there is no apt-get, install by hand:$missing" >&2
@@ -33,6 +34,6 @@ if [ -n "$missing" ]; then
     # shellcheck disable=SC2086 # a list of names
     $as_root apt-get install -y -qq --no-install-recommends $missing
 fi
-for program in mosquitto fiu-run faketime; do
+for program in mosquitto fiu-run faketime openssl; do
     echo "$program: $(command -v $program)"
 done

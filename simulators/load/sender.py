@@ -34,6 +34,7 @@ UNHELD_MAX: Final = 400_000  # messages: a receiver that is so far behind is los
 AGAIN_AFTER_S: Final = 30.0  # a message that is acknowledged and not held is sent again
 AGAIN_AT_ONCE: Final = 100
 REORDER_S: Final = 2.0  # at most so late does a reordered message come
+OWN_MAX: Final = 2000  # concentrators that are listened for one by one: brokers look through all subscriptions
 NOT_ALL: Final = 5  # exit code; 1 is what an error of ours ends with
 RATES: Final = ("duplicate", "reorder", "bad", "drop")
 _REGISTER: Final = REGISTER_CODE[Register.IMPORT_TOTAL]
@@ -118,13 +119,20 @@ class Sender:
         self._events: dict[Session, int] = {}
         broker = orders.broker()
         share = min(orders.connections, len(mine)) or 1
+        one_listens = len(mine) > OWN_MAX
         for number in range(share):
             own = [c for place, c in enumerate(mine) if place % share == number]
             filters = [down_subscription(population.shards[c], population.concentrators[c]) for c in own]
-            client = f"load-{orders.run}-{orders.part}-{number}"
-            session = Session(broker, client, filters, clock, self._acked, self._held, self._asked)
-            self._sessions.append((session, own))
-            self._session_of.update(dict.fromkeys(own, session))
+            self._add(broker, str(number), [] if one_listens else filters, own)
+        if one_listens:
+            shards = sorted({population.shards[c] for c in mine})
+            self._add(broker, "listener", [down_subscription(shard, "+") for shard in shards], [])
+
+    def _add(self, broker: Broker, name: str, filters: list[str], own: list[int]) -> None:
+        client = f"load-{self._orders.run}-{self._orders.part}-{name}"
+        session = Session(broker, client, filters, self._clock, self._acked, self._held, self._asked)
+        self._sessions.append((session, own))
+        self._session_of.update(dict.fromkeys(own, session))
 
     # -- the run -----------------------------------------------------------------------------------------------
     def connect(self, deadline_s: float) -> None:
