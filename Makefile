@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check bench sim sim-planted chaos services clean
+.PHONY: help setup demo test check bench sim sim-planted chaos soak services clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -44,8 +44,11 @@ sim-planted: $(READY)  ## break the code on purpose, fault by fault, and see the
 chaos: $(READY)  ## 1,000 kills at random moments and at named steps, then checker and audit
 	$(BIN)/python -m pytest tests/chaos -m chaos -q
 
-services:  ## install Mosquitto (Debian package) where it is missing
+soak: $(READY)  ## half an hour at twenty times a city's load: memory and files stay as they are
+	$(BIN)/python -m benchmarks.soak
+
+services:  ## install Mosquitto, libfiu and libfaketime (Debian packages) where they are missing
 	sh tools/services.sh
 
 clean:  ## remove what the targets made
-	rm -rf $(VENV) demo-out .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) demo-out load-out soak-out .pytest_cache .mypy_cache .ruff_cache .hypothesis

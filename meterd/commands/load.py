@@ -44,7 +44,6 @@ def load(
     key: Annotated[Path | None, typer.Option(metavar="FILE", help="TLS: its key.")] = None,
 ) -> None:
     """Load a daemon or any broker by a schedule, and measure from when each message was due; exit 1 on a miss."""
-    from ingest.wire import FORMATS
     from simulators.load import report as pages
     from simulators.load.figures import NoObjective, Objective
     from simulators.load.population import NoPopulation
@@ -52,27 +51,20 @@ def load(
     from simulators.load.schedule import NoSchedule, Wish
     from simulators.rig import RigFailed
 
-    if format_ not in FORMATS:
-        raise Stop(Exit.USAGE, f"there is no format {format_!r}; there are {', '.join(FORMATS)}")
-    if broker and registry is None:
-        raise Stop(Exit.USAGE, "--broker needs --registry: the directory whose meters are sent for")
-    if not broker and (
-        registry is not None or data_dir is not None or cafile is not None or cert is not None or user
-    ):
-        raise Stop(Exit.USAGE, "--registry, --data-dir, --user and TLS go with --broker HOST:PORT")
+    _known(format_)
+    _belong_together(broker, registry, user, (data_dir, password_file, cafile, cert, key))
     try:
         test = Test(
             Wish(pattern, meters, per_message, rate, seconds, seed), format_, connections, processes, wait,
             _rates(faults), [Objective.parse(text) for text in objective or ()],
         )  # fmt: skip
-        if broker:
-            assert registry is not None
+        test.check()
+        if broker and registry is not None:
             password = password_file.read_text().strip() if password_file is not None else ""
             ca, own, secret = (str(path) if path is not None else "" for path in (cafile, cert, key))
             target = Target(*_address(broker), registry, data_dir, None, None, user, password, ca, own, secret)
             result = _there(test, target, report)
         else:
-            test.check()
             result = _here(test, report)
     except (NoSchedule, NoObjective, NoPopulation, OSError) as wrong:
         raise Stop(Exit.USAGE, str(wrong)) from None
@@ -82,6 +74,20 @@ def load(
     _tell(result, report)
     if not result.good:
         raise typer.Exit(Exit.NO)
+
+
+def _known(format_: str) -> None:
+    from ingest.wire import FORMATS
+
+    if format_ not in FORMATS:
+        raise Stop(Exit.USAGE, f"there is no format {format_!r}; there are {', '.join(FORMATS)}")
+
+
+def _belong_together(broker: str, registry: Path | None, user: str, more: tuple[Path | None, ...]) -> None:
+    if broker and registry is None:
+        raise Stop(Exit.USAGE, "--broker needs --registry: the directory whose meters are sent for")
+    if not broker and (user or any(path is not None for path in (registry, *more))):
+        raise Stop(Exit.USAGE, "--registry, --data-dir, --user and TLS go with --broker HOST:PORT")
 
 
 def _rates(text: str) -> dict[str, float]:

@@ -49,6 +49,7 @@ class Seen:
     notices: list[tuple[float, str]] = field(default_factory=list)  # (at, key)
     orders: dict[str, tuple[str, int]] = field(default_factory=dict)  # key -> (account, arm)
     samples: list[Sample] = field(default_factory=list)
+    files: list[tuple[float, int, int, int]] = field(default_factory=list)  # (at, bytes of log, ledger, archive)
 
 
 class Observer:
@@ -107,9 +108,15 @@ class Observer:
             if now_s - sample_at_s >= 1.0 or stopping:
                 sample_at_s = now_s
                 self.seen.samples += [_sample(now_s, name, pid) for name, pid in self._processes.items()]
+                self.seen.files.append((now_s, *self._sizes()))
         self.seen.orders = {
             k: (a, n) for k, a, n in ledger.execute("SELECT key, account, arm FROM order_").fetchall()
         }
+
+    def _sizes(self) -> tuple[int, int, int]:
+        paths = self._paths
+        archive = [path.stat().st_size for path in paths.archive.glob("*/*.parquet")]
+        return _size(paths.log), _size(paths.ledger), sum(archive)
 
     def _ledger(self, db: sqlite3.Connection, version: int, last: dict[str, int], offsets: dict[int, int]) -> int:
         (now,) = db.execute("PRAGMA data_version").fetchone()
@@ -173,6 +180,12 @@ def _reading(path: Path) -> Iterator[sqlite3.Connection]:
         yield db
     finally:
         db.close()
+
+
+def _size(database: Path) -> int:
+    """Of a database and what it has not put into its file yet."""
+    files = (database, database.with_name(f"{database.name}-wal"))
+    return sum(path.stat().st_size for path in files if path.exists())
 
 
 def _newest(db: sqlite3.Connection, table: str) -> int:

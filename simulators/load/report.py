@@ -50,6 +50,7 @@ def as_json(test: Test, result: Result) -> dict[str, Any]:
         "latency_ms": {name: one.as_json() for name, one in result.figures.histograms.items()},
         "sent": result.messages.counts,
         "resources": resources(result),
+        "growth": growth(result),
         "over_time": {name: counts.tolist() for name, counts in result.figures.over_time.items()},
     }
 
@@ -70,6 +71,22 @@ def resources(result: Result) -> dict[str, dict[str, float]]:
             "rss_last": last.rss,
             "written_a_reading": round((last.written - first.written) / readings, 1),
         }
+    return found
+
+
+def growth(result: Result) -> dict[str, float]:
+    """How many times what it was after a sixth of the run something is at its end: memory by process, files."""
+    if result.seen is None or not result.seen.files:
+        return {}
+    files = result.seen.files
+    begun_s = files[0][0] + (files[-1][0] - files[0][0]) / 6
+    found = {}
+    for name, samples in _by_name(result.seen.samples).items():
+        after = [sample.rss for sample in samples if sample.at_s >= begun_s]
+        found[f"memory of {name}"] = round(after[-1] / after[0], 3) if after else 1.0
+    late = [row for row in files if row[0] >= begun_s]
+    for place, name in ((1, "log"), (2, "ledger")):
+        found[name] = round(late[-1][place] / max(1, late[0][place]), 3)
     return found
 
 
@@ -114,6 +131,8 @@ def _html(told: Mapping[str, Any], test: Test, result: Result) -> str:
         rows = [["process", "cores", "memory, most", "written a reading"]]
         rows += [[name, *(f"{one[c]:,}" for c in columns)] for name, one in told["resources"].items()]
         parts += ["<h2>Processor, memory and disk</h2>", _table(rows), _resource_plot(result)]
+        grown = [["from a sixth of the run to its end", "times"]]
+        parts.append(_table(grown + [[name, f"{value:g}"] for name, value in told["growth"].items()]))
     parts += ["<h2>Sent</h2>", _table([[k, f"{v:,}"] for k, v in result.messages.counts.items()])]
     body = "\n".join(parts)
     return (
