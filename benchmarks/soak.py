@@ -37,9 +37,8 @@ def main() -> int:
     for name, times in report["growth"].items():
         print(f"{name:32} {times:.3f} of what it was after a sixth of the run")
     for name, one in report["resources"].items():
-        print(
-            f"{name:32} {one['cores']:.2f} cores, {one['rss_most'] / 1e6:.0f} MB, {one['written_a_reading']} B a reading"
-        )
+        memory_mb, written = one["rss_most"] / 1e6, one["written_a_reading"]
+        print(f"{name:32} {one['cores']:.2f} cores, {memory_mb:.0f} MB, {written} B a reading")
     print(f"reading to balance, p99: {report['latency_ms']['reading_to_balance']['p99']} ms; report in {asked.out}")
     if grown:
         print(f"GROWS: {grown}")
