@@ -9,13 +9,17 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
 import pkgutil
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
 from typing import Final
+
+from config.clock import RealClock
 
 RESULTS: Final = Path(__file__).parent / "results" / "latest.json"
 
@@ -25,7 +29,7 @@ class Result:
     """One figure; `ratio` is value / baseline. `command` repeats it.
 
     Against a peer: who it is, the number of runs of each, and the range of the ratio: our slowest run against its
-    fastest, and the other way about. What is None is not written.
+    fastest, and the other way about. `date` and `machine` are noted when it is written. What is None is not written.
     """
 
     name: str
@@ -38,6 +42,8 @@ class Result:
     repeats: int | None = None
     ratio_low: float | None = None
     ratio_high: float | None = None
+    date: str | None = None
+    machine: str | None = None
 
 
 Benchmark = Callable[[], list[Result]]
@@ -81,11 +87,22 @@ def choose(names: Iterable[str], only: str | None) -> list[str]:
 def merge(results: Iterable[Result], path: Path = RESULTS) -> None:
     """Put the results into the file, in place of older ones of the same names; the list is sorted by name."""
     kept = {r["name"]: r for r in json.loads(path.read_text(encoding="utf-8"))} if path.exists() else {}
-    kept |= {r.name: {k: v for k, v in asdict(r).items() if v is not None} for r in results}
+    here = {"date": datetime.fromtimestamp(RealClock().now_s(), UTC).date().isoformat(), "machine": machine()}
+    kept |= {r.name: {k: v for k, v in (asdict(r) | here).items() if v is not None} for r in results}
     path.parent.mkdir(parents=True, exist_ok=True)
     fresh = path.with_suffix(".tmp")
     fresh.write_text(json.dumps([kept[name] for name in sorted(kept)], indent=2) + "\n", encoding="utf-8")
     fresh.replace(path)
+
+
+def machine() -> str:
+    """Processor, cores and memory, as Linux tells them."""
+    info = Path("/proc/cpuinfo")
+    names = [
+        line.partition(":")[2].strip() for line in info.read_text().splitlines() if line.startswith("model name")
+    ]
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    return f"{names[0] if names else 'unknown processor'}, {os.cpu_count()} cores, {memory:.0f} GiB"
 
 
 def timed(work: Callable[[], object]) -> float:

@@ -29,13 +29,16 @@ def reasons() -> dict[str, str]:
 
 def table(results: list[dict[str, Any]], why: dict[str, str]) -> str:
     """Markdown; a row a result, older ones without a peer included."""
-    lines = ["| Benchmark | Peer | Ours | Theirs | Unit | Ratio (range, runs) | Command | Why |", "|" + "---|" * 8]
+    head = "| Benchmark | Peer | Ours | Theirs | Unit | Ratio (range, runs) | Command | When, where | Why |"
+    lines = [head, "|" + "---|" * 9]
     for r in results:
         ratio = f"{r['ratio']:.3g}"
         if "repeats" in r:
             ratio += f" ({r['ratio_low']:.3g} to {r['ratio_high']:.3g}, {r['repeats']})"
         cells = (f"`{r['name']}`", r.get("peer", "baseline"), f"{r['value']:.4g}", f"{r['baseline']:.4g}", r["unit"])
-        lines.append("| " + " | ".join((*cells, ratio, f"`{r['command']}`", why.get(r["name"], ""))) + " |")
+        where = ", ".join(filter(None, (r.get("date"), r.get("machine"))))
+        reason = next((why[name] for name in (r["name"], r["name"].rpartition(".")[0]) if name in why), "")
+        lines.append("| " + " | ".join((*cells, ratio, f"`{r['command']}`", where, reason)) + " |")
     return "\n".join(lines)
 
 

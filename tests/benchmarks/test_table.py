@@ -23,7 +23,8 @@ def test_the_table_is_written_between_its_marks(tmp_path: Path) -> None:
     assert text.startswith("before\n")
     assert text.endswith("\nafter\n")
     assert "\nold\n" not in text
-    assert "| `b.x` | X | 2 | 8 | r/s | 0.25 (0.25 to 0.25, 1) | `make bench ONLY=b` |  |" in text
+    assert "| `b.x` | X | 2 | 8 | r/s | 0.25 (0.25 to 0.25, 1) | `make bench ONLY=b` | 20" in text
+    assert " cores, " in text
     assert "| `kernel.old` | baseline | 1 | 4 | s | 0.25 |" in text
 
 
