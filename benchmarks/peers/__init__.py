@@ -4,6 +4,7 @@
     balances.py     the batches of `state.*`
     ours_batch.py, duckdb_batch.py, polars_batch.py, pandas_batch.py, numpy_batch.py
     single.py, dict_stream.py, bytewax_stream.py
+    year.py, ours_year.py, pysam_year.py
     ours_state.py, sqlite_state.py, postgres_state.py
 
 A worker is `python -m benchmarks.peers.NAME FOLDER RUNS`. It loads its input first, does the work so many times, and

@@ -46,7 +46,7 @@ def make(folder: Path, homes: int = HOMES, rounds: int = ROUNDS) -> str:
     slots, values, times = [], [], []
     for number in range(1, rounds + 1):
         at_s = START_S + number * STEP_S
-        energy = random.integers(1, 21, homes) * 10
+        energy = random.integers(1, 11, homes) * 10
         value, used = value + energy, used + energy
         charge += energy * PRICES_E8[tariff, int(at_s > PEAK_S)]
         order = (random.permutation(homes // frame)[:, None] * frame + np.arange(frame)).ravel()
