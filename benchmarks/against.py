@@ -40,8 +40,8 @@ WHY: Final = {
     "batch.ordered.polars": "the same sort and windows, and a join that copies every column",
     "batch.ordered.pandas": "a sort and three groupings, each a pass over memory with a copy",
     "batch.ordered.numpy": "one stable sort and running sums: the least that a batch must do; no rule of a register",
-    "batch.month_totals.duckdb": "where no order matters DuckDB needs three registers of a home and one pass: as fast as"
-    " the kernel, which judges and prices every reading all the same; with more threads it wins",
+    "batch.month_totals.duckdb": "where no order matters DuckDB needs three registers of a home and one pass: nearly"
+    " as fast as the kernel, which judges and prices every reading all the same",
     "stream.dict": "an object, a call and integers of Python for each reading; frames of a thousand need none",
     "stream.bytewax": "the same Python for each reading, and a key of text and a hand-over for each beside",
     "state.sqlite": "a row is found, changed and logged by itself; pages of state are written whole",

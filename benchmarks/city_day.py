@@ -198,6 +198,10 @@ def main() -> None:
     print(json.dumps({"peak_mb": _peak_mb()} | found))
 
 
+WHY: Final = {
+    "replay.city_day": "the baseline decompresses the same files: rating 576 million readings is the other half",
+    "replay.city_day_memory": "state of two partitions, a checkpoint's pages, and the registry's mapped image",
+}
 BENCHMARKS: Final[dict[str, Benchmark]] = {"replay.city_day": city_day}
 
 

@@ -325,6 +325,14 @@ def json_single() -> list[Result]:
         return _results("e2e.json_single", measure(Path(folder), JSON_METERS, rounds, _envelopes))
 
 
+WHY: Final = {
+    "e2e.embedded": "the baseline receives and throws away; all else is durable, rated and committed under one GIL",
+    "e2e.embedded.rss": "memory after four more rounds against before: flat",
+    "e2e.mosquitto": "the same over Mosquitto, whose larger window keeps ingest busy",
+    "e2e.mosquitto.rss": "memory after four more rounds against before: flat",
+    "e2e.json_single": "one reading a message: receiving is all of it, and the rest goes on beside",
+    "e2e.json_single.rss": "memory after four more rounds against before: flat",
+}
 BENCHMARKS: dict[str, Benchmark] = {
     "e2e.embedded": embedded,
     "e2e.mosquitto": mosquitto,

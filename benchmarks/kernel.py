@@ -172,6 +172,13 @@ def vs_batch() -> list[Result]:
     return [result("kernel.vs_batch", UNIT, CHANNELS / float(np.median(kernel)), CHANNELS / float(np.median(job)))]
 
 
+WHY: Final = {
+    "kernel.neighbours": "the baseline judges and prices nothing: what is left is memory, half of the time",
+    "kernel.mixed_tiers": "the same where a third of the homes are past a bound, which no processor can guess",
+    "kernel.random": "every register and ladder is a cache miss for both; they are fetched ahead",
+    "kernel.vs_batch": "DuckDB joins and sorts whole columns; the kernel changes each home's row in place",
+    "scale.flatness": "6 million homes against 100,000: what no longer fits the caches",
+}
 BENCHMARKS: Final[dict[str, Benchmark]] = {
     "kernel.neighbours": neighbours,
     "kernel.mixed_tiers": mixed_tiers,

@@ -38,7 +38,7 @@ def _matrix(text: str) -> tuple[list[list[int]], list[list[float]]]:
 
 
 def _hours(spans: list[str]) -> list[int]:
-    found = []
+    found: list[int] = []
     for span in spans:
         begin, end = (int(text[:2]) for text in span.split("-"))
         found += range(begin, end)

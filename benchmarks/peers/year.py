@@ -46,7 +46,7 @@ def texts() -> dict[str, str]:
     return {TIERS: (SHIPPED / f"{TIERS}.toml").read_text(encoding="utf-8"), TIMES: alone}
 
 
-def prices(text: str) -> tuple[list[tuple[list[int], list[Any], Decimal]], dict[str, Any] | None]:
+def prices(text: str) -> tuple[list[tuple[list[int], Any, Decimal]], dict[str, Any] | None]:
     """(months, spans or "rest", yuan a kWh) of every period, and the tiers, of a tariff file's newest version."""
     version = tomllib.loads(text)["version"][-1]
     energy = version["energy"]
