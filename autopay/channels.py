@@ -6,6 +6,7 @@ written. The webhook carries the notice's key, so that its receiver can do the s
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from collections import OrderedDict
@@ -102,13 +103,16 @@ class FileChannel:
         if message.key in self._keys:
             return
         line = (json.dumps(_body(message), ensure_ascii=False, sort_keys=True) + "\n").encode()
+        size = os.fstat(self._file).st_size
         try:
-            written = os.write(self._file, line)
-            if written != len(line):
-                os.ftruncate(self._file, os.fstat(self._file).st_size - written)
-                raise ChannelFailed("file: short write")
+            if os.write(self._file, line) != len(line):
+                raise OSError(errno.ENOSPC, "short write")
             os.fsync(self._file)
         except OSError as fault:
+            # It will be written again, whole: what is there of it goes. A file that cannot be cut ends the daemon,
+            # and the next start reads what stands in it.
+            if os.fstat(self._file).st_size != size:
+                os.ftruncate(self._file, size)
             raise ChannelFailed(f"file: {fault}") from fault
         self._remember(message.key)
 

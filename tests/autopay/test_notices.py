@@ -7,6 +7,7 @@ import json
 import pytest
 from sqlalchemy import insert
 
+import autopay.channels as outbox_channels
 import autopay.outbox as outbox_module
 from autopay.channels import ChannelFailed, FileChannel
 from autopay.gateways.signing import HEADER, authentic
@@ -137,6 +138,28 @@ def test_of_a_decline_the_payer_is_told_each_time_and_the_holder_once_for_each_l
         ("daughter", "charged"),
         ("parents", "charged"),
     ]
+
+
+def test_a_line_whose_sync_failed_is_written_once(world, tmp_path, monkeypatch):
+    """What the disk took of it goes before it is written again."""
+    path, real, fails = tmp_path / "n", outbox_channels.os.fsync, [True, True]
+
+    def sync(number):
+        if fails:
+            fails.pop()
+            raise OSError(5, "Input/output error")
+        real(number)
+
+    monkeypatch.setattr(outbox_channels.os, "fsync", sync)
+    put(world)
+    sender = dispatcher(world, [FileChannel(path)])
+    sender.step()
+    assert path.read_bytes() == b""
+    for _ in range(4):
+        world.clock.advance(3600)
+        sender.step()
+    assert [line["key"] for line in lines(path)] == ["k1"]
+    assert world.rows(notice)[0]["state"] == "sent"
 
 
 def test_a_holder_who_pays_is_told_once(world, tmp_path):

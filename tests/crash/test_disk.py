@@ -21,7 +21,7 @@ SETTINGS = {
     "autopay": {"cooldown_s": 0, "cap_day_count": 1000, "cap_day_fen": 10**7, "cap_month_fen": 10**8},
     "archive": {"records_per_file": 16, "keep_records": 0, "age_max_s": int(FASTER)},
 }
-FAULT_S, BACK_S = 3.0, 20.0
+FAULT_S, BACK_S = 3.0, 60.0
 WRITES, SYNCS = ("posix/io/rw/pwrite",), ("posix/io/sync/fdatasync", "posix/io/sync/fsync")
 ENDED_BY_ITSELF, REFUSED = 70, 4
 SCRIPT = """

@@ -23,7 +23,7 @@ from simulators.load.schedule import Wish, schedule
 from simulators.load.sender import Orders, Sender
 from simulators.load.session import Refused
 
-STALL_S = 1.0
+STALL_S = 2.0
 
 
 class Broker:
