@@ -25,7 +25,7 @@ FAULT_S, BACK_S = 3.0, 60.0
 WRITES, SYNCS = ("posix/io/rw/pwrite",), ("posix/io/sync/fdatasync", "posix/io/sync/fsync")
 ENDED_BY_ITSELF, REFUSED = 70, 4
 SCRIPT = """
-import ctypes, sys, threading, time
+import ctypes, os, sys, threading, time
 from pathlib import Path
 from meterd.cli import run
 import meterd.daemon
@@ -45,6 +45,7 @@ def obey(path):
             path.with_suffix(".obeyed").write_text(asked)
         time.sleep(0.02)
 threading.Thread(target=obey, args=(Path(sys.argv[1]),), daemon=True).start()
+Path(sys.argv[1]).with_suffix(".up").write_text(str(os.getpid()))
 sys.exit(run(sys.argv[2:]))
 """
 
@@ -77,7 +78,20 @@ class Failing:
         self.environment = {"LD_PRELOAD": str(library), "JE_ARROW_MALLOC_CONF": "background_thread:false"}
 
     def start(self):
-        self.rig.start_daemon(program=("-c", SCRIPT, str(self.faults)), environment=self.environment, wait=False)
+        """Now and then libfiu stops a process for good while its libraries are loaded: another one then."""
+        up = self.faults.with_suffix(".up")
+        for _ in range(4):
+            program = ("-c", SCRIPT, str(self.faults))
+            self.rig.start_daemon(program=program, environment=self.environment, wait=False)
+            pid, until = str(self.rig.daemon.pid), time.monotonic() + 20
+            while self.rig.daemon.poll() is None and not (up.exists() and up.read_text() == pid):
+                if time.monotonic() > until:
+                    break
+                time.sleep(0.02)
+            else:
+                return
+            self.rig.kill_daemon()
+        raise AssertionError("no daemon gets through its imports under libfiu")
 
     def say(self, calls=(), number=0, chance=1.0, *, wait=True):
         """What fails from now on; back when the daemon has heard it."""
