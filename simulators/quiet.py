@@ -27,6 +27,7 @@ def quiet_of(data_dir: Path) -> dict[str, Any]:
         ends = dict(
             log.execute("SELECT id >> 48, max(id & 281474976710655) FROM record GROUP BY id >> 48").fetchall()
         )
+        ledger.execute("BEGIN")  # one moment: what one question finds done must not begin anew before the next
         newest = 'SELECT partition, max("offset") FROM checkpoint GROUP BY partition'
         rated = dict(ledger.execute(newest).fetchall())
         left: dict[str, Any] = {"lag": sum(end - rated.get(partition, 0) for partition, end in ends.items())}
