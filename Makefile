@@ -33,6 +33,7 @@ check: $(READY)  ## lint, format, types, layers, house rules
 	$(BIN)/python -m pytest tests/tidy -q
 
 bench: $(READY)  ## benchmarks into benchmarks/results/latest.json (ONLY=name for one)
+	-@sh tools/services.sh bench
 	$(BIN)/python -m benchmarks $(if $(ONLY),--only $(ONLY))
 
 sim: $(READY)  ## one history of the simulated world (SEED=n), or many (SEEDS=1..2000)

@@ -18,25 +18,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
+from simulators.load.packets import publish, varint
+
 _PUBACK: Final = 0x40
 _CHUNK: Final = 1 << 18
 _DEADLINE_S: Final = 120.0
-
-
-def publish_packet(topic: str, payload: bytes, mid: int) -> bytes:
-    """A PUBLISH with QoS 1."""
-    name = topic.encode()
-    rest = len(name).to_bytes(2, "big") + name + mid.to_bytes(2, "big") + b"\x00"  # no properties
-    return b"\x32" + _varint(len(rest) + len(payload)) + rest + payload
-
-
-def _varint(value: int) -> bytes:
-    out = bytearray()
-    while True:
-        value, low = value >> 7, value & 0x7F
-        out.append(low | (0x80 if value else 0))
-        if not value:
-            return bytes(out)
 
 
 def write_sessions(folder: Path, name: str, messages: Iterable[tuple[int, str, bytes]], sessions: int) -> list[Path]:
@@ -45,7 +31,7 @@ def write_sessions(folder: Path, name: str, messages: Iterable[tuple[int, str, b
     counts = [0] * sessions
     files = [path.open("wb") for path in paths]
     for session, topic, payload in messages:
-        files[session].write(publish_packet(topic, payload, counts[session] % 65_535 + 1))
+        files[session].write(publish(topic, payload, counts[session] % 65_535 + 1))
         counts[session] += 1
     for file in files:
         file.close()
@@ -63,7 +49,7 @@ class _Session:
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         client = f"publisher-{path.stem}".encode()
         body = b"\x00\x04MQTT\x05\x02\xff\xff\x00" + len(client).to_bytes(2, "big") + client  # keep-alive: 18 hours
-        self.socket.sendall(b"\x10" + _varint(len(body)) + body)
+        self.socket.sendall(b"\x10" + varint(len(body)) + body)
         answer = self.socket.recv(1024)
         assert (answer[:1], answer[3:4]) == (b"\x20", b"\0"), answer
         self.socket.settimeout(0)

@@ -18,9 +18,11 @@ from fastapi.encoders import jsonable_encoder
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, ConfigDict, Field
+from sqlalchemy.exc import DatabaseError
 from starlette.exceptions import HTTPException
 
 from autopay.gateways.port import GatewayDown
+from ledger.database import waiting_helps
 from ledger.inbox import AMOUNT_MAX_FEN
 from ledger.port import Fenced, KeyConflict, LedgerFailed
 from meterd.attempts import IDS_MAX, Released, Word
@@ -149,6 +151,15 @@ def _errors(app: FastAPI) -> None:
     async def failed(_request: Request, why: LedgerFailed) -> Response:
         todo = "Send the same again" if why.retriable else "Look at the account before you send the same again"
         return _problem(503, str(why), todo)
+
+    @app.exception_handler(DatabaseError)
+    async def refused(request: Request, why: DatabaseError) -> Response:
+        if not waiting_helps(why):
+            raise why  # to `defect`
+        _log.warning("the ledger took nothing for a request", path=request.url.path, error=str(why.orig))
+        return _problem(
+            503, f"the ledger takes nothing: {why.orig}", "Make room on its disk, then send the same again"
+        )
 
     @app.exception_handler(Fenced)
     async def fenced(_request: Request, _why: Fenced) -> Response:

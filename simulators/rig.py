@@ -54,6 +54,18 @@ class Story:
     settings: Mapping[str, Mapping[str, object]] = field(default_factory=dict)  # section -> key -> value, on top
 
 
+def end_process(process: subprocess.Popen[Any], deadline_real_s: float) -> None:
+    """Ask it to end, and kill it when it does not."""
+    if process.poll() is not None:
+        return
+    process.terminate()
+    try:
+        process.wait(deadline_real_s)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait(5)
+
+
 def free_ports(count: int) -> list[int]:
     """That many neighbouring free ports (the embedded broker's second listener is the next one).
 
@@ -262,7 +274,13 @@ class Rig:
         try:
             return self.fleet.wait(deadline_real_s)
         except subprocess.TimeoutExpired:
-            raise RigFailed(f"the fleet was not quiet after {deadline_real_s} s") from None
+            raise RigFailed(f"the fleet was not quiet after {deadline_real_s} s: {self._last_words()}") from None
+
+    def _last_words(self) -> str:
+        """What the parts said last, for whoever has to find out why."""
+        code = "runs" if self.daemon is None or self.daemon.poll() is None else f"ended with {self.daemon.returncode}"
+        log = (self.folder / "daemon.log").read_text(errors="replace").splitlines()[-20:]
+        return "\n".join([f"{self.fleet_lines[-1:]}; the daemon {code}, and said last", *log])
 
     def wait_quiet(self, deadline_real_s: float) -> dict[str, Any]:
         """Until the log is rated and every outbox is empty (simulators.quiet); what is left otherwise."""
@@ -289,13 +307,8 @@ class Rig:
     def stop(self) -> None:
         """End whatever still runs."""
         for process in (self.fleet, self.daemon, self.gateway):
-            if process is not None and process.poll() is None:
-                process.terminate()
-                try:
-                    process.wait(15)
-                except subprocess.TimeoutExpired:
-                    process.kill()
-                    process.wait(5)
+            if process is not None:
+                end_process(process, 15.0)
 
     def __enter__(self) -> Self:
         return self

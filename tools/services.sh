@@ -1,7 +1,7 @@
 #!/bin/sh
 # Installs what meterd is tested against and does not carry itself, from Debian packages: the Mosquitto broker, libfiu
 # (disks that fail), libfaketime (clocks that leap) and openssl (certificates). Nothing is left running: tests and benchmarks start what they
-# need, on free ports of the loopback.
+# need, on free ports of the loopback. With `bench`: PostgreSQL, too.
 set -eu
 
 PATH="$PATH:/usr/sbin:/sbin"
@@ -10,6 +10,9 @@ command -v mosquitto >/dev/null || missing="$missing mosquitto"
 command -v fiu-run >/dev/null || missing="$missing fiu-utils"
 command -v faketime >/dev/null || missing="$missing faketime"
 command -v openssl >/dev/null || missing="$missing openssl"
+if [ "${1:-}" = bench ]; then # what only benchmarks compare with
+    ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || missing="$missing postgresql"
+fi
 if [ -n "$missing" ]; then
     if ! command -v apt-get >/dev/null; then
         echo "missing, and there is no apt-get, install by hand:$missing" >&2

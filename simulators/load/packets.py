@@ -8,8 +8,6 @@ from typing import Final
 CONNACK: Final = 2
 PUBLISH: Final = 3
 PUBACK: Final = 4
-SUBACK: Final = 9
-PINGRESP: Final = 13
 DISCONNECT: Final = 14
 PINGREQ_PACKET: Final = b"\xc0\x00"
 DISCONNECT_PACKET: Final = b"\xe0\x00"

@@ -30,10 +30,11 @@ from simulators.fleet_ledger import billed_wh
 from simulators.load.figures import Figures, Messages, Objective, judged, latencies
 from simulators.load.host import Host
 from simulators.load.observe import Observer, Seen
-from simulators.load.population import Population, read_population
+from simulators.load.population import NoPopulation, Population, read_population
 from simulators.load.schedule import BACKFILL_S, NoSchedule, Wish, schedule
 from simulators.load.sender import NOT_ALL, Orders
 from simulators.quiet import quiet_of
+from simulators.rig import end_process
 
 LEAD_S: Final = 2.0  # from the last "ready" to the start
 READY_S: Final = 120.0
@@ -206,13 +207,7 @@ class _Generators:
 
     def stop(self) -> None:
         for process in self.processes:
-            if process.poll() is None:
-                process.terminate()
-                try:
-                    process.wait(5)
-                except subprocess.TimeoutExpired:
-                    process.kill()
-                    process.wait(5)
+            end_process(process, 5.0)
 
 
 def _added(lines: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -232,6 +227,8 @@ def load(
 ) -> Result:
     """Run it. `told` is called once a second with what the generators say."""
     test.check()
+    town = read_population(target.registry, begin_s=begin_s(test.wish), seed=test.wish.seed)
+    _fits(test.wish, town, target.registry)
     clock, run = RealClock(), secrets.token_hex(3)
     generators = _Generators(test, target, folder, run, thirsty)
     observer: Observer | None = None
@@ -250,7 +247,7 @@ def load(
     finally:
         generators.stop()
         seen = observer.stop() if observer is not None else None
-    streams = _streams(target.registry, run, test.wish)
+    streams = _streams(target.registry, run, town)
     figures = latencies(messages, seen, start_s, streams)
     verdict = _verdict(messages, figures)
     return Result(
@@ -265,11 +262,22 @@ def _settle(data: Path) -> None:
         time.sleep(0.2)
 
 
-def _streams(registry: Path, run: str, wish: Wish) -> dict[str, str]:
+def _fits(wish: Wish, town: Population, registry: Path) -> None:
+    """`NoPopulation` when the schedule's concentrators do not have its meters: the rate would be another."""
+    there = len(town.concentrators)
+    if there >= wish.senders and abs(int(town.first[wish.senders]) - wish.meters) <= wish.meters / 10:
+        return
+    size = round(len(town) / there)
+    raise NoPopulation(
+        f"{registry} has {there} concentrators of {size} meters, not {wish.senders} of {wish.per_message}:"
+        f" ask for --meters {len(town)} --per-message {size}, or fewer meters"
+    )
+
+
+def _streams(registry: Path, run: str, town: Population) -> dict[str, str]:
     """The stream of every account's meter: of those that are there now."""
     meters, accounts = (pacsv.read_csv(registry / f"{name}.csv") for name in ("meters", "accounts"))
-    order: Population = read_population(registry, begin_s=begin_s(wish), seed=wish.seed)
-    number = {name: place for place, name in enumerate(order.concentrators)}
+    number = {name: place for place, name in enumerate(town.concentrators)}
     of_point = dict(
         zip(pc.cast(meters["metering_point"], "string").to_pylist(), meters["concentrator"].to_pylist(), strict=True)
     )

@@ -14,6 +14,7 @@ import ssl
 import sys
 from collections import deque
 from dataclasses import asdict, dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
@@ -112,6 +113,8 @@ class Sender:
         self._next = dict.fromkeys(mine, 1)
         self._unheld: dict[int, deque[Packed]] = {c: deque() for c in mine}
         self._unheld_count = 0
+        self._again_at_s: dict[int, float] = {}  # when a concentrator last sent its oldest again
+        self._patience_s = dict.fromkeys(mine, AGAIN_AFTER_S)
         self._late: list[tuple[float, int]] = []
         self._session_of: dict[int, Session] = {}
         self._sessions: list[tuple[Session, list[int]]] = []
@@ -258,6 +261,7 @@ class Sender:
             self._unheld_count -= 1
             self.times.held[packed.number] = at_s - self._orders.start_s
             self.counts["held"] += 1
+            self._patience_s[concentrator] = AGAIN_AFTER_S
 
     def _asked(self, stream: str, first: int, last: int) -> None:
         concentrator = self._by_stream.get(stream)
@@ -316,11 +320,18 @@ class Sender:
         for session, _ in self._sessions:
             session.keep_alive()
         for concentrator, unheld in self._unheld.items():
-            if unheld and now_s - self.times.acked[unheld[0].number] > AGAIN_AFTER_S:
-                self.times.acked[unheld[0].number] = now_s  # it is asked again as long later
-                self._again(concentrator, list(unheld)[:AGAIN_AT_ONCE])
+            if unheld and not np.isnan(self.times.acked[unheld[0].number]):
+                self._insist(concentrator, unheld, now_s)
         behind = sum(session.behind for session, _ in self._sessions)
         _say(t=round(now_s, 1), behind=behind, **self.counts)
+
+    def _insist(self, concentrator: int, unheld: deque[Packed], now_s: float) -> None:
+        """What the broker has acknowledged and nobody holds is sent again, ever more patiently."""
+        since_s = max(self._again_at_s.get(concentrator, 0.0), self.times.acked[unheld[0].number])
+        if now_s - since_s > self._patience_s[concentrator]:
+            self._again_at_s[concentrator] = now_s
+            self._patience_s[concentrator] *= 2
+            self._again(concentrator, list(islice(unheld, AGAIN_AT_ONCE)))
 
 
 _NOBODY: Final = Envelope("", "", 0, 0, 0)

@@ -62,7 +62,7 @@ class Ending:
     def _checker(self) -> None:
         world = self._world
         found: Result = check_files(world.folder / "truth.db", world.data, self._books(), world.folder / "outbox.db")
-        due = self._corrections_due()
+        due = self._corrections_due() if world.restored else set()
         left_wh = found.checker_difference_wh - sum(
             abs(d["used_wh"] - d["billed_wh"]) for d in found.details if d["what"] == "energy" and d["meter"] in due
         )
@@ -78,7 +78,8 @@ class Ending:
         It takes a restore from before a change-out, and a bill that was estimated before the version came again.
         """
         with closing(sqlite3.connect(f"file:{Paths(self._world.data).ledger}?mode=ro", uri=True)) as db:
-            return {str(meter) for (meter,) in db.execute("SELECT meter FROM exception WHERE reason = 'backdated'")}
+            ended = "SELECT meter FROM exception WHERE reason = 'backdated' AND note LIKE '% ends here, behind %'"
+            return {str(meter) for (meter,) in db.execute(ended)}
 
     def _books(self) -> list[Path]:
         return [bank.file for bank in self._world.banks.values()]

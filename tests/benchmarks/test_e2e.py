@@ -8,8 +8,8 @@ import numpy as np
 
 from benchmarks import e2e
 from benchmarks.e2e_city import Homes
-from benchmarks.e2e_publish import publish_packet
 from ingest.link import plain_publish, whole_packet
+from simulators.load.packets import publish
 
 
 def test_a_small_city_is_charged_what_the_tariffs_say(tmp_path: Path) -> None:
@@ -46,7 +46,7 @@ def test_expected_charges_by_hand() -> None:
 
 
 def test_packed_messages_are_mqtt() -> None:
-    packet = publish_packet("meters/v1/0/C1/up/reads/arrow/a/1", b"x" * 300, 513)
+    packet = publish("meters/v1/0/C1/up/reads/arrow/a/1", b"x" * 300, 513)
     found = whole_packet(packet, 0)
     assert found is not None
     read = plain_publish(packet, *found, five=True)

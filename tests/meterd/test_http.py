@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from pydantic import SecretStr
 from sqlalchemy import func, insert, select
+from sqlalchemy.exc import OperationalError
 from starlette.testclient import TestClient
 
 from autopay.gateways.port import GatewayDown
@@ -344,6 +346,26 @@ def test_a_defect_is_told_without_its_inside(village: Any, http: TestClient, mon
     answer = http.get("/healthz")
     assert _is_problem(answer, 500)
     assert "secret" not in answer.text
+
+
+@pytest.mark.parametrize(("code", "status"), [(sqlite3.SQLITE_FULL, 503), (sqlite3.SQLITE_CORRUPT, 500)])
+def test_a_ledger_that_takes_nothing_is_not_our_defect_when_its_disk_is_full(
+    village: Any, http: TestClient, monkeypatch: pytest.MonkeyPatch, code: int, status: int
+) -> None:
+    """A gateway comes again with its webhook, a person with their top-up."""
+
+    def refuses(*_: Any) -> Any:
+        driver = sqlite3.OperationalError("database or disk is full")
+        driver.sqlite_errorcode = code
+        raise OperationalError("INSERT", {}, driver)
+
+    monkeypatch.setattr(village, "webhook", refuses)
+    monkeypatch.setattr(village.store, "write", refuses)
+    body = {"account": "a3", "amount_fen": 1, "reference": "full"}
+    for answer in (http.post("/webhooks/simulated", content=b"{}"), http.post("/v1/topups", json=body)):
+        assert _is_problem(answer, status)
+        assert "INSERT" not in answer.text
+        assert ("disk" in answer.text) == (status == 503)
 
 
 def test_without_a_registry_money_has_nowhere_to_go(empty_village: Any) -> None:

@@ -85,6 +85,13 @@ def test_what_cannot_be_is_refused_at_once(
     assert why in capsys.readouterr().err
 
 
+def test_a_registry_of_other_concentrators_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    generate(tmp_path / "city", meters=600, seed=1, start="2026-07-01", concentrator_size=50)
+    there = ("--broker", "127.0.0.1:1", "--registry", str(tmp_path / "city"), "--report", str(tmp_path / "out"))
+    assert load(*SHORT, *there) == Exit.USAGE
+    assert "--meters 600 --per-message 50" in capsys.readouterr().err
+
+
 @pytest.fixture
 def certificates(tmp_path: Path) -> Path:
     """ca.pem, and broker and client with their keys, signed by it."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
 import socket
@@ -15,6 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import simulators.load.sender as sender_module
 from config.clock import RealClock
 from registry.generate import generate
 from simulators.load import packets
@@ -53,6 +55,10 @@ class Broker:
             threading.Thread(target=self._serve, args=(client, self.connections), daemon=True).start()
 
     def _serve(self, client: socket.socket, number: int) -> None:
+        with contextlib.suppress(ConnectionError):  # a client that drops its connection
+            self._speak(client, number)
+
+    def _speak(self, client: socket.socket, number: int) -> None:
         reader, client_count = packets.Reader(), 0
         client.settimeout(0.05)
         while not self._stop:
@@ -216,3 +222,21 @@ def test_a_directory_that_is_no_registry_is_refused(registry: Path, tmp_path: Pa
         csv.writer(file).writerows(rows[:-1])
     with pytest.raises(NoPopulation, match="every meter"):
         read_population(tmp_path, begin_s=0, seed=1)
+
+
+def test_what_is_acknowledged_and_not_held_is_sent_again_and_its_acknowledgement_stands(
+    registry: Path, broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ever more patiently; when the broker acknowledged the first one is a measurement, and stays."""
+    monkeypatch.setattr(sender_module, "AGAIN_AFTER_S", 0.5)
+    broker.hold = False
+    made = sender(registry, broker.port)
+    made._orders.wait_s = 2.0
+    made.connect(5.0)
+    assert not made.run()
+    sent = len(broker.topics)
+    assert made.counts["again"] >= 20  # each of twenty concentrators, after half a second and after another
+    assert sent > 30
+    assert (made.times.acked - made.times.due < 0.5 + STALL_S / 2).all()
+    assert max(made._patience_s.values()) >= 1.0
+    made.close()
