@@ -20,12 +20,15 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, Final, cast
 
-from ingest.sequences import Mark, ahead_of
+from ingest import mark_journal
+from ingest.mark_journal import MarkJournal
+from ingest.sequences import Mark
 from rating.readings import LogFailed, Record, RecordKind, StoredRecord
 
 _SHIFT: Final = 48
 _OFFSETS: Final = (1 << _SHIFT) - 1
-_FORMAT: Final = "1"
+_FORMAT: Final = "2"
+_BEFORE: Final = ("1",)  # formats that are read as they are: 1 had no mark_journal
 _ROW_BYTES: Final = 1000  # of a record beside its body, generously
 _PRUNE_STEP: Final = 256  # records deleted in one transaction
 _CHUNKS: Final = (128, 16, 4, 1)
@@ -37,10 +40,6 @@ CREATE TABLE IF NOT EXISTS record (
     stream TEXT NOT NULL, sequence INTEGER NOT NULL, detail TEXT NOT NULL, crc INTEGER NOT NULL, body BLOB NOT NULL
 );
 CREATE TABLE IF NOT EXISTS high (partition INTEGER PRIMARY KEY, last INTEGER NOT NULL);
-CREATE TABLE IF NOT EXISTS mark (
-    source TEXT NOT NULL, stream TEXT NOT NULL, shard TEXT NOT NULL, contiguous INTEGER NOT NULL,
-    ahead TEXT NOT NULL, boot INTEGER NOT NULL, boot_sequence INTEGER NOT NULL, PRIMARY KEY (source, stream)
-) WITHOUT ROWID;
 """
 _INSERT: Final = {n: "INSERT INTO record VALUES " + ",".join(["(?,?,?,?,?,?,?,?,?)"] * n) for n in _CHUNKS}  # noqa: S608 - marks
 _COLUMNS: Final = "id, kind, received_at_s, source, stream, sequence, detail, crc, body"
@@ -69,15 +68,16 @@ class SqliteLog:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             self._writer = self._connect()
-            self._writer.executescript(_SCHEMA)
+            self._writer.executescript(_SCHEMA + mark_journal.SCHEMA)
             self._log_id = self._identity()
+            self._marks = MarkJournal(self._writer)
             self._reader = self._connect()
             self._room_bytes = -1  # not asked yet
             self._page_size = int(self._one("PRAGMA page_size"))
             self._last: dict[int, int] = {}
             self._first: dict[int, int] = {}  # as far as asked: looks at bounds must not wait for a running append
             self._load_ends()
-        except sqlite3.Error as error:
+        except (sqlite3.Error, ValueError) as error:
             raise LogFailed(f"{path}: {error}", retriable=False) from error
 
     def _connect(self) -> sqlite3.Connection:
@@ -102,6 +102,9 @@ class SqliteLog:
         self._writer.execute("INSERT OR IGNORE INTO meta VALUES ('log_id', ?)", (uuid.uuid4().hex,))
         self._writer.execute("INSERT OR IGNORE INTO meta VALUES ('format', ?)", (_FORMAT,))
         found = dict(self._writer.execute("SELECT name, value FROM meta").fetchall())
+        if found["format"] in _BEFORE:
+            self._writer.execute("UPDATE meta SET value = ? WHERE name = 'format'", (_FORMAT,))
+            found["format"] = _FORMAT
         if found["format"] != _FORMAT:
             raise LogFailed(f"{self._path}: log format {found['format']}, this is {_FORMAT}", retriable=False)
         return str(found["log_id"])
@@ -168,15 +171,10 @@ class SqliteLog:
             with self._transaction() as connection:
                 self._make_sure_of_room(rows)
                 _insert(connection, rows)
-                if marks:
-                    connection.executemany(
-                        "INSERT OR REPLACE INTO mark VALUES (?,?,?,?,?,?,?)",
-                        [
-                            (m.source, m.stream, m.shard, m.contiguous, m.ahead_text(), m.boot, m.boot_sequence)
-                            for m in marks
-                        ],
-                    )
+                written = self._marks.write(connection, marks) if marks else None
             self._last = ends
+            if written is not None:
+                self._marks.committed(written)
         return stored
 
     def _make_sure_of_room(self, rows: Sequence[tuple[object, ...]]) -> None:
@@ -233,10 +231,7 @@ class SqliteLog:
 
     def marks(self) -> list[Mark]:
         with self._writing:
-            rows = self._writer.execute(
-                "SELECT source, stream, shard, contiguous, ahead, boot, boot_sequence FROM mark"
-            ).fetchall()
-        return [Mark(a, b, c, d, ahead_of(e), f, g) for a, b, c, d, e, f, g in rows]
+            return mark_journal.newest(self._writer)
 
     def close(self) -> None:
         with self._writing, self._reading:

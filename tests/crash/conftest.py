@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from ingest.mark_journal import newest
 from simulators.rig import Rig, RigFailed, Story
 
 STOPS_MAX = 5
@@ -69,17 +70,27 @@ def _asked(path: Path, sql: str) -> list[tuple]:
         return db.execute(sql).fetchall()
 
 
+def marks(log: Path) -> dict[str, int]:
+    """How far each stream is contiguous in the log."""
+    with closing(sqlite3.connect(f"file:{log}?mode=ro", uri=True, timeout=10)) as db:
+        return {mark.stream: mark.contiguous for mark in newest(db)}
+
+
+def _outbox_stands(rig: Rig) -> bool:
+    """A fleet that starts makes its tables singly."""
+    tables = "SELECT count(*) FROM sqlite_master WHERE name IN ('stream', 'message')"
+    return rig.outbox.exists() and _asked(rig.outbox, tables) == [(2,)]
+
+
 def moment(rig: Rig) -> Moment:
     """Read every part's files."""
     ledger, log = rig.data / "ledger.db", rig.data / "log.db"
     found = Moment()
-    # First, so that what is held by then is in the log read after it. A fleet that starts makes its tables singly.
-    tables = "SELECT count(*) FROM sqlite_master WHERE name IN ('stream', 'message')"
-    if rig.outbox.exists() and _asked(rig.outbox, tables) == [(2,)]:
+    if _outbox_stands(rig):  # first, so that what is held by then is in the log read after it
         found.held = dict(_asked(rig.outbox, "SELECT stream, held FROM stream"))
         found.waiting = set(_asked(rig.outbox, "SELECT stream, sequence FROM message"))
     found.logged = set(_asked(log, "SELECT stream, sequence FROM record WHERE sequence > 0"))
-    found.marks = dict(_asked(log, "SELECT stream, contiguous FROM mark"))
+    found.marks = marks(log)
     bounds = _asked(
         log, "SELECT id >> 48, min(id & 281474976710655), max(id & 281474976710655) FROM record GROUP BY 1"
     )
@@ -160,10 +171,12 @@ def crash():
         city = ShortOfMoney
         story = Story
         failed = RigFailed
+        marks = staticmethod(marks)
         moment = staticmethod(moment)
         holds = staticmethod(holds)
         ends_at_zero = staticmethod(ends_at_zero)
         agrees = staticmethod(agrees)
         asked = staticmethod(_asked)
+        outbox_stands = staticmethod(_outbox_stands)
 
     return Helpers

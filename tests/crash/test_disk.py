@@ -105,11 +105,12 @@ class Failing:
             time.sleep(0.02)
 
     def held(self):
-        rows = self.crash.asked(self.rig.outbox, "SELECT held FROM stream") if self.rig.outbox.exists() else []
-        return sum(held for (held,) in rows)
+        if not self.crash.outbox_stands(self.rig):
+            return 0
+        return sum(held for (held,) in self.crash.asked(self.rig.outbox, "SELECT held FROM stream"))
 
     def durable(self):
-        return sum(marks for (marks,) in self.crash.asked(self.rig.data / "log.db", "SELECT contiguous FROM mark"))
+        return sum(self.crash.marks(self.rig.data / "log.db").values())
 
     def more_is_held(self, deadline_s=BACK_S):
         """Whether the fleet comes to be told of more than now; a daemon that ends meanwhile is started again."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
+from contextlib import closing
 
 import pytest
 
@@ -178,8 +179,10 @@ def test_a_full_log_takes_nothing_and_says_so(tmp_path, record):
 def test_all_of_a_group_or_none(tmp_path, record):
     log = SqliteLog(tmp_path / "log.db")
     log.append([record(0)])
-    with pytest.raises(LogFailed):  # the records are in the transaction already when the second mark fails
-        log.append([record(0), record(0)], [Mark("C1", "a", "0", 9), Mark("C1", "b", object(), 9)])
+    with closing(sqlite3.connect(tmp_path / "log.db")) as other:
+        other.execute("CREATE TRIGGER no BEFORE INSERT ON mark_journal BEGIN SELECT RAISE(ABORT, 'no'); END")
+    with pytest.raises(LogFailed):  # the records are in the transaction already when the marks fail
+        log.append([record(0), record(0)], [Mark("C1", "a", "0", 9)])
     assert (log.bounds(0), log.marks()) == ((1, 1), [])
     assert log.append([record(0)])[0].offset == 2
     log.close()
