@@ -59,7 +59,14 @@ def _crc(record: Record) -> int:
 class SqliteLog:
     """`IngestLog` on SQLite. One process appends; reading goes on beside it, from any thread."""
 
-    def __init__(self, path: Path, *, size_max_bytes: int = 32 << 30, busy_timeout_real_s: float = 10.0) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        size_max_bytes: int = 32 << 30,
+        busy_timeout_real_s: float = 10.0,
+        mark_generation: int = mark_journal.GENERATION,
+    ) -> None:
         self._path = path
         self._size_max_bytes = size_max_bytes
         self._busy_timeout_real_s = busy_timeout_real_s
@@ -70,7 +77,7 @@ class SqliteLog:
             self._writer = self._connect()
             self._writer.executescript(_SCHEMA + mark_journal.SCHEMA)
             self._log_id = self._identity()
-            self._marks = MarkJournal(self._writer)
+            self._marks = MarkJournal(self._writer, mark_generation)
             self._reader = self._connect()
             self._room_bytes = -1  # not asked yet
             self._page_size = int(self._one("PRAGMA page_size"))

@@ -60,8 +60,9 @@ def newest(connection: sqlite3.Connection) -> list[Mark]:
 class MarkJournal:
     """For the log's one writer. Between transactions it knows what the file says, and changes only with commits."""
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
-        """ValueError when a row is damaged."""
+    def __init__(self, connection: sqlite3.Connection, generation: int = GENERATION) -> None:
+        """`generation`: marks that are folded together. ValueError when a row is damaged."""
+        self._generation = generation
         self._young: dict[Key, Row] = {}
         self._young_count = 0
         self._old: list[Row] = []  # by key, descending: the next ones are at the end
@@ -97,7 +98,7 @@ class MarkJournal:
         self._turn()
 
     def _turn(self) -> None:
-        if self._young_count >= GENERATION and not self._old:
+        if self._young_count >= self._generation and not self._old:
             self._old = sorted(self._young.values(), reverse=True)
             self._old_last = self._last
             self._young, self._young_count = {}, 0

@@ -25,6 +25,7 @@ from simulators.world.weather import Weather
 
 T = TypeVar("T")
 FULL_TIMES: Final = 4  # at most so many writes in a row are refused for want of room
+MARK_GENERATION: Final = 200  # so that marks are folded in every history
 
 
 class Death(BaseException):
@@ -59,7 +60,7 @@ class WorldLog(SqliteLog):
     """The real log, which refuses, or dies before or after it was durable."""
 
     def __init__(self, path: Path, disk: Disk) -> None:
-        super().__init__(path)
+        super().__init__(path, mark_generation=MARK_GENERATION)
         self._disk, self._full = disk, 0
         self._writer.execute("PRAGMA synchronous=OFF")
 

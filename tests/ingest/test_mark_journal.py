@@ -16,7 +16,6 @@ from rating.readings import LogFailed
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch):
-    monkeypatch.setattr(mark_journal, "GENERATION", 12)
     monkeypatch.setattr(mark_journal, "SLICE_MIN", 2)
 
 
@@ -51,7 +50,7 @@ ONE = st.tuples(
 def test_what_was_committed_is_the_newest(steps):
     """`kill`: the process that knew what is folded is gone, before or after the commit."""
     with closing(opened()) as db:
-        journal, truth = MarkJournal(db), {}
+        journal, truth = MarkJournal(db, 12), {}
         for number, (streams, end) in enumerate(steps):
             marks = [mark(stream, number) for stream in streams]
             db.execute("BEGIN IMMEDIATE")
@@ -64,13 +63,13 @@ def test_what_was_committed_is_the_newest(steps):
             if end == "commit":
                 journal.committed(written)
             elif end != "fail":
-                journal = MarkJournal(db)
+                journal = MarkJournal(db, 12)
             assert found(db) == truth
 
 
 def test_the_journal_stays_short_and_all_come_into_the_table():
     with closing(opened()) as db:
-        journal = MarkJournal(db)
+        journal = MarkJournal(db, 12)
         for number in range(500):
             db.execute("BEGIN IMMEDIATE")
             written = journal.write(db, [mark(number % 40, number)])
@@ -82,7 +81,7 @@ def test_the_journal_stays_short_and_all_come_into_the_table():
 
 def test_a_slice_is_in_the_order_of_the_keys_and_twice_what_came():
     with closing(opened()) as db:
-        journal = MarkJournal(db)
+        journal = MarkJournal(db, 12)
         put = []
         db.set_trace_callback(lambda sql: put.append(sql) if "REPLACE" in sql else None)
         for number in range(4):
