@@ -58,7 +58,10 @@ class Wish:
 
 def quiet() -> None:
     """The daemon's own log is no part of a history's output."""
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+    structlog.configure(
+        wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL),
+        logger_factory=structlog.ReturnLoggerFactory(),  # what is critical, too, goes nowhere
+    )
 
 
 def histories(wish: Wish) -> bool:

@@ -13,6 +13,7 @@ import time
 import urllib.request
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from http.client import HTTPException
 
 import pytest
 
@@ -122,26 +123,36 @@ class Failing:
         return self.held() > before
 
     def metrics(self):
+        """What the daemon says of itself; "" when it is not up yet, or about to end."""
         endpoint = self.rig.endpoint()
         if endpoint is None:
             return ""
         asked = urllib.request.Request(
             f"{endpoint['http']}/metrics", headers={"Authorization": f"Bearer {endpoint['token']}"}
         )
-        with urllib.request.urlopen(asked, timeout=5) as answer:
+        with suppress(OSError, HTTPException), urllib.request.urlopen(asked, timeout=5) as answer:
             return answer.read().decode()
+        return ""
 
     def failures(self):
-        """How often the daemon's log could not be written, as it says itself."""
+        """How often the daemon's log could not be written, as it says itself; None when it says nothing."""
         said = [line for line in self.metrics().splitlines() if line.startswith("meterd_log_failures_total")]
-        return float(said[0].split()[-1]) if said else 0.0
+        return float(said[0].split()[-1]) if said else None
+
+    def failures_of_a_daemon_that_is_up(self):
+        until = time.monotonic() + BACK_S
+        while (found := self.failures()) is None:
+            assert time.monotonic() < until, "no daemon comes up"
+            if self.rig.daemon.poll() is not None:
+                self.start()
+            time.sleep(0.05)
+        return found
 
     def await_failure(self, before):
         until = time.monotonic() + FAULT_S
         while self.rig.daemon.poll() is None and time.monotonic() < until:
-            with suppress(OSError):  # it is about to end
-                if self.failures() > before:
-                    return
+            if (self.failures() or 0.0) > before:
+                return
             time.sleep(0.02)
 
     def ended(self):
@@ -156,7 +167,7 @@ class Failing:
     def episode(self, calls, number, chance=1.0):
         """The fault comes, lasts for a while, and goes."""
         found = Episode()
-        before = self.failures()
+        before = self.failures_of_a_daemon_that_is_up()
         self.say(calls, number, chance)
         self.await_failure(before)  # what was in the middle of a system call is over by then
         found.durable.append(self.durable())
@@ -172,8 +183,7 @@ class Failing:
             time.sleep(0.05)
         found.durable.append(self.durable())
         found.held = self.held()
-        with suppress(OSError):
-            found.metrics = self.metrics()
+        found.metrics = self.metrics()
         self.say()
         found.goes_on = self.more_is_held()
         return found
