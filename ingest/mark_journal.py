@@ -106,4 +106,7 @@ class MarkJournal:
 
 def _rows(text: str) -> dict[Key, Row]:
     found: Any = json.loads(text)
-    return {(a, b): (a, b, c, d, e, f, g) for a, b, c, d, e, f, g in found}
+    try:
+        return {(a, b): (a, b, c, d, e, f, g) for a, b, c, d, e, f, g in found}
+    except TypeError as error:  # JSON, and no table
+        raise ValueError(f"a damaged row of marks: {error}") from error

@@ -118,7 +118,7 @@ def test_a_log_of_before_is_read_and_an_older_daemon_refuses_it_then(tmp_path, r
         assert db.execute("SELECT value FROM meta WHERE name = 'format'").fetchone() == ("2",)
 
 
-@pytest.mark.parametrize("text", ["[", "[[1]]", "{}x"])
+@pytest.mark.parametrize("text", ["[", "[[1]]", "{}x", "[1]", "5", "null"])
 def test_a_damaged_journal_is_refused(tmp_path, text):
     path = tmp_path / "log.db"
     SqliteLog(path).close()
