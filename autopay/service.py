@@ -76,7 +76,10 @@ _UNKNOWN: Final = (
     .order_by(_AT, order.c.id)
     .limit(_MOST)
 )
-_PAID_DUE: Final = (order.c.state.in_([State.SUCCEEDED.value, State.SUCCEEDED_LATE.value]), _AT <= _NOW)
+_PAID_DUE: Final = (
+    or_(*(order.c.state == state.value for state in (State.SUCCEEDED, State.SUCCEEDED_LATE))),  # in_: made each time
+    _AT <= _NOW,
+)
 _DUE: Final = select(
     or_(
         exists().where(text("event.decided = 0")).select_from(event),

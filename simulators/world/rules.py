@@ -54,7 +54,8 @@ class Rules:
         self._version = -1
         self._entry = 0
         self._orders: dict[str, int] = {}  # key -> amount
-        self._lost_with_the_disk: set[tuple[str, int]] = set()
+        self._seen_orders: list[tuple[Any, ...]] = []  # as they were when they were last looked at
+        self._archived: dict[tuple[str, int, int], set[tuple[str, int]]] = {}  # file -> (stream, sequence) in it
 
     def close(self) -> None:
         if self._db is not None:
@@ -112,6 +113,12 @@ class Rules:
             "SELECT id, key, account, mandate, payer, amount_fen, state, coalesce(caps_at_s, created_at_s)"
             " FROM order_"
         ).fetchall()
+        for key, amounts in chain.from_iterable(bank.amounts.items() for bank in self._world.banks.values()):
+            if len(amounts) > 1:
+                raise Finding("a key names one amount", f"{key} at the gateway: {sorted(amounts)}")
+        if rows == self._seen_orders:
+            return
+        self._seen_orders = rows
         flying = Counter(row[2] for row in rows if row[6] in IN_FLIGHT and row[6] != "succeeded_late")
         for account, count in flying.items():
             if count > 1:
@@ -119,9 +126,6 @@ class Rules:
         for _, key, _, _, _, amount, _, _ in rows:
             if self._orders.setdefault(key, amount) != amount:
                 raise Finding("a key names one amount", f"{key}: {self._orders[key]} and {amount}")
-        for key, amounts in chain.from_iterable(bank.amounts.items() for bank in self._world.banks.values()):
-            if len(amounts) > 1:
-                raise Finding("a key names one amount", f"{key} at the gateway: {sorted(amounts)}")
         self._caps(db, rows)
 
     def _caps(self, db: sqlite3.Connection, rows: list[tuple[Any, ...]]) -> None:
@@ -145,8 +149,8 @@ class Rules:
             _, day_fen, month_fen, day_count, charge_fen = terms[mandate]
             if amount > charge_fen:
                 raise Finding("caps hold", f"order {order}: {amount} is more than one charge of {mandate} may be")
-            local = datetime.fromtimestamp(at_s, self._zone)
-            day, month = f"{local:%Y-%m-%d}", f"{local:%Y-%m}"
+            day = datetime.fromtimestamp(at_s, self._zone).date().isoformat()
+            month = day[:7]
             mine, all_of = f"mandate {mandate}", f"payer {payer}"  # the settings bind the payer, a mandate itself
             limits |= {(mine, day): (day_fen, day_count), (mine, month): (month_fen, 10**9)}
             limits |= {
@@ -198,7 +202,7 @@ class Rules:
         paths = Paths(world.data)
         if not paths.log.exists() or self._ledger() is None:
             return
-        kept = _kept(paths)
+        kept = self._kept(paths)
         if not world.restored:
             for stream, sequence in world.truth.sent():
                 if sequence <= world.broker.told_held.get(stream, 0) and (stream, sequence) not in kept:
@@ -208,12 +212,28 @@ class Rules:
             if number is not None and number not in kept:
                 raise Finding("acknowledged is durable", f"stream {number[0]}, message {number[1]}")
 
+    def _kept(self, paths: Paths) -> set[tuple[str, int]]:
+        """(stream, sequence) of every record of a message in log and archive, refused ones too."""
+        with closing(sqlite3.connect(f"file:{paths.log}?mode=ro", uri=True)) as log:
+            found = set(log.execute("SELECT stream, sequence FROM record WHERE sequence > 0"))
+        for file in paths.archive.glob("*/*.parquet"):
+            stat = file.stat()
+            name = str(file), stat.st_ino, stat.st_mtime_ns
+            if name not in self._archived:
+                with pq.ParquetFile(file) as parquet:
+                    table = parquet.read(columns=["stream", "sequence"], use_threads=False)
+                columns = table["stream"].to_pylist(), table["sequence"].to_pylist()
+                self._archived[name] = set(zip(*columns, strict=True))
+            found |= self._archived[name]
+        return found
+
     def after_restore(self) -> None:
         """Back to a backup: what was held since then is gone as detail, and people may hear things again."""
         world = self._world
         self.close()
         self._entry = 0
         self._orders.clear()
+        self._seen_orders = []
         world.broker.acknowledged.clear()
 
 
@@ -221,16 +241,6 @@ class Rules:
 def version_of(registry: Path, digest: str) -> RegistryReader:
     """A version of a scene, which no history changes."""
     return RegistryReader(registry, digest)
-
-
-def _kept(paths: Paths) -> set[tuple[str, int]]:
-    """(stream, sequence) of every record of a message in log and archive, refused ones too."""
-    with closing(sqlite3.connect(f"file:{paths.log}?mode=ro", uri=True)) as log:
-        found = set(log.execute("SELECT stream, sequence FROM record WHERE sequence > 0"))
-    for file in paths.archive.glob("*/*.parquet"):
-        table = pq.read_table(file, columns=["stream", "sequence"])
-        found.update(zip(table["stream"].to_pylist(), table["sequence"].to_pylist(), strict=True))
-    return found
 
 
 def _number_of(message: Message) -> tuple[str, int] | None:

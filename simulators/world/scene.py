@@ -16,8 +16,9 @@ from datetime import date, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Final
 
-from config.settings import Settings
+from config.settings import Paths, Settings
 from config.tariff_files import tariff_texts
+from ledger.database import migrate, writer_engine
 from registry.address import partition_of
 from registry.generate import generate
 from registry.importer import stage_with
@@ -141,11 +142,19 @@ def make(number: int, folder: Path, size: Size = SMALLEST) -> Scene:
         before = stage_with(settings, folder / name, previous_digest=before, now_s=from_s).digest
         versions.append((before, from_s))
     mark_staged(folder / "data" / "registry", versions[0][0])
+    _empty_ledger(folder / "data")
     accounts = _rows(folder / "v3" / "accounts.csv")
     return Scene(
         number, size, folder, start_s, fleet, plan, load, tuple(versions), keys,
         tuple(row["account"] for row in accounts),
     )  # fmt: skip
+
+
+def _empty_ledger(data_dir: Path) -> None:
+    """Tables and nothing in them: making them takes longer than some days of a history."""
+    engine = writer_engine(Paths(data_dir).ledger)
+    migrate(engine)
+    engine.dispose()
 
 
 def _plan(city: Path, number: int, start_s: int, size: Size) -> tuple[Fleet, Plan]:

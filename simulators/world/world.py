@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from config.clock import ManualClock
+from config.settings import Paths
 from simulators.concentrator import Outbox
 from simulators.fleet_run import Limits, Run
 from simulators.truth import TruthBook
@@ -80,6 +81,7 @@ class World:
         registry = self.registry
         self.data.mkdir(parents=True)
         shutil.copytree(registry, self.data / "registry", copy_function=_linked)
+        shutil.copyfile(Paths(registry.parent).ledger, Paths(self.data).ledger)
 
     def _wire_fleet(self) -> None:
         scene, folder = self.scene, self.folder
