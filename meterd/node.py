@@ -22,6 +22,7 @@ from meterd.clock_watch import WatchedClock, note_leap
 from meterd.loops import waiting_helps
 from meterd.parts import Outside, Parts
 from meterd.replay import replay
+from rating.readings import StoredRecord
 from simulators.world.port import Around
 
 T = TypeVar("T")
@@ -50,7 +51,7 @@ class Node(Parts):
 
     def __init__(self, settings: Settings, clock: Clock, around: Around) -> None:
         note = partial(note_leap, Paths(settings.data_dir).clock_leap)
-        self._around = around
+        self._around, self._handed_over = around, False
         outside = Outside(
             log=lambda paths, _settings: around.log(paths.log),
             writer=around.writer,
@@ -85,6 +86,9 @@ class Node(Parts):
                 return
         raise StartRefused("The registry was not activated", "Look at the log")
 
+    def handed_over(self, stored: list[StoredRecord]) -> None:
+        self._handed_over = bool(stored)
+
     def on_inbox(self) -> None:
         self.rating.wake(inbox_too=True)
 
@@ -93,9 +97,11 @@ class Node(Parts):
             self._around.told()
 
     # -- passes ----------------------------------------------------------------------------------------------
-    def ingest(self) -> None:
-        """One group from the link to the log, and what ingest does beside it."""
+    def ingest(self) -> bool:
+        """One group from the link to the log, and what ingest does beside it; True: there are new records."""
+        self._handed_over = False
         self.shell.turn(self.shell.take(0.0))
+        return self._handed_over
 
     def rate(self) -> bool:
         return self.rating.step()

@@ -1,11 +1,13 @@
 """I/O: the rating role: log -> engines -> one checkpoint transaction, in one thread.
 
     for each partition: read the log after the cursor, apply; apply inbox rows that wait
-    nothing waiting, and something changed:   checkpoint after checkpoint_idle_real_s
-    under backlog:                            checkpoint every checkpoint_busy_real_s
+    the log is rated to its end, and something changed:   checkpoint after checkpoint_idle_real_s
+    under backlog:                                        checkpoint every checkpoint_busy_real_s
 
-One checkpoint is on its way to the disk at a time, and rating goes on meanwhile. The engine's state runs ahead of
-the ledger; after a crash the log gives it again.
+One checkpoint is on its way to the disk at a time, and rating goes on meanwhile. What comes once the log is rated to
+its end waits until a checkpoint may begin or one has ended, and is rated together: a pass over sixteen partitions
+costs the same for one reading in each as for fifty. The engine's state runs ahead of the ledger; after a crash the
+log gives it again.
 """
 
 from __future__ import annotations
@@ -70,6 +72,8 @@ class RatingLoop:
         self._in_force = ""  # the version that every partition stands on, when all that follows from it is done
         self._taken: set[tuple[int, int]] = set()  # inbox rows applied and not committed yet
         self._wake = threading.Event()
+        self._due = threading.Event()  # a checkpoint has ended, or the loop is to
+        self._behind = False  # the log has more than was rated
         self._inbox_asked = True
         self._inbox_at_real_s = float("-inf")
         self._commit_at_real_s = float("-inf")
@@ -136,6 +140,7 @@ class RatingLoop:
         """Apply nothing more, write the last checkpoint, end. False when the deadline was not enough."""
         self._stopping.set()
         self._wake.set()
+        self._due.set()
         if self._thread.is_alive():
             self._thread.join(deadline_real_s)
         return not self._thread.is_alive()
@@ -148,12 +153,17 @@ class RatingLoop:
     def _run(self) -> None:
         try:
             self.begin()
-            while not self._stopping.is_set():
+            idle_real_s = self._settings.ledger.checkpoint_idle_real_s
+            while True:
+                self._due.clear()
+                if self._stopping.is_set():
+                    break
                 if not self.step():  # the end of a commit wakes, too
                     changed = any(engine.changed for engine in self.engines)
-                    idle_real_s = self._settings.ledger.checkpoint_idle_real_s
                     self._wake.wait(idle_real_s if changed else _INBOX_POLL_REAL_S)
                     self._wake.clear()
+                elif not self._behind:
+                    self._due.wait(idle_real_s)
             self._settle(wait=True)
             self._inbox_asked = True
             self._apply_inbox()  # credits of the last payments
@@ -180,19 +190,22 @@ class RatingLoop:
         changed = any(engine.changed for engine in self.engines)
         if changed and self._commit is None:
             since = self._clock.monotonic_s() - self._commit_at_real_s
-            if since >= settings.checkpoint_busy_real_s or (not moved and since >= settings.checkpoint_idle_real_s):
+            if since >= settings.checkpoint_busy_real_s or (
+                not self._behind and since >= settings.checkpoint_idle_real_s
+            ):
                 self._begin_checkpoint()
                 return True
         return moved
 
     def _apply_log(self) -> bool:
-        moved = False
+        moved = self._behind = False
         batch = self._settings.rating.batch_records_max
         for engine in self.engines:
             records = self._log_port.read(engine.partition, engine.offset, batch)
             if records:
                 engine.apply(records)
                 moved = True
+                self._behind |= len(records) == batch
         return moved
 
     def _apply_inbox(self) -> bool:
@@ -233,7 +246,11 @@ class RatingLoop:
         self._commit = self._store.commit_later(checkpoints)
         self._commit_rows = [(c.partition, row.inbox_id) for c in checkpoints for row in c.applied]
         self._commit_told = any(c.events or c.notices or c.applied for c in checkpoints)
-        self._commit.then(self._wake.set)
+        self._commit.then(self._written)
+
+    def _written(self) -> None:
+        self._wake.set()
+        self._due.set()
 
     def _settle(self, *, wait: bool) -> None:
         """What follows from a checkpoint that has become durable, or its error."""

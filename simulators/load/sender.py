@@ -31,6 +31,7 @@ from simulators.load.schedule import Schedule, Wish, schedule
 from simulators.load.session import Broker, Packed, Refused, Session
 
 WAIT_S: Final = 0.02  # at most so long for sockets, when nothing is due
+AT_ONCE: Final = 200  # messages sent before sockets are served: brokers drop what nobody reads
 UNHELD_MAX: Final = 400_000  # messages: a receiver that is so far behind is lost
 AGAIN_AFTER_S: Final = 30.0  # a message that is acknowledged and not held is sent again
 AGAIN_AT_ONCE: Final = 100
@@ -153,7 +154,8 @@ class Sender:
         end_s = float(self._orders.wish["seconds"]) + self._orders.wait_s
         while True:
             now_s = self._now()
-            while place < len(self._plan) and self._plan.due_s[place] <= now_s:
+            turn = min(len(self._plan), place + AT_ONCE)
+            while place < turn and self._plan.due_s[place] <= now_s:
                 self._due(place)
                 place += 1
             while self._late and self._late[0][0] <= now_s:

@@ -85,9 +85,8 @@ class History:
                     self.events.of_the_round(interval)
                     self._turns(TURNS_MAX)
                 self._end()
-            world = self.world
             self.rules.close()
-            self.ending.at_end(lambda batch: self._maker.differences(world.settings, world.registry, batch))
+            self._books()
         except Finding as found:
             rule, how = found.rule, found.how
             self.world.note(str(found))
@@ -154,8 +153,7 @@ class History:
         if self.daemon.node is None:
             return False
         waiting = any(end.waiting for end in self.world.broker.daemon.values())
-        self.daemon.node.ingest()
-        self.daemon.rates = True  # there may be a tick
+        self.daemon.rates |= self.daemon.node.ingest()
         return waiting
 
     def _rate(self) -> bool:
@@ -213,6 +211,16 @@ class History:
         self.daemon.wake()
         self._turns(QUIET_TURNS)
         self.daemon.node.keep(force=True)
+
+    def _books(self) -> None:
+        """What the files say when all is over. Books that nobody can read are none."""
+        world = self.world
+        try:
+            self.ending.at_end(lambda batch: self._maker.differences(world.settings, world.registry, batch))
+        except Finding:
+            raise
+        except Exception as error:
+            raise Finding("the books can be read", repr(error)) from error
 
     def _calm(self) -> None:
         self.world.calm_down()

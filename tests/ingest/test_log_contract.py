@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
+from collections import deque
 from contextlib import closing
 
 import pytest
@@ -246,4 +247,20 @@ def test_the_tail_serves_what_is_new_and_keeps_its_limit(tmp_path, record):
         log.prune(n, 99)
     assert not log._order
     assert log._left_bytes == 10_000
+    log.close()
+
+
+def test_a_read_at_the_end_of_the_tail_does_not_walk_over_what_was_read_before(tmp_path, record):
+    """Rating asks for what is newest; a tail of small records is hundreds of thousands long."""
+
+    class NoWalk(deque):
+        def __iter__(self):
+            raise AssertionError("every read would take as long as the tail is")
+
+    log = TailedLog(SqliteLog(tmp_path / "log.db"), 1 << 20)
+    log.append([record(0, bytes(8)) for _ in range(500)])
+    log._tails[0] = NoWalk(log._tails[0])
+    assert [s.offset for s in log.read(0, 490, 4)] == [491, 492, 493, 494]
+    assert [s.offset for s in log.read(0, 497, 10)] == [498, 499, 500]
+    assert log.read(0, 500, 10) == []
     log.close()
