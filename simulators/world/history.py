@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -210,7 +211,7 @@ class History:
         assert self.daemon.node is not None
         self.daemon.wake()
         self._turns(QUIET_TURNS)
-        self.daemon.node.keep(force=True)
+        self.daemon.lives("when all is put away", partial(self.daemon.node.keep, force=True))
 
     def _books(self) -> None:
         """What the files say when all is over. Books that nobody can read are none."""
