@@ -113,13 +113,19 @@ class Ending:
         world.counts["audited amounts"] += report.counts.get("amounts", 0)
 
     def _refusal_forgotten(self, found: Difference) -> bool:
-        """Whether it is two charges for one low balance of which the gateway had refused one, before a restore.
+        """Whether it is two charges, of one low balance or of one key, of which the gateway had refused one.
 
-        The step that says so went with the restored ledger: the auditor is right to report it, and a person was told.
+        And the ledger was restored since: the step that says so went with it. The auditor is right to report it, and
+        a person was told.
         """
         head, _, keys = found.note.partition(": ")
-        twice = head.startswith("charged twice for low balance ")
-        return self._world.restored and twice and self._meant(keys.split(", ")) <= 1
+        if head.startswith("charged twice for low balance "):
+            charged = keys.split(", ")
+        elif found.component == "gateway" and head.endswith(" times"):
+            charged = [head.partition(" ")[0]]
+        else:
+            return False
+        return self._world.restored and self._meant(charged) <= 1
 
     def _nobody_forgotten(self) -> None:
         """A low balance has a decision, and what was not charged waits with a time and a reason, or is over.

@@ -38,7 +38,9 @@ class Events:
                 self._out(bank, self._world.dice.choice((3600, 12 * 3600, 3 * DAY_S)))
             if self._world.happens(weather.decline_storm, "bank:decline storm"):
                 self._storm(bank, self._world.dice.choice((3600, 2 * DAY_S)))
-        if self._world.happens(weather.clock_step, "clock:wrong"):
+        # What a slow clock refuses as a reading of the future is made good by the next one, so there must be one.
+        last = interval + 1 == self._world.scene.load.intervals
+        if self._world.happens(0.0 if last else weather.clock_step, "clock:wrong"):
             self._world.daemon_clock.wrong_s = self._world.dice.choice(
                 (-7200, -1800, 1800, 7200, 9 * 3600, 400 * DAY_S)
             )
