@@ -20,6 +20,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+import msgspec
+
 from ingest.sequences import Key, Mark, ahead_of
 
 GENERATION: Final = 32_768  # marks
@@ -78,7 +80,7 @@ class MarkJournal:
     def write(self, connection: sqlite3.Connection, marks: Sequence[Mark]) -> Written:
         """In the caller's transaction: the marks, and a slice of what is folded."""
         rows = [(m.source, m.stream, m.shard, m.contiguous, m.ahead_text(), m.boot, m.boot_sequence) for m in marks]
-        text = json.dumps(rows, separators=(",", ":"))
+        text = msgspec.json.encode(rows).decode()
         row = connection.execute("INSERT INTO mark_journal (marks) VALUES (?)", (text,)).lastrowid
         assert row is not None
         folded = min(len(self._old), max(SLICE_MIN, 2 * len(marks)))

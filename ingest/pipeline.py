@@ -11,12 +11,12 @@ import hmac
 import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Final
 
 from config.reasons import Reason
 from ingest import bounds
-from ingest.admission import UNMARKED, admit
+from ingest.admission import UNMARKED, Begun, admit
 from ingest.codecs import arrow, envelope, senml
 from ingest.decoded import Decoded, Limits, Rejected
 from ingest.origin import with_origin
@@ -61,6 +61,7 @@ class Batch:
 
     records: list[Record] = field(default_factory=list)
     marks: dict[Key, Mark] = field(default_factory=dict)  # as they will be, streams that moved or were repeated
+    begun: Begun = field(default_factory=Begun)  # of `marks`, those of new streams
     outcomes: list[Reason | None] = field(default_factory=list)  # per message; None: taken
     readings: int = 0
     ignored: int = 0
@@ -95,7 +96,7 @@ def _one(batch: Batch, topic: Topic, message: Message, now_s: int, sequences: Se
         _authentic(topic, message, context)
         decoded = decode(topic, message, context.limits)
         if decoded.sequence is not None and topic.sequence == UNNUMBERED:
-            topic = replace(topic, stream=decoded.stream or "", sequence=decoded.sequence)
+            topic = topic._replace(stream=decoded.stream or "", sequence=decoded.sequence)
         mark = _mark(batch, topic, sequences, context)
         agrees(topic, decoded)
         mark = _boot(mark, topic, decoded)
@@ -114,7 +115,10 @@ def _one(batch: Batch, topic: Topic, message: Message, now_s: int, sequences: Se
     batch.misplaced += shard is not None and shard != topic.shard
     if mark is not None:
         batch.repeated += taken(mark, topic.sequence)
-        batch.marks[(mark.source, mark.stream)] = delivered(mark, topic.sequence, topic.sequence, batch.given_up)
+        key = (mark.source, mark.stream)
+        if key not in batch.marks and key not in sequences.marks:
+            batch.begun.add(mark.source)
+        batch.marks[key] = delivered(mark, topic.sequence, topic.sequence, batch.given_up)
     elif topic.sequence == UNNUMBERED:
         batch.best_effort += 1
     else:
@@ -128,9 +132,9 @@ def _mark(batch: Batch, topic: Topic, sequences: Sequences, context: Context) ->
     key = (topic.concentrator, topic.stream)
     found = batch.marks.get(key) or sequences.marks.get(key)
     if found is None or topic.sequence > found.contiguous + 1:
-        found = admit(found, topic, sequences, batch.marks, context.routes)
+        found = admit(found, topic, sequences, batch.begun, context.routes)
     if found is not None and found.shard != topic.shard:
-        return replace(found, shard=topic.shard)  # it speaks over another shard now: there it listens
+        return found._replace(shard=topic.shard)  # it speaks over another shard now: there it listens
     return found
 
 
@@ -217,9 +221,9 @@ def _boot(mark: Mark | None, topic: Topic, decoded: Decoded) -> Mark | None:
     if decoded.boot < mark.boot and topic.sequence > mark.boot_sequence:
         raise Rejected(Reason.REPLAY, f"boot {decoded.boot} after boot {mark.boot}")
     if decoded.boot > mark.boot:
-        return replace(mark, boot=decoded.boot, boot_sequence=topic.sequence)
+        return mark._replace(boot=decoded.boot, boot_sequence=topic.sequence)
     if decoded.boot == mark.boot and topic.sequence < mark.boot_sequence:
-        return replace(mark, boot_sequence=topic.sequence)
+        return mark._replace(boot_sequence=topic.sequence)
     return mark
 
 

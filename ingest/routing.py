@@ -20,8 +20,12 @@ from registry.address import route_unknown_many
 class Routes(Protocol):
     """Where the registry says that meters belong (`registry.routes` is the real one)."""
 
-    def partition_of(self, concentrator: str, meters: npt.NDArray[np.uint64]) -> int | npt.NDArray[np.int16]:
-        """One partition for all of `meters`, or one each; -1 for a meter that is not known."""
+    def home_of(self, concentrator: str) -> int | None:
+        """The one partition of all of a concentrator's meters; None when `partitions_of` must be asked."""
+        ...
+
+    def partitions_of(self, concentrator: str, meters: npt.NDArray[np.uint64]) -> npt.NDArray[np.int16]:
+        """One for each of `meters`; -1 for a meter that is not known."""
         ...
 
     def shard_of(self, concentrator: str) -> str | None:
@@ -32,7 +36,11 @@ class Routes(Protocol):
 class HashRoutes:
     """Nothing is known: every meter by its address. For tests, and before a registry is there."""
 
-    def partition_of(self, concentrator: str, meters: npt.NDArray[np.uint64]) -> int | npt.NDArray[np.int16]:
+    def home_of(self, concentrator: str) -> int | None:
+        del concentrator
+        return None
+
+    def partitions_of(self, concentrator: str, meters: npt.NDArray[np.uint64]) -> npt.NDArray[np.int16]:
         del concentrator
         return np.full(len(meters), -1, np.int16)
 
@@ -48,12 +56,11 @@ def reject_partition(concentrator: str, partitions: int) -> int:
 
 def route(body: bytes, concentrator: str, routes: Routes, partitions: int) -> list[tuple[int, bytes]]:
     """(partition, body) for each partition touched, ascending; `body` itself when there is one."""
+    home = routes.home_of(concentrator)
+    if home is not None:
+        return [(home, body)]
     meters = decode_meters(body)
-    found = routes.partition_of(concentrator, meters)
-    if isinstance(found, int | np.integer):
-        if found >= 0:
-            return [(int(found), body)]
-        found = np.full(len(meters), -1, np.int16)
+    found = routes.partitions_of(concentrator, meters)
     unknown = found < 0
     if unknown.any():
         found = np.where(unknown, route_unknown_many(meters, partitions), found)

@@ -25,7 +25,7 @@ from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, NamedTuple
 
 Key = tuple[str, str]  # concentrator, stream
 AHEAD_MAX: Final = 256  # ranges; beyond it the first gap is declared lost at once
@@ -43,9 +43,8 @@ class Bounds:
     gaps_max: int = 65_536
 
 
-@dataclass(frozen=True, slots=True)
-class Mark:
-    """One stream's mark as stored."""
+class Mark(NamedTuple):
+    """One stream's mark as stored. Each message makes one or two: a tuple takes a third of a dataclass's time."""
 
     source: str
     stream: str

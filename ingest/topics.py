@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
-from functools import lru_cache
-from typing import Final
+from typing import Final, NamedTuple
 
-ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
+_ID: Final = "[A-Za-z0-9._-]{1,64}"
+ID: Final = re.compile(_ID, re.ASCII)
 SEQUENCE_MAX: Final = 2**53 - 1  # JSON readers everywhere hold it exactly
 UNNUMBERED: Final = -1
 FORMATS: Final = ("json", "senml-json", "senml-cbor", "arrow")
@@ -20,8 +19,7 @@ CONTENT_TYPES: Final = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Topic:
+class Topic(NamedTuple):
     """An `up` topic taken apart. `format` is None when the publisher names it by content type (MQTT 5)."""
 
     shard: str
@@ -46,31 +44,24 @@ def sequence_of(text: str) -> int | None:
     return None
 
 
-@lru_cache(maxsize=8192)
-def _prefix(text: str) -> Topic | None:
-    parts = text.split("/")
-    if len(parts) < 6 or parts[0] != "meters" or parts[1] != "v1" or parts[4] != "up":
-        return None
-    if not (is_id(parts[2]) and is_id(parts[3])):
-        return None
-    shard, concentrator, kind = parts[2], parts[3], parts[5]
-    if kind == "reads" and len(parts) == 8 and is_id(parts[7]) and re.fullmatch(r"[a-z0-9+.-]{1,32}", parts[6]):
-        return Topic(shard, concentrator, kind, parts[6], parts[7], 0)
-    if kind in ("reads", "status", "events") and len(parts) == 6:
-        return Topic(shard, concentrator, kind, None, "", UNNUMBERED)
-    return None
+_UP: Final = re.compile(
+    rf"meters/v1/({_ID})/({_ID})/up/(?:(reads)/([a-z0-9+.-]{{1,32}})/({_ID})/([0-9]{{1,16}})|(reads|status|events))",
+    re.ASCII,
+)
 
 
 def parse_topic(topic: str) -> Topic | None:
     """The parts of `meters/v1/{shard}/{concentrator}/up/...`; None when it is no topic of ours."""
-    if topic.count("/") != 8:
-        return _prefix(topic) if topic.count("/") == 5 else None
-    head, _, tail = topic.rpartition("/")
-    sequence = sequence_of(tail)
-    found = _prefix(head)
-    if found is None or sequence is None:
+    found = _UP.fullmatch(topic)
+    if found is None:
         return None
-    return Topic(found.shard, found.concentrator, found.kind, found.format, found.stream, sequence)
+    shard, concentrator, kind, format_, stream, number, bare = found.groups()
+    if bare is not None:
+        return Topic(shard, concentrator, bare, None, "", UNNUMBERED)
+    sequence = int(number)
+    if not 0 < sequence <= SEQUENCE_MAX:
+        return None
+    return Topic(shard, concentrator, kind, format_, stream, sequence)
 
 
 def reads_topic(shard: str, concentrator: str, format_: str, stream: str, sequence: int) -> str:

@@ -198,9 +198,7 @@ class LedgerStore:
 
     def _write_all(self, connection: Connection, planned: Sequence[rows.Planned]) -> int:
         now_s = self._clock.now_s()
-        credited = 0
-        for one in planned:
-            credited += rows.write_checkpoint(connection, one, partitions=self._partitions, now_s=now_s)
+        credited = rows.write_checkpoints(connection, planned, partitions=self._partitions, now_s=now_s)
         reach("checkpoint.before_commit")
         return credited
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -72,8 +72,7 @@ class RecordKind(IntEnum):
     TICK = 3
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(NamedTuple):
     """One entry of a partition's log, before it has an offset.
 
     `received_at_s` (UTC) is the only now that rating knows; for a TICK it is `as_of`. `sequence` is -1 for a
@@ -90,8 +89,7 @@ class Record:
     detail: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class StoredRecord:
+class StoredRecord(NamedTuple):
     """A durable record with its offset in the partition (1, 2, 3 ...; 0 means: nothing yet)."""
 
     offset: int

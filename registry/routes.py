@@ -28,15 +28,12 @@ class Routes:
     mixed: dict[str, Mixed]
     shard: dict[str, str]
 
-    def partition_of(self, concentrator: str, meters: npt.NDArray[np.uint64]) -> int | npt.NDArray[np.int16]:
-        """One partition for all of them, or one each.
+    def home_of(self, concentrator: str) -> int | None:
+        """The one partition of its list: an address that the list lacks goes there, too, to be judged unknown."""
+        return self.whole.get(concentrator)
 
-        An address that a known concentrator's list lacks goes where its list is (to be judged unknown there); one
-        from an unknown concentrator is routed by hash.
-        """
-        home = self.whole.get(concentrator)
-        if home is not None:
-            return home
+    def partitions_of(self, concentrator: str, meters: npt.NDArray[np.uint64]) -> npt.NDArray[np.int16]:
+        """One each, by lists that lie in several partitions; what they lack, and an unknown one's, by hash."""
         found = route_unknown_many(meters, self.partitions)
         mixed = self.mixed.get(concentrator)
         if mixed is not None:

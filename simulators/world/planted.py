@@ -131,11 +131,11 @@ _FAULTS: Final = (
         "the cursor and the state are committed before the money of the same checkpoint",
         (
             Edit(
-                "ledger.commit:write_checkpoint",
-                "    _money(connection, asked)",
-                "    connection.exec_driver_sql('COMMIT')\n"
-                "    connection.exec_driver_sql('BEGIN IMMEDIATE')\n"
-                "    _money(connection, asked)",
+                "ledger.commit:write_checkpoints",
+                "        _money(connection, asked)",
+                "        connection.exec_driver_sql('COMMIT')\n"
+                "        connection.exec_driver_sql('BEGIN IMMEDIATE')\n"
+                "        _money(connection, asked)",
             ),
         ),
     ),
@@ -145,14 +145,14 @@ _FAULTS: Final = (
         (
             Edit(
                 "ledger.store:LedgerStore._write_all",
-                "    for one in planned:\n",
+                "    credited = rows.write_checkpoints",
                 "    for one in planned:\n"
                 "        rows._money(connection, one.asked)\n"
                 "    connection.exec_driver_sql('COMMIT')\n"
                 "    connection.exec_driver_sql('BEGIN IMMEDIATE')\n"
                 "    planned = [__import__('dataclasses').replace(\n"
                 "        one, asked=__import__('dataclasses').replace(one.asked, entries=[])) for one in planned]\n"
-                "    for one in planned:\n",
+                "    credited = rows.write_checkpoints",
             ),
         ),
     ),

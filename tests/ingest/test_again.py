@@ -115,7 +115,7 @@ def test_a_key_that_was_corrected() -> None:
 
 def test_a_registry_that_knows_where_the_meters_are() -> None:
     class Split(HashRoutes):
-        def partition_of(self, concentrator, meters):
+        def partitions_of(self, concentrator, meters):
             return np.array([3, 0], np.int16)
 
     row = refuse(at(envelope()), ctx=context(limits=Limits(readings_max=1)))

@@ -103,7 +103,8 @@ def test_routes_send_every_meter_to_its_partition(city: RegistryReader, tmp_path
     for number, part in enumerate(city.image.partitions):
         homes.update(dict.fromkeys(part.channels["meter"].tolist(), number))
     for meter, concentrator in zip(rows["meter"].to_pylist(), rows["concentrator"].to_pylist(), strict=True):
-        assert routes.partition_of(concentrator, np.array([meter], np.uint64)) == homes[meter]
-    strange = np.asarray(routes.partition_of("nowhere", np.arange(1000, dtype=np.uint64)))
+        assert routes.home_of(concentrator) == homes[meter]
+    assert routes.home_of("nowhere") is None
+    strange = routes.partitions_of("nowhere", np.arange(1000, dtype=np.uint64))
     assert set(strange.tolist()) == set(range(16))
     assert set(routes.shard) == set(rows["concentrator"].to_pylist())
