@@ -8,6 +8,9 @@
     histogram.py    latencies from a microsecond to hours, in bounded room
     host.py         a daemon, a gateway and a city of our own, when no broker is named
     observe.py      what becomes visible in that daemon's files, and when
+    answers.py      that as latencies, while the run goes on; what is answered is forgotten
+    dues.py         when each message is due, from the generators to the observer
+    accounts.py     the concentrator of every account's meter
     figures.py      latencies, throughput, objectives: from times to answers
     report.py       report.json and report.html
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -11,8 +10,8 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from simulators.load.answers import Answered, Floats, Ints, per_second, summed
 from simulators.load.histogram import PERCENTILES, Histogram
-from simulators.load.observe import Seen
 
 MEASURES: Final = {
     "late": "due to handed to the socket: how late the generator itself was",
@@ -24,8 +23,22 @@ MEASURES: Final = {
 }
 _OBJECTIVE: Final = re.compile(r"^(\w+)\.(p\d+(?:\.\d+)?|max)=(\d+(?:\.\d+)?)(us|ms|s)$")
 _UNITS_S: Final = {"us": 1e-6, "ms": 1e-3, "s": 1.0}
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
+
+
+@dataclass(slots=True, eq=False)
+class Times:
+    """Of every message of a generator, in seconds of the run; NaN where it did not come to that."""
+
+    due: Floats
+    sent: Floats
+    acked: Floats
+    held: Floats
+    readings: Ints  # 0: a bad one, or not sent
+
+    @classmethod
+    def of(cls, due_s: Floats) -> Times:
+        none = np.full(len(due_s), np.nan)
+        return cls(due_s.copy(), none, none.copy(), none.copy(), np.zeros(len(due_s), np.int64))
 
 
 class NoObjective(ValueError):
@@ -62,23 +75,89 @@ class Objective:
 
 
 @dataclass(slots=True, eq=False)
-class Messages:
-    """Of all generators: times in seconds of the run, NaN where it did not come to that."""
+class Sent:
+    """What generators sent and heard, added up; `address`, `used`: their meters, and thousandths that each used.
 
-    due: Floats
-    sent: Floats
-    acked: Floats
-    held: Floats
-    stream: list[str]
-    sequence: Ints
-    readings: Ints
+    `good`: messages that went out with readings. `over_time`: readings by second of the run.
+    """
+
+    messages: int
+    sent: int
+    unheld: int
+    good: int
+    readings: int
+    histograms: dict[str, Histogram]
+    over_time: dict[str, Ints]
     address: npt.NDArray[np.uint64]
     used: Ints
     counts: dict[str, int]
 
-    @property
-    def unheld(self) -> int:
-        return int(np.isnan(self.held).sum())
+    @classmethod
+    def of(cls, times: Times, address: npt.NDArray[np.uint64], used: Ints, counts: dict[str, int]) -> Sent:
+        """Of one generator."""
+        good = times.readings > 0
+        answers = {"late": times.sent, "published": times.acked, "held": times.held}
+        seconds = {"due": times.due, "published": times.acked, "held": times.held}
+        histograms = {name: Histogram() for name in answers}
+        for name, at_s in answers.items():
+            histograms[name].add(at_s - times.due)
+        return cls(
+            messages=len(times.due),
+            sent=int((~np.isnan(times.sent)).sum()),
+            unheld=int(np.isnan(times.held).sum()),
+            good=int(good.sum()),
+            readings=int(times.readings.sum()),
+            histograms=histograms,
+            over_time={name: per_second(at_s[good], times.readings[good]) for name, at_s in seconds.items()},
+            address=address,
+            used=used,
+            counts=counts,
+        )
+
+    @classmethod
+    def merged(cls, parts: Sequence[Sent]) -> Sent:
+        """Of all generators."""
+        histograms = {name: Histogram() for name in parts[0].histograms}
+        for part in parts:
+            for name, one in part.histograms.items():
+                histograms[name].merge(one)
+        return cls(
+            **_totals({name: sum(getattr(part, name) for part in parts) for name in _TOTALS}),
+            histograms=histograms,
+            over_time={name: summed([part.over_time[name] for part in parts]) for name in parts[0].over_time},
+            address=np.concatenate([part.address for part in parts]),
+            used=np.concatenate([part.used for part in parts]),
+            counts={name: sum(part.counts[name] for part in parts) for name in parts[0].counts},
+        )
+
+    def arrays(self) -> dict[str, npt.NDArray[Any]]:
+        """For a file; `from_arrays` makes the same of it."""
+        found: dict[str, npt.NDArray[Any]] = {name: np.array(getattr(self, name)) for name in _TOTALS}
+        found |= {f"latency_{name}": one.array() for name, one in self.histograms.items()}
+        found |= {f"second_{name}": counts for name, counts in self.over_time.items()}
+        found |= {f"count_{name}": np.array(count) for name, count in self.counts.items()}
+        return found | {"address": self.address, "used": self.used}
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, npt.NDArray[Any]]) -> Sent:
+        def named(prefix: str) -> dict[str, npt.NDArray[Any]]:
+            return {name.removeprefix(prefix): arrays[name] for name in arrays if name.startswith(prefix)}
+
+        return cls(
+            **_totals(arrays),
+            histograms={name: Histogram.of_array(array) for name, array in named("latency_").items()},
+            over_time=named("second_"),
+            address=arrays["address"],
+            used=arrays["used"],
+            counts={name: int(count) for name, count in named("count_").items()},
+        )
+
+
+def _totals(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: int(values[name]) for name in _TOTALS}
+
+
+_TOTALS: Final = ("messages", "sent", "unheld", "good", "readings")
 
 
 @dataclass(slots=True, eq=False)
@@ -90,101 +169,20 @@ class Figures:
     waits: dict[str, int] = field(default_factory=dict)  # what was expected and never seen, by measure
 
 
-def latencies(messages: Messages, seen: Seen | None, start_s: float, stream_of: Mapping[str, str]) -> Figures:
-    """Every latency from when its message was due. `stream_of`: the stream of an account's meter."""
-    found = Figures()
-    good = messages.readings > 0
-    found.histograms["late"].add(messages.sent - messages.due)
-    found.histograms["published"].add(messages.acked - messages.due)
-    found.histograms["held"].add(messages.held - messages.due)
-    found.over_time = {
-        "due": _per_second(messages.due[good], messages.readings[good]),
-        "published": _per_second(messages.acked[good], messages.readings[good]),
-        "held": _per_second(messages.held[good], messages.readings[good]),
-    }
-    if seen is not None:
-        visible = _visible(messages, seen, start_s)
-        found.histograms["reading_to_balance"].add(visible[good] - messages.due[good])
-        found.waits["reading_to_balance"] = int(np.isnan(visible[good]).sum())
-        found.over_time["balance"] = _per_second(visible[good], messages.readings[good])
-        _payments(found, messages, seen, start_s, stream_of)
+def figures(sent: Sent, answered: Answered | None) -> Figures:
+    """Every latency from when its message was due; without a daemon to be watched what the wire says."""
+    found = Figures(over_time=dict(sent.over_time))
+    found.histograms |= sent.histograms
+    if answered is not None:
+        found.histograms |= {
+            "reading_to_balance": answered.balance,
+            "reading_to_order": answered.order,
+            "reading_to_notice": answered.notice,
+        }
+        found.over_time["balance"] = answered.over_time
+        found.waits = {"reading_to_balance": sent.good - answered.good}
+        found.waits |= {f"reading_to_{name}": count for name, count in answered.orders_without.items()}
     return found
-
-
-def _per_second(at_s: Floats, weight: Ints) -> Ints:
-    known = ~np.isnan(at_s)
-    if not known.any():
-        return np.zeros(0, np.int64)
-    seconds = np.maximum(np.floor(at_s[known]), 0).astype(np.int64)
-    return np.bincount(seconds, weight[known]).astype(np.int64)
-
-
-def _committed(seen: Seen) -> dict[int, tuple[Ints, Floats]]:
-    """By partition: the offsets of its checkpoints, rising, and when each was seen."""
-    found: dict[int, list[tuple[int, float]]] = defaultdict(list)
-    for at_s, partition, offset in seen.checkpoints:
-        found[partition].append((offset, at_s))
-    return {
-        partition: (np.array([o for o, _ in rows], np.int64), np.array([a for _, a in rows], np.float64))
-        for partition, rows in found.items()
-    }
-
-
-def _visible(messages: Messages, seen: Seen, start_s: float) -> Floats:
-    """When the last of a message's readings was in a committed balance, in seconds of the run."""
-    number = {key: place for place, key in enumerate(zip(messages.stream, messages.sequence.tolist(), strict=True))}
-    at = np.full(len(messages.due), np.nan)
-    missing = np.zeros(len(at), np.bool_)
-    by_partition: dict[int, list[tuple[int, int]]] = defaultdict(list)
-    known: set[tuple[int, int]] = set()
-    for partition, offset, stream, sequence in seen.records:
-        place = number.get((stream, sequence))
-        if place is not None and (partition, place) not in known:  # the first copy is the one that counts
-            known.add((partition, place))
-            by_partition[partition].append((offset, place))
-    commits = _committed(seen)
-    for partition, rows in by_partition.items():
-        offsets, times = commits.get(partition, (np.zeros(0, np.int64), np.zeros(0)))
-        for offset, place in rows:
-            first = int(np.searchsorted(offsets, offset))
-            if first == len(offsets):
-                missing[place] = True
-            elif not at[place] >= times[first] - start_s:
-                at[place] = times[first] - start_s
-    at[missing] = np.nan
-    return at
-
-
-def _payments(found: Figures, messages: Messages, seen: Seen, start_s: float, stream_of: Mapping[str, str]) -> None:
-    """Orders and notices, from the reading that made the balance low: the meter's newest in that checkpoint."""
-    keys = zip(messages.stream, messages.sequence.tolist(), strict=True)
-    due = dict(zip(keys, messages.due.tolist(), strict=True))
-    by_stream: dict[tuple[int, str], list[tuple[int, int]]] = defaultdict(list)
-    for partition, offset, stream, sequence in seen.records:
-        by_stream[partition, stream].append((offset, sequence))
-    caused: dict[tuple[str, int], float] = {}  # by account and arm: when the reading was due
-    for _, kind, account, arm, partition, offset in seen.events:
-        if kind != "low_balance":
-            continue
-        of = stream_of.get(account, "")
-        upto = [row for row in by_stream.get((partition, of), ()) if row[0] <= offset]
-        if upto and (of, max(upto)[1]) in due:
-            caused[account, arm] = due[of, max(upto)[1]]
-    charged: dict[tuple[str, int], float] = {}
-    for at_s, reference in seen.charges:
-        named, number, _ = reference.rsplit("/", 2)
-        charged.setdefault((named, int(number)), at_s - start_s)
-    told: dict[tuple[str, int], float] = {}
-    for at_s, key in seen.notices:
-        kind, _, rest = key.partition(":")
-        if kind == "charged":
-            of_order = seen.orders.get(rest.partition(":")[0])
-            if of_order is not None:
-                told.setdefault(of_order, at_s - start_s)
-    for measure, answers in (("reading_to_order", charged), ("reading_to_notice", told)):
-        late = [answers[key] - since_s for key, since_s in caused.items() if key in answers]
-        found.histograms[measure].add(np.array(late, np.float64))
-        found.waits[measure] = len(caused) - len(late)
 
 
 def judged(objectives: Sequence[Objective], histograms: Mapping[str, Histogram]) -> list[dict[str, Any]]:

@@ -45,6 +45,17 @@ class Histogram:
         self.most_s = max(self.most_s, other.most_s)
         self.total_s += other.total_s
 
+    def array(self) -> npt.NDArray[np.float64]:
+        """Everything that it knows; `of_array` makes the same of it. (Counts are whole and below 2**53.)"""
+        return np.concatenate([[self.most_s, self.total_s], self._counts])
+
+    @classmethod
+    def of_array(cls, array: npt.NDArray[np.float64]) -> Histogram:
+        made = cls()
+        made.most_s, made.total_s = float(array[0]), float(array[1])
+        made._counts = array[2:].astype(np.int64)
+        return made
+
     def percentile(self, percent: float) -> float:
         """The latency that so many percent do not exceed, in seconds; NaN when there is none."""
         count = len(self)

@@ -18,12 +18,15 @@ from typing import Final
 
 from config.clock import Clock
 from config.settings import Paths
+from simulators.load.accounts import Accounts
+from simulators.load.answers import Answered, Answers, Row
 
 POLL_S: Final = 0.002
 LOG_EVERY_S: Final = 0.2
 _PAGE: Final = os.sysconf("SC_PAGE_SIZE")
 _TICKS: Final = os.sysconf("SC_CLK_TCK")
-_OFFSET: Final = (1 << 48) - 1
+_SHIFT: Final = 48
+_OFFSET: Final = (1 << _SHIFT) - 1
 
 
 @dataclass(slots=True)
@@ -37,17 +40,24 @@ class Sample:
     written: int
 
 
+@dataclass(frozen=True, slots=True)
+class Streams:
+    """Which streams are this run's: `prefix` and the number of the concentrator; and where an account's meter is."""
+
+    prefix: str
+    accounts: Accounts
+
+    def concentrator(self, stream: str) -> int:
+        """-1: another's."""
+        number = stream.removeprefix(self.prefix)
+        return int(number) if number != stream and number.isdecimal() else -1
+
+
 @dataclass(slots=True)
 class Seen:
-    """Everything that was seen, with its time on the monotonic clock."""
+    """Latencies and counts of what was seen; samples once a second, with their time on the monotonic clock."""
 
-    checkpoints: list[tuple[float, int, int]] = field(default_factory=list)  # (at, partition, offset)
-    records: list[tuple[int, int, str, int]] = field(default_factory=list)  # (partition, offset, stream, sequence)
-    events: list[tuple[float, str, str, int, int, int]] = field(default_factory=list)
-    # (at, kind, account, arm, partition, offset of its checkpoint)
-    charges: list[tuple[float, str]] = field(default_factory=list)  # (at, reference)
-    notices: list[tuple[float, str]] = field(default_factory=list)  # (at, key)
-    orders: dict[str, tuple[str, int]] = field(default_factory=dict)  # key -> (account, arm)
+    answered: Answered
     samples: list[Sample] = field(default_factory=list)
     files: list[tuple[float, int, int, int]] = field(default_factory=list)  # (at, bytes of log, ledger, archive)
 
@@ -56,11 +66,13 @@ class Observer:
     """A thread of its own; `stop` ends it and returns what it saw."""
 
     def __init__(
-        self, data: Path, book: Path | None, notices: Path | None, processes: dict[str, int], clock: Clock
-    ) -> None:
+        self, data: Path, book: Path | None, notices: Path | None, processes: dict[str, int], clock: Clock,
+        answers: Answers, streams: Streams,
+    ) -> None:  # fmt: skip
         self._paths, self._book, self._notices = Paths(data), book, notices
         self._processes, self._clock = processes, clock
-        self.seen = Seen()
+        self._answers, self._streams = answers, streams
+        self.seen = Seen(Answered())
         self.failure: Exception | None = None
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="observer", daemon=True)
@@ -90,7 +102,7 @@ class Observer:
         last = {"checkpoint": _newest(ledger, "checkpoint"), "event": _newest(ledger, "event"), "charge": 0}
         if book is not None:
             last["charge"] = _newest(book, "charge")
-        ends: dict[int, int] = {}
+        ends = _ends(log)
         offsets: dict[int, int] = {}
         told = self._notices.stat().st_size if self._notices is not None and self._notices.exists() else 0
         log_at_s = sample_at_s = 0.0
@@ -98,10 +110,13 @@ class Observer:
         while not stopping:
             stopping = self._stopping.wait(POLL_S)  # one look more after the end
             now_s = self._clock.monotonic_s()
-            version = self._ledger(ledger, version, last, offsets)
+            # Effects are looked for before their causes: whatever is found has its cause in what is found next.
+            told, notices = self._told(told)
+            charges: list[tuple[float, str]] = []
             if book is not None:
-                charged = self._charges(book, charged, last)
-            told = self._told(told)
+                charged, charges = self._charges(book, charged, last)
+            version = self._ledger(ledger, version, last, offsets)
+            self._paid(ledger, charges, notices)
             if now_s - log_at_s >= LOG_EVERY_S or stopping:
                 log_at_s = now_s
                 self._records(log, ends)
@@ -109,9 +124,7 @@ class Observer:
                 sample_at_s = now_s
                 self.seen.samples += [_sample(now_s, name, pid) for name, pid in self._processes.items()]
                 self.seen.files.append((now_s, *self._sizes()))
-        self.seen.orders = {
-            k: (a, n) for k, a, n in ledger.execute("SELECT key, account, arm FROM order_").fetchall()
-        }
+        self.seen.answered = self._answers.end()
 
     def _sizes(self) -> tuple[int, int, int]:
         paths = self._paths
@@ -122,55 +135,89 @@ class Observer:
         (now,) = db.execute("PRAGMA data_version").fetchone()
         if now == version:
             return version
+        db.execute("BEGIN")  # one moment: events belong to the checkpoints that are seen with them
         at_s = self._clock.monotonic_s()
         rows = db.execute(
             'SELECT id, partition, "offset" FROM checkpoint WHERE id > ? ORDER BY id', (last["checkpoint"],)
         ).fetchall()
+        asked = "SELECT id, kind, account, arm, partition FROM event WHERE id > ? ORDER BY id"
+        events = db.execute(asked, (last["event"],)).fetchall()
+        db.execute("COMMIT")
         for number, partition, offset in rows:
             last["checkpoint"], offsets[partition] = number, offset
-            self.seen.checkpoints.append((at_s, partition, offset))
-        asked = "SELECT id, kind, account, arm, partition FROM event WHERE id > ? ORDER BY id"
-        for number, kind, account, arm, partition in db.execute(asked, (last["event"],)).fetchall():
+            self._answers.checkpoint(at_s, partition, offset)
+        for number, kind, account, arm, partition in events:
             last["event"] = number
-            self.seen.events.append((at_s, kind, account, arm, partition, offsets.get(partition, 0)))
+            concentrator = self._streams.accounts.concentrator_of(account) if kind == "low_balance" else -1
+            if concentrator >= 0:
+                self._answers.low_balance((account, arm), concentrator, partition, offsets.get(partition, 0))
         return int(now)
 
-    def _charges(self, db: sqlite3.Connection, version: int, last: dict[str, int]) -> int:
+    def _charges(
+        self, db: sqlite3.Connection, version: int, last: dict[str, int]
+    ) -> tuple[int, list[tuple[float, str]]]:
+        """(version, [(at, reference)]) of what is new."""
         (now,) = db.execute("PRAGMA data_version").fetchone()
-        if now != version:
-            at_s = self._clock.monotonic_s()
-            for number, reference in db.execute(
-                "SELECT id, reference FROM charge WHERE id > ? ORDER BY id", (last["charge"],)
-            ).fetchall():
-                last["charge"] = number
-                self.seen.charges.append((at_s, reference))
-        return int(now)
+        if now == version:
+            return version, []
+        at_s = self._clock.monotonic_s()
+        rows = db.execute("SELECT id, reference FROM charge WHERE id > ? ORDER BY id", (last["charge"],)).fetchall()
+        if rows:
+            last["charge"] = rows[-1][0]
+        return int(now), [(at_s, reference) for _, reference in rows]
 
-    def _told(self, at: int) -> int:
+    def _told(self, at: int) -> tuple[int, list[tuple[float, str]]]:
+        """(place in the file, [(at, key of the order)]) of messages about charges."""
         path = self._notices
         if path is None or not path.exists() or path.stat().st_size <= at:
-            return at
+            return at, []
         at_s = self._clock.monotonic_s()
         with path.open("rb") as file:
             file.seek(at)
             data = file.read()
         whole = data[: data.rfind(b"\n") + 1]
-        self.seen.notices += [(at_s, json.loads(line)["key"]) for line in whole.splitlines()]
-        return at + len(whole)
+        keys = [json.loads(line)["key"].split(":") for line in whole.splitlines()]
+        return at + len(whole), [(at_s, key[1]) for key in keys if key[0] == "charged" and len(key) > 1]
+
+    def _paid(
+        self, ledger: sqlite3.Connection, charges: list[tuple[float, str]], notices: list[tuple[float, str]]
+    ) -> None:
+        for at_s, reference in charges:
+            account, arm, _ = reference.rsplit("/", 2)
+            self._answers.charge(at_s, (account, int(arm)))
+        for at_s, key in notices:
+            found = ledger.execute("SELECT account, arm FROM order_ WHERE key = ?", (key,)).fetchone()
+            if found is not None:
+                self._answers.notice(at_s, (found[0], int(found[1])))
 
     def _records(self, db: sqlite3.Connection, ends: dict[int, int]) -> None:
-        if not ends:
-            ends.update(db.execute("SELECT id >> 48, 0 FROM record GROUP BY 1").fetchall())
-        partitions = set(ends) | {partition for _, partition, _ in self.seen.checkpoints[-100:]}
-        for partition in partitions:
-            low = (partition << 48) + ends.get(partition, 0)
+        """What is new in every partition, in one snapshot: a message's records come together."""
+        found: dict[int, list[Row]] = {}
+        db.execute("BEGIN")
+        for partition, end in _ends(db).items():
+            low = partition << _SHIFT
             rows = db.execute(
-                "SELECT id, stream, sequence FROM record WHERE id > ? AND id < ? AND sequence > 0",
-                (low, (partition + 1) << 48),
+                "SELECT id, stream, sequence FROM record WHERE id > ? AND id <= ? AND sequence > 0 ORDER BY id",
+                (low + ends.get(partition, 0), low + end),
             ).fetchall()
-            if rows:
-                ends[partition] = rows[-1][0] & _OFFSET
-            self.seen.records += [(partition, number & _OFFSET, stream, seq) for number, stream, seq in rows]
+            numbered = ((number & _OFFSET, self._streams.concentrator(name), seq) for number, name, seq in rows)
+            found[partition] = [row for row in numbered if row[1] >= 0]
+            ends[partition] = end
+        db.execute("COMMIT")
+        self._answers.records(found, ends)
+
+
+def _ends(log: sqlite3.Connection) -> dict[int, int]:
+    """The last offset of every partition that has records."""
+    ends: dict[int, int] = {}
+    key = -1
+    while True:
+        (first,) = log.execute("SELECT min(id) FROM record WHERE id > ?", (key,)).fetchone()
+        if first is None:
+            return ends
+        key = ((first >> _SHIFT) + 1 << _SHIFT) - 1
+        (last,) = log.execute("SELECT max(id) FROM record WHERE id <= ?", (key,)).fetchone()
+        ends[first >> _SHIFT] = last & _OFFSET
 
 
 @contextlib.contextmanager

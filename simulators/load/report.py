@@ -48,7 +48,7 @@ def as_json(test: Test, result: Result) -> dict[str, Any]:
         "verdict": result.verdict,
         "objectives": result.objectives,
         "latency_ms": {name: one.as_json() for name, one in result.figures.histograms.items()},
-        "sent": result.messages.counts,
+        "sent": result.sent.counts,
         "resources": resources(result),
         "growth": growth(result),
         "over_time": {name: counts.tolist() for name, counts in result.figures.over_time.items()},
@@ -59,7 +59,7 @@ def resources(result: Result) -> dict[str, dict[str, float]]:
     """By process: mean cores, most resident bytes, bytes written a reading, over the time of the observation."""
     if result.seen is None:
         return {}
-    readings = max(1, int(result.messages.readings.sum()))
+    readings = max(1, result.sent.readings)
     found = {}
     for name, samples in _by_name(result.seen.samples).items():
         first, last = samples[0], samples[-1]
@@ -133,7 +133,7 @@ def _html(told: Mapping[str, Any], test: Test, result: Result) -> str:
         parts += ["<h2>Processor, memory and disk</h2>", _table(rows), _resource_plot(result)]
         grown = [["from a sixth of the run to its end", "times"]]
         parts.append(_table(grown + [[name, f"{value:g}"] for name, value in told["growth"].items()]))
-    parts += ["<h2>Sent</h2>", _table([[k, f"{v:,}"] for k, v in result.messages.counts.items()])]
+    parts += ["<h2>Sent</h2>", _table([[k, f"{v:,}"] for k, v in result.sent.counts.items()])]
     body = "\n".join(parts)
     return (
         f'<!doctype html><html lang="en"><meta charset="utf-8"><title>meterd load</title><style>{_STYLE}</style>'

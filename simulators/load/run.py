@@ -21,15 +21,16 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-import pyarrow.compute as pc
-import pyarrow.csv as pacsv
 
 from config.clock import RealClock
 from config.settings import Paths
 from simulators.fleet_ledger import billed_wh
-from simulators.load.figures import Figures, Messages, Objective, judged, latencies
+from simulators.load.accounts import accounts_of
+from simulators.load.answers import Answers, slots_of
+from simulators.load.dues import Dues
+from simulators.load.figures import Figures, Objective, Sent, figures, judged
 from simulators.load.host import Host
-from simulators.load.observe import Observer, Seen
+from simulators.load.observe import Observer, Seen, Streams
 from simulators.load.population import NoPopulation, Population, read_population
 from simulators.load.schedule import BACKFILL_S, NoSchedule, Wish, schedule
 from simulators.load.sender import NOT_ALL, Orders
@@ -41,6 +42,7 @@ READY_S: Final = 120.0
 READ_AGAIN_S: Final = 10  # a meter is read no more often: its register moves in steps
 PEAKS: Final = {"ramp": 2.0, "morning": 2.0}
 QUIET_S: Final = 60.0
+DUES: Final = "dues.bin"
 
 
 class LoadFailed(Exception):
@@ -98,7 +100,7 @@ class Result:
     """What came of it."""
 
     figures: Figures
-    messages: Messages
+    sent: Sent
     seen: Seen | None
     start_s: float
     seconds: list[dict[str, Any]]  # what the generators said, second by second, added up
@@ -120,7 +122,7 @@ class _Generators:
         self._logs = [folder / f"sender{part}.log" for part in range(test.processes)]
         for part in range(test.processes):
             orders = Orders(
-                asdict(test.wish), str(target.registry), str(self._outs[part]), run,
+                asdict(test.wish), str(target.registry), str(self._outs[part]), str(folder / DUES), run,
                 start_s=0.0, start_unix=0, begin_s=begin_s(test.wish), wait_s=test.wait_s, part=part,
                 of=test.processes, connections=test.connections, format=test.format, host=target.host,
                 port=target.port, user=target.user, password=target.password, cafile=target.cafile,
@@ -191,19 +193,12 @@ class _Generators:
         most = max(len(lines) for lines in self.lines)
         return [_added([lines[min(at, len(lines) - 1)] for lines in self.lines]) for at in range(1, most)]
 
-    def messages(self, run: str) -> Messages:
-        parts = [np.load(path) for path in self._outs]
-        joined = {
-            name: np.concatenate([part[name] for part in parts])
-            for name in ("due", "sent", "acked", "held", "stream", "sequence", "readings", "address", "used")
-        }
-        counts = {
-            name.removeprefix("count_"): sum(int(part[name]) for part in parts)
-            for name in parts[0].files
-            if name.startswith("count_")
-        }
-        streams = [f"L{run}-{number}" for number in joined.pop("stream").tolist()]
-        return Messages(**joined, stream=streams, counts=counts)
+    def sent(self) -> Sent:
+        parts = []
+        for path in self._outs:
+            with np.load(path) as arrays:
+                parts.append(Sent.from_arrays(dict(arrays)))
+        return Sent.merged(parts)
 
     def stop(self) -> None:
         for process in self.processes:
@@ -234,25 +229,27 @@ def load(
     observer: Observer | None = None
     try:
         generators.await_ready()
+        start_s, start_unix = clock.monotonic_s() + LEAD_S, clock.now_s() + int(LEAD_S)
         if target.data is not None:
             named = target.processes | {f"generator {n}": p.pid for n, p in enumerate(generators.processes)}
-            observer = Observer(target.data, target.book, target.notices, named, clock)
+            slots = slots_of(schedule(test.wish).sender, len(town.concentrators))
+            answers = Answers(Dues(folder / DUES, slots).due, slots, np.diff(town.first), start_s)
+            observer = Observer(
+                target.data, target.book, target.notices, named, clock, answers,
+                Streams(f"L{run}-", accounts_of(target.registry, town)),
+            )  # fmt: skip
             observer.start()
-        start_s, start_unix = clock.monotonic_s() + LEAD_S, clock.now_s() + int(LEAD_S)
         generators.begin(start_s, start_unix)
         generators.follow(told, test.wish.seconds + test.wait_s + 30.0)
-        messages = generators.messages(run)
+        sent = generators.sent()
         if observer is not None and target.data is not None:
             _settle(target.data)
     finally:
         generators.stop()
         seen = observer.stop() if observer is not None else None
-    streams = _streams(target.registry, run, town)
-    figures = latencies(messages, seen, start_s, streams)
-    verdict = _verdict(messages, figures)
-    return Result(
-        figures, messages, seen, start_s, generators.seconds(), verdict, judged(test.objectives, figures.histograms)
-    )
+    came = figures(sent, seen.answered if seen is not None else None)
+    verdict = _verdict(sent, came)
+    return Result(came, sent, seen, start_s, generators.seconds(), verdict, judged(test.objectives, came.histograms))
 
 
 def _settle(data: Path) -> None:
@@ -274,42 +271,25 @@ def _fits(wish: Wish, town: Population, registry: Path) -> None:
     )
 
 
-def _streams(registry: Path, run: str, town: Population) -> dict[str, str]:
-    """The stream of every account's meter: of those that are there now."""
-    meters, accounts = (pacsv.read_csv(registry / f"{name}.csv") for name in ("meters", "accounts"))
-    number = {name: place for place, name in enumerate(town.concentrators)}
-    of_point = dict(
-        zip(pc.cast(meters["metering_point"], "string").to_pylist(), meters["concentrator"].to_pylist(), strict=True)
-    )
-    return {
-        account: f"L{run}-{number[of_point[point]]}"
-        for account, point in zip(
-            accounts["account"].to_pylist(), accounts["metering_point"].to_pylist(), strict=True
-        )
-        if point in of_point
-    }
-
-
-def _verdict(messages: Messages, figures: Figures) -> dict[str, Any]:
+def _verdict(sent: Sent, came: Figures) -> dict[str, Any]:
     """Whether every message is held, and nothing that was to come did not."""
-    sent = int((~np.isnan(messages.sent)).sum())
     found: dict[str, Any] = {
-        "messages": len(messages.due),
-        "readings": int(messages.readings.sum()),
-        "sent": sent,
-        "held": len(messages.due) - messages.unheld,
-        "unheld": messages.unheld,
-        "refused_by_broker": messages.counts.get("refused", 0),
-        "never_seen": {name: count for name, count in figures.waits.items() if count},
+        "messages": sent.messages,
+        "readings": sent.readings,
+        "sent": sent.sent,
+        "held": sent.messages - sent.unheld,
+        "unheld": sent.unheld,
+        "refused_by_broker": sent.counts.get("refused", 0),
+        "never_seen": {name: count for name, count in came.waits.items() if count},
     }
-    found["good"] = not messages.unheld and not found["refused_by_broker"] and not found["never_seen"]
+    found["good"] = not sent.unheld and not found["refused_by_broker"] and not found["never_seen"]
     return found
 
 
 def check_balances(result: Result, host: Host) -> None:
     """After the daemon of our own has ended: energy billed = energy sent, and the audit; into the verdict."""
     billed = billed_wh(host.data)
-    used = dict(zip(result.messages.address.tolist(), result.messages.used.tolist(), strict=True))
+    used = dict(zip(result.sent.address.tolist(), result.sent.used.tolist(), strict=True))
     wrong = sum(billed.get(address, 0) != energy for address, energy in used.items())
     audited = host.audit()
     result.verdict |= {

@@ -13,7 +13,7 @@ import selectors
 import ssl
 import sys
 from collections import deque
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final
@@ -26,6 +26,9 @@ from config.units import REGISTER_CODE, Quality, Register
 from ingest.topics import down_subscription, reads_topic
 from rating.readings import Readings
 from simulators.fleet_formats import Envelope, encode
+from simulators.load.answers import slots_of
+from simulators.load.dues import Dues
+from simulators.load.figures import Sent, Times
 from simulators.load.population import Population, read_population
 from simulators.load.schedule import Schedule, Wish, schedule
 from simulators.load.session import Broker, Packed, Refused, Session
@@ -49,6 +52,7 @@ class Orders:
     wish: dict[str, Any]
     registry: str
     out: str
+    dues: str
     run: str
     start_s: float
     start_unix: int
@@ -81,32 +85,16 @@ class Overrun(Exception):
     """So much is not held that going on would measure the generator's memory."""
 
 
-@dataclass(slots=True, eq=False)
-class Times:
-    """Of every message of this process, in seconds of the run; NaN where it did not come to that."""
-
-    due: npt.NDArray[np.float64]
-    sent: npt.NDArray[np.float64]
-    acked: npt.NDArray[np.float64]
-    held: npt.NDArray[np.float64]
-    stream: npt.NDArray[np.int64]  # number of the concentrator
-    sequence: npt.NDArray[np.int64]
-    readings: npt.NDArray[np.int64]  # 0: a bad one
-
-    @classmethod
-    def of(cls, plan: Schedule) -> Times:
-        count, none = len(plan), np.full(len(plan), np.nan)
-        whole = np.zeros(count, np.int64)
-        return cls(plan.due_s.copy(), none, none.copy(), none.copy(), plan.sender.copy(), whole, whole.copy())
-
-
 class Sender:
     """Of one process."""
 
-    def __init__(self, orders: Orders, population: Population, plan: Schedule, clock: Clock) -> None:
+    def __init__(
+        self, orders: Orders, population: Population, plan: Schedule, clock: Clock, dues: Dues | None = None
+    ) -> None:
         self._orders, self._population, self._plan, self._clock = orders, population, plan, clock
         self._dice = random.Random(f"{orders.wish.get('seed')}:{orders.part}")
-        self.times = Times.of(plan)
+        self._dues = dues
+        self.times = Times.of(plan.due_s)
         self.counts = dict.fromkeys(("due", "sent", "acked", "held", "again", "bad", "duplicated", "cuts"), 0)
         mine = range(orders.part, len(population.concentrators), orders.of)
         self._stream = {c: f"L{orders.run}-{c}" for c in mine}
@@ -176,9 +164,8 @@ class Sender:
     def save(self, path: Path, used: npt.NDArray[np.int64]) -> None:
         """`used`: by meter of the population, thousandths since its opening register."""
         mine = np.concatenate([np.arange(s.start, s.stop) for s in map(self._population.meters_of, self._stream)])
-        arrays: dict[str, Any] = asdict(self.times) | {"address": self._population.address[mine], "used": used[mine]}
-        arrays |= {f"count_{name}": np.int64(value) for name, value in self.counts.items()}
-        arrays["count_refused"] = np.int64(sum(session.refused for session, _ in self._sessions))
+        counts = self.counts | {"refused": sum(session.refused for session, _ in self._sessions)}
+        arrays: dict[str, Any] = Sent.of(self.times, self._population.address[mine], used[mine], counts).arrays()
         np.savez(path, **arrays)
 
     def close(self) -> None:
@@ -205,8 +192,9 @@ class Sender:
         bad = bool(orders.faults) and self._dice.random() < orders.faults.get("bad", 0.0)
         sequence = self._next[concentrator]
         self._next[concentrator] = sequence + 1
-        self.times.sequence[place] = sequence
         payload = b"\x00 no reading" if bad else self._payload(concentrator, place, sequence)
+        if self._dues is not None:
+            self._dues.note(concentrator, sequence, float(self._plan.due_s[place]), good=not bad)
         packed = Packed(place, concentrator, sequence, self._topic(concentrator, sequence), payload)
         self._unheld[concentrator].append(packed)
         self._unheld_count += 1
@@ -356,8 +344,10 @@ def main(argv: list[str] | None = None) -> int:
         thirsty=frozenset(orders.thirsty),
     )
     opening = population.value.copy()
-    plan = schedule(Wish(**orders.wish)).part(orders.part, orders.of)
-    sender = Sender(orders, population, plan, clock)
+    whole = schedule(Wish(**orders.wish))
+    dues = Dues(Path(orders.dues), slots_of(whole.sender, len(population.concentrators)))
+    sender = Sender(orders, population, whole.part(orders.part, orders.of), clock, dues)
+    del whole
     code = 0
     try:
         sender.connect(30.0)

@@ -120,7 +120,7 @@ def sender(registry: Path, port: int, **more: Any) -> Sender:
     wish = Wish("steady", meters=200, per_message=10, rate=100.0, seconds=3.0)
     clock = RealClock()
     orders = Orders(
-        asdict(wish), str(registry), "", "t", clock.monotonic_s() + 0.2, clock.now_s(), 0, wait_s=5.0,
+        asdict(wish), str(registry), "", "", "t", clock.monotonic_s() + 0.2, clock.now_s(), 0, wait_s=5.0,
         connections=2, port=port, **more,
     )  # fmt: skip
     return Sender(orders, read_population(registry, begin_s=0, seed=1), schedule(wish), clock)
