@@ -47,7 +47,7 @@ def _measured(name: str, *words: str) -> list[Result]:
         result(f"{name}.{measure}_p99", "ms", told[measure]["p99"], published)
         for measure in ("held", "reading_to_balance", "reading_to_order", "reading_to_notice")
     ]
-    written = report["resources"]["daemon and broker"]["written_a_reading"]
+    written = sum(report["resources"][name]["written_a_reading"] for name in ("daemon", "broker"))
     found.append(result(f"{name}.written", "bytes/reading", max(0.1, written), READING_BYTES))
     return found
 

@@ -42,6 +42,10 @@ def load(
     cafile: Annotated[Path | None, typer.Option(metavar="FILE", help="TLS: who signed the broker.")] = None,
     cert: Annotated[Path | None, typer.Option(metavar="FILE", help="TLS: our certificate.")] = None,
     key: Annotated[Path | None, typer.Option(metavar="FILE", help="TLS: its key.")] = None,
+    broker_pid: Annotated[
+        int | None,
+        typer.Option(min=1, help="With --broker: its process on this machine, if it is not found by its port."),
+    ] = None,
 ) -> None:
     """Load a daemon or any broker by a schedule, and measure from when each message was due; exit 1 on a miss."""
     from simulators.load import report as pages
@@ -62,7 +66,9 @@ def load(
         if broker and registry is not None:
             password = password_file.read_text().strip() if password_file is not None else ""
             ca, own, secret = (str(path) if path is not None else "" for path in (cafile, cert, key))
-            target = Target(*_address(broker), registry, data_dir, None, None, user, password, ca, own, secret)
+            target = Target(
+                *_address(broker), registry, data_dir, None, None, user, password, ca, own, secret, broker=broker_pid
+            )
             result = _there(test, target, report)
         else:
             result = _here(test, report)
@@ -71,7 +77,7 @@ def load(
     except (LoadFailed, RigFailed) as failed:
         raise Stop(Exit.NO, str(failed)) from None
     pages.write(report, test, result)
-    _tell(result, report)
+    _tell(result, pages.resources(result), report)
     if not result.good:
         raise typer.Exit(Exit.NO)
 
@@ -124,6 +130,7 @@ def _there(test: Test, target: Target, report: Path) -> Result:
 def _here(test: Test, report: Path) -> Result:
     """Against a daemon, a gateway and a city of our own, which end with the test."""
     from simulators.load.host import Host
+    from simulators.load.processes import DAEMON
     from simulators.load.run import Target, check_balances
     from simulators.load.run import load as run
 
@@ -139,7 +146,7 @@ def _here(test: Test, report: Path) -> Result:
             assert host.gateway is not None
             target = Target(
                 "127.0.0.1", host.mqtt_port, host.registry, host.data, host.book, host.data / "notices.jsonl",
-                processes={"daemon and broker": host.daemon.pid, "gateway": host.gateway.pid},
+                processes={DAEMON: host.daemon.pid, "gateway": host.gateway.pid},
             )  # fmt: skip
             result = run(test, target, Path(folder), lambda told: _say(_second(told, test)), host.thirsty)
             _say("stopping the daemon; checking every balance")
@@ -162,13 +169,16 @@ def _second(told: dict[str, Any], test: Test) -> str:
     )
 
 
-def _tell(result: Result, report: Path) -> None:
+def _tell(result: Result, resources: dict[str, dict[str, float]], report: Path) -> None:
     from meterd import output
     from simulators.load.figures import table
 
     rows = table(result.figures.histograms)
     output.table(rows[0], rows[1:], title="from when a message was due")
     output.record(result.verdict)
+    for name, one in resources.items():
+        typer.echo(f"{name}: {one['cores']:.2f} cores, {one['rss_most'] / 1e6:,.0f} MB at most")
+    typer.echo(f"broker: {result.usage.broker}")
     for one in result.objectives:
         typer.echo(f"{'met' if one['met'] else 'MISSED'}: {one['objective']}, measured {one['measured_ms']} ms")
     typer.echo(f"{report / 'report.html'}")

@@ -11,6 +11,8 @@
     answers.py      that as latencies, while the run goes on; what is answered is forgotten
     dues.py         when each message is due, from the generators to the observer
     accounts.py     the concentrator of every account's meter
+    processes.py    processor and memory of daemon, broker and the rest, each by itself
+    proc.py         what the system says of one process
     figures.py      latencies, throughput, objectives: from times to answers
     report.py       report.json and report.html
 

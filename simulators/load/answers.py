@@ -92,7 +92,7 @@ class _Partition:
 
 
 class Answers:
-    """`due`: as `noted`, by `slots`; `readings`: meters by concentrator; `start_s`: the run's, by the clock of `at_s`.
+    """`due`: as `noted`, by `slots`; `readings`: meters by concentrator; `start_s`: run's, on the clock of `at_s`.
 
     Causes come before their effects: an event is given before its charge, a checkpoint before its events.
     """

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import sqlite3
 import threading
 from collections.abc import Iterator
@@ -23,21 +22,8 @@ from simulators.load.answers import Answered, Answers, Row
 
 POLL_S: Final = 0.002
 LOG_EVERY_S: Final = 0.2
-_PAGE: Final = os.sysconf("SC_PAGE_SIZE")
-_TICKS: Final = os.sysconf("SC_CLK_TCK")
 _SHIFT: Final = 48
 _OFFSET: Final = (1 << _SHIFT) - 1
-
-
-@dataclass(slots=True)
-class Sample:
-    """Of a process and its children: processor seconds, resident bytes and bytes written so far."""
-
-    at_s: float
-    name: str
-    cpu_s: float
-    rss: int
-    written: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,10 +41,9 @@ class Streams:
 
 @dataclass(slots=True)
 class Seen:
-    """Latencies and counts of what was seen; samples once a second, with their time on the monotonic clock."""
+    """Latencies and counts of what was seen; sizes once a second, with their time on the monotonic clock."""
 
     answered: Answered
-    samples: list[Sample] = field(default_factory=list)
     files: list[tuple[float, int, int, int]] = field(default_factory=list)  # (at, bytes of log, ledger, archive)
 
 
@@ -66,11 +51,11 @@ class Observer:
     """A thread of its own; `stop` ends it and returns what it saw."""
 
     def __init__(
-        self, data: Path, book: Path | None, notices: Path | None, processes: dict[str, int], clock: Clock,
+        self, data: Path, book: Path | None, notices: Path | None, clock: Clock,
         answers: Answers, streams: Streams,
     ) -> None:  # fmt: skip
         self._paths, self._book, self._notices = Paths(data), book, notices
-        self._processes, self._clock = processes, clock
+        self._clock = clock
         self._answers, self._streams = answers, streams
         self.seen = Seen(Answered())
         self.failure: Exception | None = None
@@ -122,7 +107,6 @@ class Observer:
                 self._records(log, ends)
             if now_s - sample_at_s >= 1.0 or stopping:
                 sample_at_s = now_s
-                self.seen.samples += [_sample(now_s, name, pid) for name, pid in self._processes.items()]
                 self.seen.files.append((now_s, *self._sizes()))
         self.seen.answered = self._answers.end()
 
@@ -237,25 +221,3 @@ def _size(database: Path) -> int:
 
 def _newest(db: sqlite3.Connection, table: str) -> int:
     return int(db.execute(f"SELECT coalesce(max(id), 0) FROM {table}").fetchone()[0])  # noqa: S608 - a name of ours
-
-
-def _sample(at_s: float, name: str, pid: int) -> Sample:
-    """Of a process and its children (Linux: /proc); what has ended counts no more."""
-    cpu = rss = written = 0
-    for one in (pid, *_children(pid)):
-        try:
-            fields = Path(f"/proc/{one}/stat").read_text().rpartition(")")[2].split()
-            cpu += int(fields[11]) + int(fields[12])
-            rss += int(Path(f"/proc/{one}/statm").read_text().split()[1]) * _PAGE
-            io = dict(line.split(": ") for line in Path(f"/proc/{one}/io").read_text().splitlines())
-            written += int(io["write_bytes"])
-        except (OSError, KeyError, IndexError):
-            continue
-    return Sample(at_s, name, cpu / _TICKS, rss, written)
-
-
-def _children(pid: int) -> list[int]:
-    try:
-        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-    except OSError:
-        return []

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from html import escape
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ import numpy as np
 
 from config.clock import RealClock
 from simulators.load.figures import MEASURES, table
-from simulators.load.observe import Sample
+from simulators.load.processes import Sample
 from simulators.load.run import Result, Test
 
 _STYLE = (
@@ -50,6 +51,7 @@ def as_json(test: Test, result: Result) -> dict[str, Any]:
         "latency_ms": {name: one.as_json() for name, one in result.figures.histograms.items()},
         "sent": result.sent.counts,
         "resources": resources(result),
+        "broker": result.usage.broker,
         "growth": growth(result),
         "over_time": {name: counts.tolist() for name, counts in result.figures.over_time.items()},
     }
@@ -57,15 +59,14 @@ def as_json(test: Test, result: Result) -> dict[str, Any]:
 
 def resources(result: Result) -> dict[str, dict[str, float]]:
     """By process: mean cores, most resident bytes, bytes written a reading, over the time of the observation."""
-    if result.seen is None:
-        return {}
     readings = max(1, result.sent.readings)
     found = {}
-    for name, samples in _by_name(result.seen.samples).items():
+    for name, samples in _by_name(result.usage.samples).items():
         first, last = samples[0], samples[-1]
         span_s = max(1e-9, last.at_s - first.at_s)
+        used_s = sum(max(0.0, b.cpu_s - a.cpu_s) for a, b in pairwise(samples))  # one that came anew begins at 0
         found[name] = {
-            "cores": round((last.cpu_s - first.cpu_s) / span_s, 3),
+            "cores": round(used_s / span_s, 3),
             "rss_most": max(sample.rss for sample in samples),
             "rss_first": first.rss,
             "rss_last": last.rss,
@@ -81,7 +82,7 @@ def growth(result: Result) -> dict[str, float]:
     files = result.seen.files
     begun_s = files[0][0] + (files[-1][0] - files[0][0]) / 6
     found = {}
-    for name, samples in _by_name(result.seen.samples).items():
+    for name, samples in _by_name(result.usage.samples).items():
         after = [sample.rss for sample in samples if sample.at_s >= begun_s]
         found[f"memory of {name}"] = round(after[-1] / after[0], 3) if after else 1.0
     late = [row for row in files if row[0] >= begun_s]
@@ -130,7 +131,9 @@ def _html(told: Mapping[str, Any], test: Test, result: Result) -> str:
         columns = ["cores", "rss_most", "written_a_reading"]
         rows = [["process", "cores", "memory, most", "written a reading"]]
         rows += [[name, *(f"{one[c]:,}" for c in columns)] for name, one in told["resources"].items()]
-        parts += ["<h2>Processor, memory and disk</h2>", _table(rows), _resource_plot(result)]
+        parts += ["<h2>Processor, memory and disk</h2>", _table(rows)]
+        parts += [f"<p>Broker: {escape(told['broker'])}</p>", _resource_plot(result)]
+    if told["growth"]:
         grown = [["from a sixth of the run to its end", "times"]]
         parts.append(_table(grown + [[name, f"{value:g}"] for name, value in told["growth"].items()]))
     parts += ["<h2>Sent</h2>", _table([[k, f"{v:,}"] for k, v in result.sent.counts.items()])]
@@ -183,9 +186,8 @@ def _throughput_plot(result: Result) -> str:
 
 
 def _resource_plot(result: Result) -> str:
-    assert result.seen is not None
     figure, (above, below) = plt.subplots(2, 1, figsize=(9, 4.5), sharex=True)
-    for name, samples in _by_name(result.seen.samples).items():
+    for name, samples in _by_name(result.usage.samples).items():
         at = np.array([sample.at_s - result.start_s for sample in samples])
         cpu = np.array([sample.cpu_s for sample in samples])
         if len(at) > 1:

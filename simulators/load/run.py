@@ -7,6 +7,7 @@ own every balance be right.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import secrets
 import sqlite3
@@ -32,6 +33,7 @@ from simulators.load.figures import Figures, Objective, Sent, figures, judged
 from simulators.load.host import Host
 from simulators.load.observe import Observer, Seen, Streams
 from simulators.load.population import NoPopulation, Population, read_population
+from simulators.load.processes import DAEMON, Sampler, Usage
 from simulators.load.schedule import BACKFILL_S, NoSchedule, Wish, schedule
 from simulators.load.sender import NOT_ALL, Orders
 from simulators.quiet import quiet_of
@@ -53,7 +55,8 @@ class LoadFailed(Exception):
 class Target:
     """Where the load goes. `registry`: the directory whose meters are sent for; `data`: of a daemon on this machine.
 
-    `cafile`, `cert`, `key`: files for TLS; `processes`: whose processor and memory are noted, by name.
+    `cafile`, `cert`, `key`: files for TLS; `processes`: whose processor and memory are noted, by name;
+    `broker`: the broker's process, when it is not to be looked for.
     """
 
     host: str
@@ -68,6 +71,7 @@ class Target:
     cert: str = ""
     key: str = ""
     processes: dict[str, int] = field(default_factory=dict)
+    broker: int | None = None
 
 
 @dataclass(slots=True)
@@ -102,6 +106,7 @@ class Result:
     figures: Figures
     sent: Sent
     seen: Seen | None
+    usage: Usage
     start_s: float
     seconds: list[dict[str, Any]]  # what the generators said, second by second, added up
     verdict: dict[str, Any]
@@ -227,29 +232,60 @@ def load(
     clock, run = RealClock(), secrets.token_hex(3)
     generators = _Generators(test, target, folder, run, thirsty)
     observer: Observer | None = None
+    sampler: Sampler | None = None
     try:
+        observe = _observing(test, target, town, folder, run)
+        named = _processes(target) | {f"generator {n}": p.pid for n, p in enumerate(generators.processes)}
+        sampler = Sampler(named, target.host, target.port, target.broker, clock)
         generators.await_ready()
         start_s, start_unix = clock.monotonic_s() + LEAD_S, clock.now_s() + int(LEAD_S)
-        if target.data is not None:
-            named = target.processes | {f"generator {n}": p.pid for n, p in enumerate(generators.processes)}
-            slots = slots_of(schedule(test.wish).sender, len(town.concentrators))
-            answers = Answers(Dues(folder / DUES, slots).due, slots, np.diff(town.first), start_s)
-            observer = Observer(
-                target.data, target.book, target.notices, named, clock, answers,
-                Streams(f"L{run}-", accounts_of(target.registry, town)),
-            )  # fmt: skip
-            observer.start()
+        observer = observe(start_s) if observe is not None else None
+        sampler.start()
         generators.begin(start_s, start_unix)
         generators.follow(told, test.wish.seconds + test.wait_s + 30.0)
         sent = generators.sent()
-        if observer is not None and target.data is not None:
+        if target.data is not None:
             _settle(target.data)
     finally:
         generators.stop()
+        usage = sampler.stop() if sampler is not None else Usage()
         seen = observer.stop() if observer is not None else None
     came = figures(sent, seen.answered if seen is not None else None)
-    verdict = _verdict(sent, came)
-    return Result(came, sent, seen, start_s, generators.seconds(), verdict, judged(test.objectives, came.histograms))
+    return Result(
+        came, sent, seen, usage, start_s, generators.seconds(), _verdict(sent, came),
+        judged(test.objectives, came.histograms),
+    )  # fmt: skip
+
+
+def _observing(
+    test: Test, target: Target, town: Population, folder: Path, run: str
+) -> Callable[[float], Observer] | None:
+    """What starts an observer for a run that begins then; None without a daemon on this machine.
+
+    A city's accounts take seconds to read, so that is done before the run has its beginning.
+    """
+    data = target.data
+    if data is None:
+        return None
+    slots = slots_of(schedule(test.wish).sender, len(town.concentrators))
+    due, streams = Dues(folder / DUES, slots).due, Streams(f"L{run}-", accounts_of(target.registry, town))
+
+    def start(start_s: float) -> Observer:
+        answers = Answers(due, slots, np.diff(town.first), start_s)
+        observer = Observer(data, target.book, target.notices, RealClock(), answers, streams)
+        observer.start()
+        return observer
+
+    return start
+
+
+def _processes(target: Target) -> dict[str, int]:
+    """Of the target, and the daemon that runs in its data directory."""
+    found = dict(target.processes)
+    if target.data is not None and DAEMON not in found:
+        with contextlib.suppress(OSError, ValueError, KeyError):
+            found[DAEMON] = int(json.loads((target.data / "endpoint.json").read_text())["pid"])
+    return found
 
 
 def _settle(data: Path) -> None:

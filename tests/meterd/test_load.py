@@ -45,7 +45,11 @@ def test_a_city_of_its_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     assert 0 < latency["reading_to_balance"]["count"] == 45 - report["sent"]["bad"]
     assert latency["reading_to_order"]["count"] == latency["reading_to_notice"]["count"] > 0
     assert latency["reading_to_order"]["max"] <= latency["reading_to_notice"]["max"]
-    assert report["resources"]["daemon and broker"]["rss_most"] > 50e6
+    daemon, broker = (report["resources"][name] for name in ("daemon", "broker"))
+    assert daemon["rss_most"] > broker["rss_most"] > 1e6
+    assert daemon["cores"] > 0
+    assert report["broker"].startswith("process ")
+    assert "broker: process " in said.out
     assert said.err.count("due ") >= 4  # a line a second
     page = (tmp_path / "report.html").read_text()
     assert page.count("<svg") == 3
@@ -137,6 +141,9 @@ def test_a_broker_of_somebody_elses_over_tls(
         assert code == Exit.NO
         report = told(tmp_path)
         assert report["verdict"]["unheld"] == 15
+        assert report["broker"].endswith(", mosquitto")
+        assert report["resources"]["broker"]["rss_most"] > 1e6
+        assert "daemon" not in report["resources"]
         assert report["latency_ms"]["published"]["count"] == 15
         assert report["latency_ms"]["reading_to_balance"]["count"] == 0
         capsys.readouterr()
