@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import cbor2
+import msgspec
 
 from config.units import REGISTER_NAME, Quality, decimal_text
 from ingest.wire import FORMATS, encode_readings
@@ -35,7 +35,7 @@ def encode(format_: str, readings: Readings, names: Sequence[str], envelope: Env
         return _json(readings, names, envelope)
     records = _senml(readings, names)
     if format_ == "senml-json":
-        return json.dumps(records, separators=(",", ":")).encode()
+        return msgspec.json.encode(records)
     return cbor2.dumps([{_LABEL[key]: value for key, value in record.items()} for record in records])
 
 
@@ -69,7 +69,7 @@ def _json(readings: Readings, names: Sequence[str], envelope: Envelope) -> bytes
         "sent_at": envelope.sent_at_s,
         "reads": reads,
     }
-    return json.dumps(head, separators=(",", ":")).encode()
+    return msgspec.json.encode(head)
 
 
 def _senml(readings: Readings, names: Sequence[str]) -> list[dict[str, object]]:

@@ -104,6 +104,12 @@ class Sender:
         self._unheld_count = 0
         self._again_at_s: dict[int, float] = {}  # when a concentrator last sent its oldest again
         self._patience_s = dict.fromkeys(mine, AGAIN_AFTER_S)
+        self._look: list[
+            tuple[float, int]
+        ] = []  # a heap: when to look at a concentrator whose message was acknowledged
+        self._looked: set[int] = set()  # who is in it
+        most = int(np.diff(population.first).max(initial=0))
+        self._register, self._quality = np.full(most, _REGISTER, np.uint8), np.full(most, int(Quality.A), np.uint8)
         self._late: list[tuple[float, int]] = []
         self._session_of: dict[int, Session] = {}
         self._sessions: list[tuple[Session, list[int]]] = []
@@ -219,8 +225,8 @@ class Sender:
             address,
             value,
             np.full(count, self._orders.start_unix + at_s, np.uint32),
-            np.full(count, _REGISTER, np.uint8),
-            np.full(count, int(Quality.A), np.uint8),
+            self._register[:count],
+            self._quality[:count],
         )
         if self._orders.format == "arrow":
             return encode("arrow", readings, (), _NOBODY)
@@ -238,8 +244,10 @@ class Sender:
     # -- what comes back ---------------------------------------------------------------------------------------
     def _acked(self, place: int, at_s: float) -> None:
         if np.isnan(self.times.acked[place]):
-            self.times.acked[place] = at_s - self._orders.start_s
+            acked_s = at_s - self._orders.start_s
+            self.times.acked[place] = acked_s
             self.counts["acked"] += 1
+            self._look_at(int(self._plan.sender[place]), acked_s)
 
     def _held(self, stream: str, sequence: int, at_s: float) -> None:
         concentrator = self._by_stream.get(stream)
@@ -309,19 +317,30 @@ class Sender:
         now_s = self._now()
         for session, _ in self._sessions:
             session.keep_alive()
-        for concentrator, unheld in self._unheld.items():
+        while self._look and self._look[0][0] < now_s:
+            _, concentrator = heapq.heappop(self._look)
+            self._looked.discard(concentrator)
+            unheld = self._unheld[concentrator]
             if unheld and not np.isnan(self.times.acked[unheld[0].number]):
-                self._insist(concentrator, unheld, now_s)
+                self._look_at(concentrator, self._insist(concentrator, unheld, now_s))
         behind = sum(session.behind for session, _ in self._sessions)
         _say(t=round(now_s, 1), behind=behind, **self.counts)
 
-    def _insist(self, concentrator: int, unheld: deque[Packed], now_s: float) -> None:
-        """What the broker has acknowledged and nobody holds is sent again, ever more patiently."""
-        since_s = max(self._again_at_s.get(concentrator, 0.0), self.times.acked[unheld[0].number])
+    def _look_at(self, concentrator: int, since_s: float) -> None:
+        """Whether its oldest message is held, once its patience is over."""
+        if concentrator not in self._looked:
+            self._looked.add(concentrator)
+            heapq.heappush(self._look, (since_s + self._patience_s[concentrator], concentrator))
+
+    def _insist(self, concentrator: int, unheld: deque[Packed], now_s: float) -> float:
+        """Send again what is acknowledged and nobody holds, ever more patiently; since when the oldest one waits."""
+        since_s = max(self._again_at_s.get(concentrator, 0.0), float(self.times.acked[unheld[0].number]))
         if now_s - since_s > self._patience_s[concentrator]:
             self._again_at_s[concentrator] = now_s
             self._patience_s[concentrator] *= 2
             self._again(concentrator, list(islice(unheld, AGAIN_AT_ONCE)))
+            return now_s
+        return since_s
 
 
 _NOBODY: Final = Envelope("", "", 0, 0, 0)
