@@ -25,6 +25,7 @@ THIRSTY_SHARE: Final = 0.02
 ORDERS_A_SECOND: Final = 5.0  # six million homes that pay twice a month
 TRIGGER_FEN: Final = 2000
 PRICE_FEN_KWH: Final = 58.9  # of the first tier, to spread the crossings over the run
+SHARDS: Final = ("0", "1", "2", "3")  # the embedded broker lets a session have 100 messages under way, no more
 _ZONE: Final = timezone(timedelta(hours=8))
 
 
@@ -40,6 +41,7 @@ class Host(Rig):
             factor=1.0,
             lead_real_s=0.0,
             settings={
+                "mqtt": {"shards": SHARDS},
                 "ingest": IngestSettings().model_dump(include={"tick_interval_s", "resend_after_s", "resend_times"}),
                 "archive": ArchiveSettings().model_dump(include={"age_max_s"}),
                 "autopay": {"cap_day_count": 10**6, "cap_day_fen": 10**10, "cap_month_fen": 10**11},
@@ -61,6 +63,7 @@ class Host(Rig):
             meters=wish.meters,
             seed=wish.seed,
             start=self._first_day,
+            shards=SHARDS,
             concentrator_size=wish.per_message,
         )
         self._furnish()

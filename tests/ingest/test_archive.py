@@ -49,6 +49,26 @@ def test_files_hold_the_records_verbatim(log, tmp_path):
     assert not list(tmp_path.glob("*/*.part"))
 
 
+def test_days_are_those_of_the_readings_however_many_a_record_has(record, readings, tmp_path):
+    """More records than are looked at together, the first and the last day in records of their own."""
+    days = [0] * 300
+    days[7], days[290] = -5, 9
+    sizes = [1 + n % 13 for n in range(300)]
+    bodies = [
+        encode_readings(readings(size, at_s=NOON_S + day * 86_400)) for size, day in zip(sizes, days, strict=True)
+    ]
+    one_late = readings(13, at_s=NOON_S)
+    one_late.read_at_s[12] = NOON_S + 20 * 86_400
+    log = MemoryLog("id")
+    for body in bodies:
+        log.append([record(2, body)])
+    found = write_archive(tmp_path / "a", 2, log.read(2, 0, 300))
+    assert (found.day_first - DAY, found.day_last - DAY) == (-5, 9)
+    log.append([record(2, encode_readings(one_late))])
+    found = write_archive(tmp_path / "b", 2, log.read(2, 0, 301))
+    assert found.day_last - DAY == 20
+
+
 def test_columns_are_readable_without_us(log, tmp_path):
     archiver(log, tmp_path).write_due(2, 0, NOON_S)
     table = pq.read_table(tmp_path / "2" / "1-4.parquet", partitioning=None)
