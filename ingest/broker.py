@@ -66,26 +66,26 @@ class EmbeddedBroker:
         self.port = main
         self.port_5, self.port_311 = (main, other) if settings.version == "5" else (other, main)
         self._broker: Any = None
-        self._folder: tempfile.TemporaryDirectory[str] | None = None
 
     def start(self, timeout_real_s: float = 10.0) -> EmbeddedBroker:
         """Return when both listeners accept connections; `BrokerFailed` otherwise."""
-        self._folder = tempfile.TemporaryDirectory(prefix="meterd-broker-")
-        config = Path(self._folder.name) / "broker.toml"
-        config.write_text(
+        text = (
             f"id = 0\n[router]\nid = 0\nmax_connections = 10010\nmax_outgoing_packet_count = 200\n"
             f"max_segment_size = {SEGMENT_BYTES}\nmax_segment_count = {SEGMENTS}\n"
             + _listener("v4", self.port_311, self._settings)
-            + _listener("v5", self.port_5, self._settings),
-            encoding="utf-8",
+            + _listener("v5", self.port_5, self._settings)
         )
-        try:
-            self._broker = Broker(config_path=str(config))
-            self._broker.start(timeout=timeout_real_s)
-        except (OSError, RuntimeError, ValueError) as error:
-            self.stop()
-            busy = isinstance(error, OSError)
-            raise BrokerFailed(f"embedded broker on port {self.port}: {error}", retriable=busy) from error
+        # Read once, before the listeners stand: not left to `stop`, which a process that is killed does not come to.
+        with tempfile.TemporaryDirectory(prefix="meterd-broker-") as folder:
+            config = Path(folder) / "broker.toml"
+            config.write_text(text, encoding="utf-8")
+            try:
+                self._broker = Broker(config_path=str(config))
+                self._broker.start(timeout=timeout_real_s)
+            except (OSError, RuntimeError, ValueError) as error:
+                self.stop()
+                busy = isinstance(error, OSError)
+                raise BrokerFailed(f"embedded broker on port {self.port}: {error}", retriable=busy) from error
         return self
 
     @property
@@ -98,9 +98,6 @@ class EmbeddedBroker:
         if self._broker is not None:
             self._broker.stop(timeout=timeout_real_s)
             self._broker = None
-        if self._folder is not None:
-            self._folder.cleanup()
-            self._folder = None
 
     def __enter__(self) -> EmbeddedBroker:
         return self.start()

@@ -8,6 +8,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import uuid
 from pathlib import Path
@@ -427,6 +428,15 @@ def test_a_kill_at_every_step_loses_nothing(world, readings, until, tmp_path, st
         peer.say(reads_topic(home.shard, "C1", "arrow", "a", n), encode_readings(readings(1)))
     until(lambda: peer.held() == said, "everything held", 15)
     assert {r.sequence for r in home.records()} == set(range(1, said + 1))
+
+
+def test_a_broker_that_is_not_stopped_leaves_no_file(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    broker = EmbeddedBroker(MqttSettings(port=0)).start()
+    try:
+        assert list(tmp_path.iterdir()) == []  # so it has none to leave when its daemon is killed
+    finally:
+        broker.stop()
 
 
 def test_the_broker_tells_of_its_end(tmp_path):
