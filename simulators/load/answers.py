@@ -84,7 +84,7 @@ class _Order:
 
 @dataclass(slots=True)
 class _Partition:
-    newest: npt.NDArray[np.int32]  # by concentrator: sequence of its newest record that is in a checkpoint
+    newest: npt.NDArray[np.int32]  # by concentrator: highest sequence with readings that is in a checkpoint
     read_to: int = 0
     flying: deque[tuple[Row, bool]] = field(default_factory=deque)  # rising; False: a copy of what came before
     commits: deque[tuple[int, float]] = field(default_factory=deque)  # (offset, at), rising
@@ -191,11 +191,10 @@ class Answers:
             found = self._orders.get(order)
             if found is None:
                 continue
-            note = float(self._due[self._slot(concentrator, sequence)]) if sequence else 0.0
-            if not note:
+            if not sequence:
                 del self._orders[order]  # not caused by a message of this run
                 continue
-            found.due_s = abs(note) - 1.0
+            found.due_s = float(self._due[self._slot(concentrator, sequence)]) - 1.0
             self._paid(order, found)
 
     def _paid(self, order: tuple[str, int], found: _Order) -> None:
@@ -218,10 +217,11 @@ class Answers:
                     continue
                 of.flying.popleft()
                 self._low(of, offset - 1)
-                of.newest[concentrator] = sequence
+                slot = self._slot(concentrator, sequence)
+                if self._due[slot] > 0:  # a copy of an old one, or what is no reading, makes no balance low
+                    of.newest[concentrator] = max(of.newest[concentrator], sequence)
                 if not first:
                     continue
-                slot = self._slot(concentrator, sequence)
                 message = self._flying[slot]
                 message.left -= 1
                 message.at_s = max(message.at_s, at_s)

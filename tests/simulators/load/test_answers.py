@@ -70,10 +70,11 @@ def whole(run: History) -> dict[str, list[float]]:
             balance.append(max(seen) - START_S - run.due[key][0])
     late: dict[str, list[float]] = {"balance": balance, "charge": [], "notice": []}
     for order, concentrator, partition, upto in (what for kind, what in run.happened if kind == "low"):
-        mine = [(o, n) for p, o, c, n in records if (p, c) == (partition, concentrator) and o <= upto]
+        mine = [n for p, o, c, n in records if (p, c) == (partition, concentrator) and o <= upto]
+        mine = [n for n in mine if run.due[concentrator, n][1]]  # what is no reading makes no balance low
         if not mine:
             continue
-        since_s = run.due[concentrator, max(mine)[1]][0]
+        since_s = run.due[concentrator, max(mine)][0]  # a copy of an old one makes none low either
         for name in ("charge", "notice"):
             found = [at for kind, what in run.happened if kind == name for at, of in [what] if of == order]
             late[name] += [found[0] - START_S - since_s] if found else [float("nan")]
