@@ -97,6 +97,8 @@ class Rig:
         self.outbox = folder / "outbox.db"
         self.registry = folder / "registry"
         self.keys = folder / "signing.toml" if story.signed and story.faults != "none" else None
+        self.deadline_real_s = 300.0  # of a command, and of a daemon's start
+        self.own_sessions = False  # Ctrl-C does not reach the parts: who holds the rig ends them in order
         self.start_s = instant_of(story.start)
         self.origin_unix = 0.0
         self.daemon: subprocess.Popen[bytes] | None = None
@@ -200,8 +202,8 @@ class Rig:
         more = dict(environment or {}) | ({"METERD_KILL_AT": kill_at} if kill_at else {})
         self.daemon = self._start("daemon", [*program, "run", "--config", str(self.config)], more)
         if wait:
-            daemon = self.daemon
-            self._await(lambda: self.endpoint() is not None or daemon.poll() is not None, 90, "daemon")
+            daemon, deadline_real_s = self.daemon, self.deadline_real_s
+            self._await(lambda: self.endpoint() is not None or daemon.poll() is not None, deadline_real_s, "daemon")
             if daemon.poll() is not None and not kill_at:
                 raise RigFailed(f"the daemon ended with {daemon.returncode}: see {self.folder / 'daemon.log'}")
 
@@ -344,9 +346,16 @@ class Rig:
 
     # -- helpers ---------------------------------------------------------------------------------------------
     def _run(self, *arguments: str) -> subprocess.CompletedProcess[bytes]:
-        return subprocess.run(
-            [sys.executable, *arguments], capture_output=True, check=False, timeout=300, env=_environment({})
-        )
+        try:
+            return subprocess.run(
+                [sys.executable, *arguments],
+                capture_output=True,
+                check=False,
+                timeout=self.deadline_real_s,
+                env=_environment({}),
+            )
+        except subprocess.TimeoutExpired:
+            raise RigFailed(f"{' '.join(arguments[:4])} did not end in {self.deadline_real_s:g} s") from None
 
     def _start(
         self, name: str, arguments: list[str], environment: Mapping[str, str] | None = None, *, pipe: bool = False
@@ -358,6 +367,7 @@ class Rig:
                 stdout=subprocess.PIPE if pipe else log,
                 stderr=log,
                 env=_environment(environment or {}),
+                start_new_session=self.own_sessions,
             )
 
     def _await(self, ready: Any, deadline_real_s: float, what: str) -> None:

@@ -10,9 +10,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.csv as pacsv
 
-from simulators.load.population import Population
+from simulators.load.population import Population, csv_table
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -38,12 +37,7 @@ class Accounts:
 
 def accounts_of(registry: Path, town: Population) -> Accounts:
     """Of those that have a meter now."""
-    text = pacsv.ConvertOptions(
-        column_types=dict.fromkeys(("metering_point", "concentrator", "account"), pa.string())
-    )
-    meters, accounts = (
-        pacsv.read_csv(registry / f"{name}.csv", convert_options=text) for name in ("meters", "accounts")
-    )
+    meters, accounts = (csv_table(registry / f"{name}.csv") for name in ("meters", "accounts"))
     place = pc.index_in(accounts["metering_point"], value_set=meters["metering_point"].combine_chunks())
     has = pc.is_valid(place)
     concentrator = meters["concentrator"].take(place.filter(has))

@@ -6,26 +6,30 @@ with a mandate to top it up, so that orders and notices happen all through the r
 
 from __future__ import annotations
 
-import csv
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv as pacsv
 
 from config.clock import RealClock, ScaledClock
 from config.settings import ArchiveSettings, IngestSettings
 from registry.generate import generate
 from simulators.fleet import instant_of
-from simulators.load.population import THIRSTY_W
+from simulators.load.population import THIRSTY_W, csv_table
 from simulators.load.schedule import BACKFILL_S, Wish
 from simulators.rig import Rig, Story
 
 THIRSTY_SHARE: Final = 0.02
 ORDERS_A_SECOND: Final = 5.0  # six million homes that pay twice a month
 TRIGGER_FEN: Final = 2000
+ENOUGH_YUAN: Final = 200  # three days of a backlog leave more than any limit
 PRICE_FEN_KWH: Final = 58.9  # of the first tier, to spread the crossings over the run
 SHARDS: Final = ("0", "1", "2", "3")  # the embedded broker lets a session have 100 messages under way, no more
+DEADLINE_A_METER_S: Final = 0.0005  # of an import, a start, an audit: several times what they take
 _ZONE: Final = timezone(timedelta(hours=8))
 
 
@@ -50,6 +54,8 @@ class Host(Rig):
         )
         super().__init__(folder, story)
         self.wish = wish
+        self.own_sessions = True
+        self.deadline_real_s = max(self.deadline_real_s, wish.meters * DEADLINE_A_METER_S)
         first = now - timedelta(seconds=BACKFILL_S + 86_400) if wish.pattern == "backfill" else now
         self._first_day = first.date().isoformat()
         self.thirsty: list[str] = []
@@ -75,35 +81,44 @@ class Host(Rig):
 
     def _furnish(self) -> None:
         """Some homes have a little more than the limit at which their mandate pays."""
-        accounts = _rows(self.registry / "accounts.csv")
-        balances = _rows(self.registry / "opening_accounts.csv")
-        mandates = _rows(self.registry / "mandates.csv")
-        count = max(1, round(min(len(accounts) * THIRSTY_SHARE, self.wish.seconds * ORDERS_A_SECOND)))
-        chosen = np.unique(np.linspace(0, len(accounts) - 1, count).astype(int)).tolist()
-        dice = np.random.default_rng([self.wish.seed, 3])
-        spend_fen = THIRSTY_W / 1000 * PRICE_FEN_KWH / 3600 * self.wish.seconds
-        pattern = mandates[0]
-        names = set()
-        for place in chosen:
-            fen = TRIGGER_FEN + 1 + int(dice.uniform(0, max(1.0, 0.9 * spend_fen)))
-            balances[place]["balance"] = f"{fen // 100}.{fen % 100:02d}"
-            names.add(accounts[place]["account"])
-            self.thirsty.append(accounts[place]["metering_point"])
-        own = {"payer": "daughter", "token": "tok-daughter", "amount": "20.00", "trigger": "20.00"}
-        own |= {"cap_charge": "", "cap_day": "", "cap_month": "", "cap_day_count": ""}
-        rest = [row for row in mandates if row["account"] not in names]
-        rest += [pattern | own | {"mandate": f"L-{name}", "account": name} for name in sorted(names)]
-        _write(self.registry / "opening_accounts.csv", balances)
-        _write(self.registry / "mandates.csv", rest)
+        wish, registry = self.wish, self.registry
+        count = max(1, round(min(wish.meters * THIRSTY_SHARE, wish.seconds * ORDERS_A_SECOND)))
+        chosen = np.unique(np.linspace(0, wish.meters - 1, count).astype(int))
+        homes = csv_table(registry / "accounts.csv").select(["account", "metering_point"]).take(chosen)
+        self.thirsty = homes["metering_point"].to_pylist()
+        poor = homes["account"].combine_chunks()
+        dice = np.random.default_rng([wish.seed, 3])
+        spend_fen = THIRSTY_W / 1000 * PRICE_FEN_KWH / 3600 * wish.seconds
+        fen = TRIGGER_FEN + 1 + dice.uniform(0, max(1.0, 0.9 * spend_fen), len(chosen)).astype(int)
+        few = pa.array([f"{one // 100}.{one % 100:02d}" for one in fen.tolist()])
+        _set_balances(registry / "opening_accounts.csv", poor, few)
+        _add_mandates(registry / "mandates.csv", poor)
 
 
-def _rows(path: Path) -> list[dict[str, str]]:
-    with path.open(encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
+def _set_balances(path: Path, accounts: Any, balances: Any) -> None:
+    """`accounts`, `balances`: pyarrow strings, in the order in which the accounts stand in the file.
+
+    Nobody else is near a limit: of a made-up city one home in thirty is, which a daemon that sees it for the first
+    time would tell all at once, and every message about a charge would wait behind that.
+    """
+    table = csv_table(path)
+    few = pc.less(pc.cast(table["balance"], pa.float64()), ENOUGH_YUAN)
+    enough = pc.if_else(few.combine_chunks(), f"{ENOUGH_YUAN}.00", table["balance"].combine_chunks())
+    known = pc.is_in(table["account"].combine_chunks(), value_set=accounts)
+    column = pc.replace_with_mask(enough, known, balances)
+    _write(path, table.set_column(table.column_names.index("balance"), "balance", column))
 
 
-def _write(path: Path, rows: list[dict[str, str]]) -> None:
-    with path.open("w", encoding="utf-8", newline="") as file:
-        out = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
-        out.writeheader()
-        out.writerows(rows)
+def _add_mandates(path: Path, accounts: Any) -> None:
+    """Each of the accounts has one that the daughter pays, and no other."""
+    table = csv_table(path)
+    own = {"payer": "daughter", "token": "tok-daughter", "amount": "20.00", "trigger": "20.00"}
+    own |= {"cap_charge": "", "cap_day": "", "cap_month": "", "cap_day_count": ""}
+    pattern = table.slice(0, 1).to_pylist()[0] | own
+    added = [pattern | {"mandate": f"L-{name}", "account": name} for name in sorted(accounts.to_pylist())]
+    rest = table.filter(pc.invert(pc.is_in(table["account"], value_set=accounts)))
+    _write(path, pa.concat_tables([rest, pa.Table.from_pylist(added, rest.schema)]))
+
+
+def _write(path: Path, table: Any) -> None:
+    pacsv.write_csv(table, path, pacsv.WriteOptions(quoting_style="none"))

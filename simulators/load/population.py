@@ -83,13 +83,13 @@ def read_population(directory: Path, *, begin_s: int, seed: int, thirsty: frozen
 
     `thirsty`: metering points whose meters use much. Raises `NoPopulation`.
     """
-    meters = _table(directory, "meters")
-    known = _table(directory, "concentrators")
+    meters = csv_table(directory / "meters.csv")
+    known = csv_table(directory / "concentrators.csv")
     shard_of = dict(zip(known["concentrator"].to_pylist(), known["shard"].to_pylist(), strict=True))
     if not len(meters):
         raise NoPopulation(f"{directory} has no meters")
     meters = meters.sort_by([("concentrator", "ascending"), ("meter", "ascending")])
-    opening = _table(directory, "opening_registers")
+    opening = csv_table(directory / "opening_registers.csv")
     place = pc.index_in(meters["meter"], value_set=opening["meter"].combine_chunks())
     if place.null_count:
         raise NoPopulation(f"{directory}/opening_registers.csv does not have every meter")
@@ -113,8 +113,8 @@ def read_population(directory: Path, *, begin_s: int, seed: int, thirsty: frozen
     )
 
 
-def _table(directory: Path, name: str) -> Any:
-    path = directory / f"{name}.csv"
+def csv_table(path: Path) -> Any:
+    """A file of a registry directory, all of it text in columns: rows as dicts would be a city's size many times."""
     if not path.exists():
         raise NoPopulation(f"there is no {path}")
     head = path.open(encoding="utf-8").readline().strip().replace('"', "").split(",")
