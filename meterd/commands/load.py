@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import shutil
+import signal
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,7 +15,10 @@ import typer
 from meterd.exits import Exit, Stop
 
 if TYPE_CHECKING:
-    from simulators.load.run import Result, Target, Test
+    from simulators.load.asked import Target, Test
+    from simulators.load.run import Result
+
+INTERRUPTED = 130  # 128 + SIGINT, as shells count
 
 
 def load(
@@ -48,38 +55,85 @@ def load(
     ] = None,
 ) -> None:
     """Load a daemon or any broker by a schedule, and measure from when each message was due; exit 1 on a miss."""
-    from simulators.load import report as pages
-    from simulators.load.figures import NoObjective, Objective
-    from simulators.load.population import NoPopulation
-    from simulators.load.run import LoadFailed, Target, Test
-    from simulators.load.schedule import NoSchedule, Wish
-    from simulators.rig import RigFailed
+    from simulators.load.asked import Target, Test
+    from simulators.load.figures import Objective
+    from simulators.load.schedule import Wish
 
     _known(format_)
-    _belong_together(broker, registry, user, (data_dir, password_file, cafile, cert, key))
-    try:
+    _belong_together(broker, registry, (data_dir, user, password_file, cafile, cert, key, broker_pid))
+    _files(password_file, cafile, cert, key)
+    with _said():
         test = Test(
             Wish(pattern, meters, per_message, rate, seconds, seed), format_, connections, processes, wait,
             _rates(faults), [Objective.parse(text) for text in objective or ()],
         )  # fmt: skip
         test.check()
-        if broker and registry is not None:
+        target = None
+        if registry is not None:
             password = password_file.read_text().strip() if password_file is not None else ""
             ca, own, secret = (str(path) if path is not None else "" for path in (cafile, cert, key))
             target = Target(
                 *_address(broker), registry, data_dir, None, None, user, password, ca, own, secret, broker=broker_pid
             )
-            result = _there(test, target, report)
-        else:
-            result = _here(test, report)
+        _tested(test, target, report)
+
+
+def _tested(test: Test, target: Target | None, report: Path) -> None:
+    from simulators.load import report as pages
+
+    report.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="meterd-load-") as name:
+        folder = Path(name)
+        try:
+            result = _there(test, target, folder) if target is not None else _here(test, folder)
+        except BaseException:
+            _keep_logs(folder, report)
+            raise
+        if not result.verdict["good"]:
+            _keep_logs(folder, report)
+    pages.write(report, test, result)
+    _tell(result, pages.resources(result), report)
+    if result.verdict.get("interrupted"):
+        raise KeyboardInterrupt
+    if not result.good:
+        raise typer.Exit(Exit.NO)
+
+
+@contextlib.contextmanager
+def _said() -> Iterator[None]:
+    """What goes wrong is said in a line; SIGTERM is a Ctrl-C: whoever gets either ends what he has started."""
+    from simulators.load.asked import LoadFailed
+    from simulators.load.figures import NoObjective
+    from simulators.load.population import NoPopulation
+    from simulators.load.schedule import NoSchedule
+    from simulators.rig import RigFailed
+
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
     except (NoSchedule, NoObjective, NoPopulation, OSError) as wrong:
         raise Stop(Exit.USAGE, str(wrong)) from None
     except (LoadFailed, RigFailed) as failed:
         raise Stop(Exit.NO, str(failed)) from None
-    pages.write(report, test, result)
-    _tell(result, pages.resources(result), report)
-    if not result.good:
-        raise typer.Exit(Exit.NO)
+    except KeyboardInterrupt:
+        _say("interrupted")
+        raise typer.Exit(INTERRUPTED) from None
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _keep_logs(folder: Path, report: Path) -> None:
+    """What the daemon, the gateway and the generators said, when something was not as it should be."""
+    for path in folder.rglob("*.log"):
+        if path.stat().st_size:
+            shutil.copyfile(path, report / path.name)
+            _say(f"{report / path.name}: what it said")
+
+
+def _files(*paths: Path | None) -> None:
+    for path in paths:
+        if path is not None and not path.is_file():
+            raise Stop(Exit.USAGE, f"there is no file {path}")
 
 
 def _known(format_: str) -> None:
@@ -89,11 +143,16 @@ def _known(format_: str) -> None:
         raise Stop(Exit.USAGE, f"there is no format {format_!r}; there are {', '.join(FORMATS)}")
 
 
-def _belong_together(broker: str, registry: Path | None, user: str, more: tuple[Path | None, ...]) -> None:
+def _belong_together(broker: str, registry: Path | None, more: tuple[object, ...]) -> None:
+    _, user, password_file, _, cert, key, _ = more
     if broker and registry is None:
         raise Stop(Exit.USAGE, "--broker needs --registry: the directory whose meters are sent for")
-    if not broker and (user or any(path is not None for path in (registry, *more))):
-        raise Stop(Exit.USAGE, "--registry, --data-dir, --user and TLS go with --broker HOST:PORT")
+    if not broker and (registry is not None or any(more)):
+        raise Stop(Exit.USAGE, "--registry, --data-dir, --user, --broker-pid and TLS go with --broker HOST:PORT")
+    if bool(cert) != bool(key):
+        raise Stop(Exit.USAGE, "--cert and --key go together")
+    if password_file and not user:
+        raise Stop(Exit.USAGE, "--password-file goes with --user")
 
 
 def _rates(text: str) -> dict[str, float]:
@@ -113,48 +172,45 @@ def _rates(text: str) -> dict[str, float]:
 
 def _address(text: str) -> tuple[str, int]:
     host, colon, port = text.rpartition(":")
-    if not colon or not host or not port.isdecimal():
+    if not colon or not host or not port.isdecimal() or not 0 < int(port) < 65_536:
         raise Stop(Exit.USAGE, f"--broker {text!r}: as in localhost:8883")
-    return host, int(port)
+    return host.removeprefix("[").removesuffix("]"), int(port)
 
 
-def _there(test: Test, target: Target, report: Path) -> Result:
+def _there(test: Test, target: Target, folder: Path) -> Result:
     """Against a broker that is there already."""
     from simulators.load.run import load as run
 
-    report.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="meterd-load-") as folder:
-        return run(test, target, Path(folder), lambda told: _say(_second(told, test)))
+    return run(test, target, folder, lambda told: _say(_second(told, test)))
 
 
-def _here(test: Test, report: Path) -> Result:
+def _here(test: Test, folder: Path) -> Result:
     """Against a daemon, a gateway and a city of our own, which end with the test."""
+    from simulators.load.asked import Target
     from simulators.load.host import Host
     from simulators.load.processes import DAEMON
-    from simulators.load.run import Target, check_balances
+    from simulators.load.run import check_balances
     from simulators.load.run import load as run
 
-    report.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="meterd-load-") as folder:
-        _say("making a city")
-        with Host(Path(folder) / "rig", test.wish) as host:
-            host.prepare()
-            _say("starting the daemon")
-            host.start_gateway()
-            host.start_daemon()
-            assert host.daemon is not None
-            assert host.gateway is not None
-            target = Target(
-                "127.0.0.1", host.mqtt_port, host.registry, host.data, host.book, host.data / "notices.jsonl",
-                processes={DAEMON: host.daemon.pid, "gateway": host.gateway.pid},
-            )  # fmt: skip
-            result = run(test, target, Path(folder), lambda told: _say(_second(told, test)), host.thirsty)
-            _say("stopping the daemon; checking every balance")
-            if host.stop_daemon() != 0:
-                result.verdict["good"] = False
-                result.verdict["daemon"] = "did not end well"
-            check_balances(result, host)
-            return result
+    _say("making a city")
+    with Host(folder / "rig", test.wish) as host:
+        host.prepare()
+        _say("starting the daemon")
+        host.start_gateway()
+        host.start_daemon()
+        assert host.daemon is not None
+        assert host.gateway is not None
+        target = Target(
+            "127.0.0.1", host.mqtt_port, host.registry, host.data, host.book, host.data / "notices.jsonl",
+            processes={DAEMON: host.daemon.pid, "gateway": host.gateway.pid},
+        )  # fmt: skip
+        result = run(test, target, folder, lambda told: _say(_second(told, test)), host.thirsty)
+        _say("stopping the daemon; checking every balance")
+        if host.stop_daemon() != 0:
+            result.verdict["good"] = False
+            result.verdict["daemon"] = "did not end well"
+        check_balances(result, host)
+        return result
 
 
 def _say(text: str) -> None:

@@ -1,11 +1,13 @@
 """The load generator (`meterd load`): open loop, over any MQTT 5 broker; what it measures, and what it says of it.
 
+    asked.py        what a test is asked to be, and where the load goes
     schedule.py     which concentrator has a message due when, by pattern
     population.py   the meters of a registry directory, and what their registers show
     packets.py      the few MQTT 5 packets that a publisher needs
     session.py      one connection: what waits, what is under way, what is not held yet
     sender.py       a generator process: its part of the schedule over its connections
     histogram.py    latencies from a microsecond to hours, in bounded room
+    generators.py   those processes, and what they say
     host.py         a daemon, a gateway and a city of our own, when no broker is named
     observe.py      what becomes visible in that daemon's files, and when
     answers.py      that as latencies, while the run goes on; what is answered is forgotten

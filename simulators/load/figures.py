@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, Final
 
 import numpy as np
@@ -39,6 +39,10 @@ class Times:
     def of(cls, due_s: Floats) -> Times:
         none = np.full(len(due_s), np.nan)
         return cls(due_s.copy(), none, none.copy(), none.copy(), np.zeros(len(due_s), np.int64))
+
+    def upto(self, place: int) -> Times:
+        """Of the first so many."""
+        return Times(*(getattr(self, each.name)[:place] for each in fields(self)))
 
 
 class NoObjective(ValueError):

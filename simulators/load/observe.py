@@ -19,9 +19,11 @@ from config.clock import Clock
 from config.settings import Paths
 from simulators.load.accounts import Accounts
 from simulators.load.answers import Answered, Answers, Row
+from simulators.load.asked import LoadFailed
 
 POLL_S: Final = 0.002
 LOG_EVERY_S: Final = 0.2
+END_S: Final = 60.0  # for a last look at everything
 _SHIFT: Final = 48
 _OFFSET: Final = (1 << _SHIFT) - 1
 
@@ -67,7 +69,11 @@ class Observer:
 
     def stop(self) -> Seen:
         self._stopping.set()
-        self._thread.join(10.0)
+        self._thread.join(END_S)
+        if self._thread.is_alive():
+            raise LoadFailed(f"the observer has not come to its end in {END_S:g} s")
+        if isinstance(self.failure, sqlite3.Error):
+            raise LoadFailed(f"the daemon's files cannot be read: {self.failure}") from self.failure
         if self.failure is not None:
             raise self.failure
         return self.seen
@@ -132,7 +138,9 @@ class Observer:
             self._answers.checkpoint(at_s, partition, offset)
         for number, kind, account, arm, partition in events:
             last["event"] = number
-            concentrator = self._streams.accounts.concentrator_of(account) if kind == "low_balance" else -1
+            if kind != "low_balance" or self._book is None:  # whose charges are not seen has no order to wait for
+                continue
+            concentrator = self._streams.accounts.concentrator_of(account)
             if concentrator >= 0:
                 self._answers.low_balance((account, arm), concentrator, partition, offsets.get(partition, 0))
         return int(now)

@@ -21,9 +21,10 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from config.clock import RealClock
+from simulators.load.asked import Test
 from simulators.load.figures import MEASURES, table
 from simulators.load.processes import Sample
-from simulators.load.run import Result, Test
+from simulators.load.run import Result
 
 _STYLE = (
     "body{font:15px/1.5 sans-serif;max-width:62em;margin:2em auto;padding:0 1em;color:#222}"
@@ -65,12 +66,13 @@ def resources(result: Result) -> dict[str, dict[str, float]]:
         first, last = samples[0], samples[-1]
         span_s = max(1e-9, last.at_s - first.at_s)
         used_s = sum(max(0.0, b.cpu_s - a.cpu_s) for a, b in pairwise(samples))  # one that came anew begins at 0
+        wrote = sum(max(0, b.written - a.written) for a, b in pairwise(samples))
         found[name] = {
             "cores": round(used_s / span_s, 3),
             "rss_most": max(sample.rss for sample in samples),
             "rss_first": first.rss,
             "rss_last": last.rss,
-            "written_a_reading": round((last.written - first.written) / readings, 1),
+            "written_a_reading": round(wrote / readings, 1),
         }
     return found
 

@@ -67,6 +67,10 @@ class Schedule:
     def __len__(self) -> int:
         return len(self.due_s)
 
+    def upto(self, place: int) -> Schedule:
+        """Its first so many messages."""
+        return Schedule(self.due_s[:place], self.sender[:place], self.read_s[:place])
+
     def part(self, number: int, of: int) -> Schedule:
         """What one of several processes sends: every `of`-th concentrator."""
         mine = self.sender % of == number

@@ -10,6 +10,7 @@ import heapq
 import json
 import random
 import selectors
+import signal
 import ssl
 import sys
 from collections import deque
@@ -38,6 +39,7 @@ AT_ONCE: Final = 200  # messages sent before sockets are served: brokers drop wh
 UNHELD_MAX: Final = 400_000  # messages: a receiver that is so far behind is lost
 AGAIN_AFTER_S: Final = 30.0  # a message that is acknowledged and not held is sent again
 AGAIN_AT_ONCE: Final = 100
+DRAIN_S: Final = 10.0  # for what was sent to be held, when the run is to end early
 REORDER_S: Final = 2.0  # at most so late does a reordered message come
 OWN_MAX: Final = 2000  # concentrators that are listened for one by one: brokers look through all subscriptions
 NOT_ALL: Final = 5  # exit code; 1 is what an error of ours ends with
@@ -111,6 +113,7 @@ class Sender:
         most = int(np.diff(population.first).max(initial=0))
         self._register, self._quality = np.full(most, _REGISTER, np.uint8), np.full(most, int(Quality.A), np.uint8)
         self._late: list[tuple[float, int]] = []
+        self._to_end = False
         self._session_of: dict[int, Session] = {}
         self._sessions: list[tuple[Session, list[int]]] = []
         self._selector = selectors.DefaultSelector()
@@ -141,6 +144,10 @@ class Sender:
             if self._clock.monotonic_s() > until:
                 raise TimeoutError(f"{self._orders.host}:{self._orders.port} does not take the connections")
 
+    def end_early(self) -> None:
+        """Nothing more becomes due; what was sent may still be held. For a signal handler: it only notes it."""
+        self._to_end = True
+
     def run(self) -> bool:
         """Send all, then wait; True when everything is held."""
         place, told_s = 0, -1
@@ -148,6 +155,9 @@ class Sender:
         end_s = float(self._orders.wish["seconds"]) + self._orders.wait_s
         while True:
             now_s = self._now()
+            if self._to_end and place < len(self._plan):
+                self._plan, self.times = self._plan.upto(place), self.times.upto(place)
+                end_s = min(end_s, now_s + DRAIN_S)
             turn = min(len(self._plan), place + AT_ONCE)
             while place < turn and self._plan.due_s[place] <= now_s:
                 self._due(place)
@@ -356,6 +366,11 @@ def main(argv: list[str] | None = None) -> int:
     path = Path((argv if argv is not None else sys.argv[1:])[0])
     orders = Orders(**json.loads(path.read_text()))
     clock = RealClock()
+    try:
+        orders.broker()
+    except OSError as wrong:  # of certificates and keys; SSLError is one
+        _say(error=f"TLS: {wrong}")
+        return 2
     population = read_population(
         Path(orders.registry),
         begin_s=orders.begin_s,
@@ -373,6 +388,7 @@ def main(argv: list[str] | None = None) -> int:
         _say(ready=True)
         told = json.loads(sys.stdin.readline())
         orders.start_s, orders.start_unix = told["start_s"], told["start_unix"]
+        signal.signal(signal.SIGTERM, lambda *_: sender.end_early())
         code = 0 if sender.run() else NOT_ALL
     except Refused as refused:
         _say(error=str(refused))

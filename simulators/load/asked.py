@@ -1,0 +1,71 @@
+"""Pure: what a load test is asked to be: where the load goes, and what it is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from simulators.load.figures import Objective
+from simulators.load.schedule import BACKFILL_S, NoSchedule, Wish, schedule
+
+READ_AGAIN_S: Final = 10  # a meter is read no more often: its register moves in steps
+PEAKS: Final = {"ramp": 2.0, "morning": 2.0}
+
+
+class LoadFailed(Exception):
+    """The test could not be run to its end; the message says why."""
+
+
+@dataclass(slots=True)
+class Target:
+    """Where the load goes. `registry`: the directory whose meters are sent for; `data`: of a daemon on this machine.
+
+    `cafile`, `cert`, `key`: files for TLS; `processes`: whose processor and memory are noted, by name;
+    `broker`: the broker's process, when it is not to be looked for.
+    """
+
+    host: str
+    port: int
+    registry: Path
+    data: Path | None = None
+    book: Path | None = None
+    notices: Path | None = None
+    user: str = ""
+    password: str = ""
+    cafile: str = ""
+    cert: str = ""
+    key: str = ""
+    processes: dict[str, int] = field(default_factory=dict)
+    broker: int | None = None
+
+
+@dataclass(slots=True)
+class Test:
+    """What is to be run."""
+
+    wish: Wish
+    format: str = "arrow"
+    connections: int = 8
+    processes: int = 1
+    wait_s: float = 60.0
+    faults: dict[str, float] = field(default_factory=dict)
+    objectives: Sequence[Objective] = ()
+
+    def check(self) -> None:
+        """Raise `NoSchedule` for what cannot be."""
+        schedule(self.wish)
+        again_s = self.wish.meters / self.wish.rate / PEAKS.get(self.wish.pattern, 1.0)
+        if again_s < READ_AGAIN_S:
+            raise NoSchedule(
+                f"{self.wish.meters} meters at {self.wish.rate:g} readings a second are read every {again_s:.1f} s:"
+                f" at least {READ_AGAIN_S} s, or a register's last digit is more power than a connection has"
+            )
+        if self.processes > self.wish.senders:
+            raise NoSchedule(f"{self.wish.senders} concentrators are too few for {self.processes} processes")
+
+
+def begin_s(wish: Wish) -> int:
+    """Second of the run from which registers move: a backlog's beginning, or the run's."""
+    return -BACKFILL_S if wish.pattern == "backfill" else 0
