@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -108,7 +110,7 @@ def _said() -> Iterator[None]:
     from simulators.load.schedule import NoSchedule
     from simulators.rig import RigFailed
 
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    before = {number: signal.signal(number, _end_early) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     except (NoSchedule, NoObjective, NoPopulation, OSError) as wrong:
@@ -119,7 +121,14 @@ def _said() -> Iterator[None]:
         _say("interrupted")
         raise typer.Exit(INTERRUPTED) from None
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _end_early(_number: int, _frame: FrameType | None) -> None:
+    """It may come in the middle of a line that is being written, so it does not go through the same buffer."""
+    os.write(2, b"ending early; once more: at once\n")
+    raise KeyboardInterrupt
 
 
 def _keep_logs(folder: Path, report: Path) -> None:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import signal
 import socket
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -66,6 +70,48 @@ def test_a_missed_objective_is_an_exit_of_its_own(tmp_path: Path, capsys: pytest
     assert told(tmp_path)["verdict"]["good"]
 
 
+def processes(of: Path) -> list[str]:
+    """Command lines of those that were started in that folder."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            found.append(path.read_bytes().replace(b"\0", b" ").decode(errors="replace"))
+    return [one for one in found if str(of) in one]
+
+
+@pytest.mark.parametrize(
+    ("number", "after", "whole_group"), [(signal.SIGINT, "acknowledged 3", True), (signal.SIGTERM, "making", False)]
+)
+def test_an_interrupt_ends_it_in_order(number: int, after: str, whole_group: bool, tmp_path: Path) -> None:
+    """A terminal interrupts the whole group, a supervisor one process; a run that has begun gets its report."""
+    work, out = tmp_path / "work", tmp_path / "out"
+    work.mkdir()
+    words = ["--meters", "600", "--per-message", "20", "--rate", "60", "--seconds", "60", "--report", str(out)]
+    made = subprocess.Popen(
+        [sys.executable, "-m", "meterd.cli", "load", *words], env=dict(os.environ) | {"TMPDIR": str(work)},
+        stderr=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
+    assert made.stderr is not None
+    said = next(line for line in made.stderr if after in line)
+    (os.killpg if whole_group else os.kill)(made.pid, number)
+    _, rest = made.communicate(timeout=120)
+    assert made.returncode == 130, said + rest
+    assert rest.endswith("interrupted\n")
+    assert "Traceback" not in rest
+    assert list(work.iterdir()) == []
+    assert processes(work) == []
+    if after == "making":
+        assert not (out / "report.json").exists()
+        return
+    verdict = told(out)["verdict"]
+    assert verdict["interrupted"]
+    assert not verdict["good"]
+    assert 3 <= verdict["messages"] == verdict["held"] < 180  # what was due by then, and all of it is there
+    assert verdict["energy_sent_wh"] == verdict["energy_billed_wh"]
+    assert verdict["audit_ok"]
+    assert (out / "daemon.log").stat().st_size
+
+
 @pytest.mark.parametrize(
     ("words", "why"),
     [
@@ -80,6 +126,11 @@ def test_a_missed_objective_is_an_exit_of_its_own(tmp_path: Path, capsys: pytest
         (("--broker", "localhost:1"), "--registry"),
         (("--broker", "localhost", "--registry", "."), "localhost:8883"),
         (("--user", "me"), "--broker"),
+        (("--broker-pid", "1"), "--broker"),
+        (("--broker", "localhost:99999", "--registry", "."), "localhost:8883"),
+        (("--broker", "localhost:1", "--registry", ".", "--cert", "c.pem"), "go together"),
+        (("--broker", "localhost:1", "--registry", ".", "--cafile", "none.pem"), "none.pem"),
+        (("--broker", "localhost:1", "--registry", ".", "--password-file", "none"), "--user"),
     ],
 )
 def test_what_cannot_be_is_refused_at_once(
