@@ -52,6 +52,7 @@ class Test:
     wait_s: float = 60.0
     faults: dict[str, float] = field(default_factory=dict)
     objectives: Sequence[Objective] = ()
+    audit: bool = True
 
     def check(self) -> None:
         """Raise `NoSchedule` for what cannot be."""

@@ -64,10 +64,14 @@ def test_a_city_of_its_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
 
 
 def test_a_missed_objective_is_an_exit_of_its_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    code = load(*SHORT, "--report", str(tmp_path), "--objective", "reading_to_balance.p99=1us")
+    code = load(*SHORT, "--no-audit", "--report", str(tmp_path), "--objective", "reading_to_balance.p99=1us")
     assert code == Exit.NO
     assert "MISSED: reading_to_balance.p99=1us" in capsys.readouterr().out
-    assert told(tmp_path)["verdict"]["good"]
+    verdict = told(tmp_path)["verdict"]
+    assert verdict["good"]
+    assert verdict["energy_billed_wh"] > 0
+    assert verdict["audit"] == "not asked for"
+    assert "audit_ok" not in verdict
 
 
 def processes(of: Path) -> list[str]:
