@@ -208,6 +208,7 @@ def _here(test: Test, folder: Path) -> Result:
         _say("starting the daemon")
         host.start_gateway()
         host.start_daemon()
+        host.await_active()
         assert host.daemon is not None
         assert host.gateway is not None
         target = Target(
@@ -219,7 +220,7 @@ def _here(test: Test, folder: Path) -> Result:
         if host.stop_daemon() != 0:
             result.verdict["good"] = False
             result.verdict["daemon"] = "did not end well"
-        check_balances(result, host, audit=test.audit)
+        check_balances(result, host, test)
         return result
 
 

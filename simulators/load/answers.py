@@ -63,6 +63,7 @@ class Answered:
     notice: Histogram = field(default_factory=Histogram)
     good: int = 0
     over_time: Ints = field(default_factory=lambda: np.zeros(0, np.int64))  # readings visible, by second
+    put_off: int = 0  # low balances that autopay decided to wait with, or to leave: no order to wait for
     orders_without: dict[str, int] = field(default_factory=lambda: {"order": 0, "notice": 0})
 
 
@@ -119,6 +120,13 @@ class Answers:
         """An event in the checkpoint that reaches to `offset`; `concentrator`: of the account's meter."""
         self._orders.setdefault(order, _Order())
         self._of(partition).low.append((offset, concentrator, order))
+
+    def put_off(self, order: tuple[str, int]) -> None:
+        """Autopay decided against it, or for later (a cool-down, a cap): nobody's latency."""
+        found = self._orders.get(order)
+        if found is not None and found.charged_s is None:
+            self._out.put_off += 1
+            del self._orders[order]
 
     def charge(self, at_s: float, order: tuple[str, int]) -> None:
         """The first one counts."""

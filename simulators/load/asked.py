@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from math import ceil
 from pathlib import Path
 from typing import Final
 
@@ -57,11 +58,15 @@ class Test:
     def check(self) -> None:
         """Raise `NoSchedule` for what cannot be."""
         schedule(self.wish)
-        again_s = self.wish.meters / self.wish.rate / PEAKS.get(self.wish.pattern, 1.0)
+        peak = PEAKS.get(self.wish.pattern, 1.0)
+        again_s = self.wish.meters / self.wish.rate / peak
         if again_s < READ_AGAIN_S:
+            most = f"{peak:g} times as many at the peak, " if peak > 1.0 else ""
             raise NoSchedule(
-                f"{self.wish.meters} meters at {self.wish.rate:g} readings a second are read every {again_s:.1f} s:"
-                f" at least {READ_AGAIN_S} s, or a register's last digit is more power than a connection has"
+                f"{self.wish.meters} meters at {self.wish.rate:g} readings a second, {most}are read every"
+                f" {again_s:.1f} s: at least {READ_AGAIN_S} s, or a register's last digit is more power than a"
+                f" connection has. Ask for --meters {ceil(self.wish.rate * peak * READ_AGAIN_S)} or more, or for"
+                f" --rate {self.wish.meters / peak / READ_AGAIN_S:g} or less"
             )
         if self.processes > self.wish.senders:
             raise NoSchedule(f"{self.wish.senders} concentrators are too few for {self.processes} processes")

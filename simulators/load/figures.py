@@ -170,6 +170,7 @@ class Figures:
 
     histograms: dict[str, Histogram] = field(default_factory=lambda: {name: Histogram() for name in MEASURES})
     over_time: dict[str, Ints] = field(default_factory=dict)  # per second of the run
+    put_off: int = 0  # low balances for which autopay makes no order now
     waits: dict[str, int] = field(default_factory=dict)  # what was expected and never seen, by measure
 
 
@@ -184,6 +185,7 @@ def figures(sent: Sent, answered: Answered | None) -> Figures:
             "reading_to_notice": answered.notice,
         }
         found.over_time["balance"] = answered.over_time
+        found.put_off = answered.put_off
         found.waits = {"reading_to_balance": sent.good - answered.good}
         found.waits |= {f"reading_to_{name}": count for name, count in answered.orders_without.items()}
     return found

@@ -21,6 +21,7 @@ from registry.generate import generate
 from simulators.fleet import instant_of
 from simulators.load.population import THIRSTY_W, csv_table
 from simulators.load.schedule import BACKFILL_S, Wish
+from simulators.quiet import quiet_of
 from simulators.rig import Rig, Story
 
 THIRSTY_SHARE: Final = 0.02
@@ -78,6 +79,10 @@ class Host(Rig):
         self.origin_unix = ScaledClock.starting_in(0.0, self.start_s, 1.0).origin_unix
         self.config.write_text(self._settings())
         self.meterd("registry", "import", str(self.registry), "--config", str(self.config))
+
+    def await_active(self) -> None:
+        """A daemon takes readings before it knows a city's meters: those would be exceptions, and no measurement."""
+        self._await(lambda: not quiet_of(self.data)["inbox"], self.deadline_real_s, "daemon's registry")
 
     def _furnish(self) -> None:
         """Some homes have a little more than the limit at which their mandate pays."""

@@ -24,6 +24,10 @@ from simulators.load.asked import LoadFailed
 POLL_S: Final = 0.002
 LOG_EVERY_S: Final = 0.2
 END_S: Final = 60.0  # for a last look at everything
+_PUT_OFF: Final = (
+    "SELECT e.account, e.arm FROM decision d JOIN event e ON e.id = d.event_id"
+    " WHERE d.id > ? AND d.outcome != 'order' AND e.kind = 'low_balance' ORDER BY d.id"
+)
 _SHIFT: Final = 48
 _OFFSET: Final = (1 << _SHIFT) - 1
 
@@ -90,7 +94,7 @@ class Observer:
 
     def _watch(self, ledger: sqlite3.Connection, log: sqlite3.Connection, book: sqlite3.Connection | None) -> None:
         version = charged = -1
-        last = {"checkpoint": _newest(ledger, "checkpoint"), "event": _newest(ledger, "event"), "charge": 0}
+        last = {name: _newest(ledger, name) for name in ("checkpoint", "event", "decision")} | {"charge": 0}
         if book is not None:
             last["charge"] = _newest(book, "charge")
         ends = _ends(log)
@@ -132,6 +136,8 @@ class Observer:
         ).fetchall()
         asked = "SELECT id, kind, account, arm, partition FROM event WHERE id > ? ORDER BY id"
         events = db.execute(asked, (last["event"],)).fetchall()
+        decisions = db.execute(_PUT_OFF, (last["decision"],)).fetchall()
+        last["decision"] = _newest(db, "decision")
         db.execute("COMMIT")
         for number, partition, offset in rows:
             last["checkpoint"], offsets[partition] = number, offset
@@ -143,6 +149,8 @@ class Observer:
             concentrator = self._streams.accounts.concentrator_of(account)
             if concentrator >= 0:
                 self._answers.low_balance((account, arm), concentrator, partition, offsets.get(partition, 0))
+        for account, arm in decisions:
+            self._answers.put_off((account, arm))
         return int(now)
 
     def _charges(

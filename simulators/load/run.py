@@ -171,13 +171,14 @@ def _verdict(sent: Sent, came: Figures) -> dict[str, Any]:
         "held": sent.messages - sent.unheld,
         "unheld": sent.unheld,
         "refused_by_broker": sent.counts.get("refused", 0),
+        "put_off_by_autopay": came.put_off,
         "never_seen": {name: count for name, count in came.waits.items() if count},
     }
     found["good"] = not sent.unheld and not found["refused_by_broker"] and not found["never_seen"]
     return found
 
 
-def check_balances(result: Result, host: Host, *, audit: bool) -> None:
+def check_balances(result: Result, host: Host, test: Test) -> None:
     """After the daemon of our own has ended: energy billed = energy sent, and the audit; into the verdict."""
     billed = billed_wh(host.data)
     used = dict(zip(result.sent.address.tolist(), result.sent.used.tolist(), strict=True))
@@ -187,11 +188,19 @@ def check_balances(result: Result, host: Host, *, audit: bool) -> None:
         "energy_billed_wh": sum(billed.get(address, 0) for address in used),
         "meters_wrong": wrong,
         "exceptions": exceptions_of(host.data),
+        "exceptions_not_asked_for": sorted(set(exceptions_of(host.data)) - _asked_for(test)),
     }
     del billed, used  # of a city they are as large as the audit
-    audited: dict[str, Any] = _audited(host) if audit else {"audit": "not asked for"}
+    audited: dict[str, Any] = _audited(host) if test.audit else {"audit": "not asked for"}
     result.verdict |= audited
-    result.verdict["good"] = result.verdict["good"] and not wrong and audited.get("audit_ok", not audit)
+    right = not wrong and not result.verdict["exceptions_not_asked_for"]
+    result.verdict["good"] = result.verdict["good"] and right and audited.get("audit_ok", not test.audit)
+
+
+def _asked_for(test: Test) -> set[str]:
+    """Reasons of exceptions that faults explain: bytes that are no reading, and what comes after a later one."""
+    kinds = {name for name, rate in test.faults.items() if rate}
+    return ({"malformed"} if "bad" in kinds else set()) | ({"late"} if kinds - {"bad"} else set())
 
 
 def _audited(host: Host) -> dict[str, Any]:

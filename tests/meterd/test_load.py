@@ -69,7 +69,7 @@ def test_a_missed_objective_is_an_exit_of_its_own(tmp_path: Path, capsys: pytest
     assert "MISSED: reading_to_balance.p99=1us" in capsys.readouterr().out
     verdict = told(tmp_path)["verdict"]
     assert verdict["good"]
-    assert verdict["energy_billed_wh"] > 0
+    assert verdict["meters_wrong"] == 0
     assert verdict["audit"] == "not asked for"
     assert "audit_ok" not in verdict
 
@@ -116,6 +116,16 @@ def test_an_interrupt_ends_it_in_order(number: int, after: str, whole_group: boo
     assert (out / "daemon.log").stat().st_size
 
 
+def test_a_backlog_makes_balances_low_that_autopay_puts_off(tmp_path: Path) -> None:
+    """Three days of use are more than one order: the next one is a cool-down away, and nobody waits for it."""
+    words = ("--pattern", "backfill", "--no-audit", "--report", str(tmp_path))
+    assert load("--meters", "1000", "--per-message", "10", "--rate", "60", "--seconds", "5", *words) == Exit.OK
+    report = told(tmp_path)
+    assert report["verdict"]["put_off_by_autopay"] > 0
+    assert report["verdict"]["never_seen"] == {}
+    assert report["latency_ms"]["reading_to_order"]["count"] == report["latency_ms"]["reading_to_notice"]["count"] > 0
+
+
 @pytest.mark.parametrize(
     ("words", "why"),
     [
@@ -126,6 +136,10 @@ def test_an_interrupt_ends_it_in_order(number: int, after: str, whole_group: boo
         (("--objective", "held.p101=1s"), "at most 100"),
         (("--objective", "soon"), "soon"),
         (("--meters", "1000", "--rate", "1000"), "read every 1.0 s"),
+        (
+            ("--meters", "1000", "--rate", "100", "--pattern", "ramp"),
+            "--meters 2000 or more, or for --rate 50 or less",
+        ),
         (("--processes", "9", "--meters", "500", "--rate", "1"), "too few"),
         (("--broker", "localhost:1"), "--registry"),
         (("--broker", "localhost", "--registry", "."), "localhost:8883"),

@@ -165,6 +165,22 @@ def test_what_is_answered_is_forgotten() -> None:
     assert made.end().good == count
 
 
+def test_what_autopay_puts_off_is_no_order_to_wait_for() -> None:
+    """Two low balances of one account: the second one falls into the cool-down of the first one's order."""
+    made = Answers(np.array([noted(1.0, good=True)]), slots_of(np.array([0]), 1), np.array([READINGS]), START_S)
+    made.checkpoint(START_S + 2.0, 0, 1)
+    for arm in (1, 2):
+        made.low_balance(("A", arm), 0, 0, 1)
+    made.records({0: [(1, 0, 1)]}, {0: 1})
+    made.charge(START_S + 3.0, ("A", 1))
+    for order in (("A", 2), ("A", 1), ("B", 1)):  # of one that is charged it comes too late
+        made.put_off(order)
+    made.notice(START_S + 4.0, ("A", 1))
+    assert made.in_flight == 0
+    found = made.end()
+    assert (found.put_off, len(found.order), found.orders_without) == (1, 1, {"order": 0, "notice": 0})
+
+
 def test_due_times_come_through_the_file(tmp_path: Path) -> None:
     """Written by two generators, read by a third; what is not due yet is none."""
     slots = slots_of(np.array([0, 1, 1, 2]), 3)
