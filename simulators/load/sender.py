@@ -142,7 +142,8 @@ class Sender:
         while not all(session.connected for session, _ in self._sessions):
             self._serve(0.01)
             if self._clock.monotonic_s() > until:
-                raise TimeoutError(f"{self._orders.host}:{self._orders.port} does not take the connections")
+                why = next((session.why for session, _ in self._sessions if not session.connected), "")
+                raise TimeoutError(f"{self._orders.host}:{self._orders.port} does not take the connections: {why}")
 
     def end_early(self) -> None:
         """Nothing more becomes due; what was sent may still be held. For a signal handler: it only notes it."""
@@ -390,7 +391,7 @@ def main(argv: list[str] | None = None) -> int:
         orders.start_s, orders.start_unix = told["start_s"], told["start_unix"]
         signal.signal(signal.SIGTERM, lambda *_: sender.end_early())
         code = 0 if sender.run() else NOT_ALL
-    except Refused as refused:
+    except (Refused, TimeoutError) as refused:
         _say(error=str(refused))
         return 2
     except Overrun as overrun:

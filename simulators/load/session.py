@@ -70,6 +70,7 @@ class Session:
         self.socket: socket.socket | None = None
         self.connected = False
         self.connections = 0
+        self.why = ""  # the last attempt to connect failed
         self.refused = 0  # PUBACKs with an error
         self._out = bytearray()
         self._waiting: deque[Packed] = deque()
@@ -125,7 +126,10 @@ class Session:
             self._greeted(made)
         except ssl.SSLCertVerificationError as error:
             raise Refused(f"{self._broker.host}: {error.verify_message}") from error
-        except (OSError, packets.BrokenPacket):
+        except (OSError, packets.BrokenPacket) as error:
+            if isinstance(error, ssl.SSLError) and "ALERT" in (error.reason or ""):
+                raise Refused(f"{self._broker.host}:{self._broker.port} refuses the connection: {error}") from error
+            self.why = str(error)
             return False
         made.settimeout(0)
         self.socket, self.connected, self._failed = made, True, 0

@@ -222,3 +222,12 @@ def test_a_broker_of_somebody_elses_over_tls(
         )
         assert code == Exit.NO
         assert "certificate" in capsys.readouterr().err
+        code = load(*SHORT, *there, *ca)
+        assert code == Exit.NO
+        assert "CERTIFICATE_REQUIRED" in capsys.readouterr().err
+        code = load(*SHORT, *there, *ca, *own, "--key", str(certificates / "broker.key"))
+        assert code == Exit.NO
+        assert "TLS: " in capsys.readouterr().err
+        code = load(*SHORT, *there, *ca, "--data-dir", str(registry))
+        assert code == Exit.NO
+        assert "no data directory" in capsys.readouterr().err

@@ -184,7 +184,7 @@ def test_a_broker_that_refuses_is_told_apart_from_one_that_is_down(registry: Pat
         sender(registry, broker.port).connect(5.0)
     with socket.create_server(("127.0.0.1", 0)) as nobody:
         port = nobody.getsockname()[1]
-    with pytest.raises(TimeoutError):
+    with pytest.raises(TimeoutError, match=r"does not take the connections: .*refused"):
         sender(registry, port).connect(0.5)
 
 
