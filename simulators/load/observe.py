@@ -1,7 +1,8 @@
 """I/O (reads a daemon's files while it runs): when what becomes visible: checkpoints, events, charges, notices.
 
 A balance is visible when the checkpoint that holds its reading is committed: what `account show`, the statement and
-autopay read. The files are asked whether they have changed every `POLL_S`, so a time is late by that at most.
+autopay read. The files are asked whether they have changed every `POLL_S`; how far apart the looks really were, and so
+how late a time may be, is measured with the rest.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from config.settings import Paths
 from simulators.load.accounts import Accounts
 from simulators.load.answers import Answered, Answers, Row
 from simulators.load.asked import LoadFailed
+from simulators.load.histogram import Histogram
 
 POLL_S: Final = 0.002
 LOG_EVERY_S: Final = 0.2
@@ -50,6 +52,7 @@ class Seen:
     """Latencies and counts of what was seen; sizes once a second, with their time on the monotonic clock."""
 
     answered: Answered
+    looks: Histogram = field(default_factory=Histogram)  # from one look to the next: how late a time may be
     files: list[tuple[float, int, int, int]] = field(default_factory=list)  # (at, bytes of log, ledger, archive)
 
 
@@ -101,10 +104,12 @@ class Observer:
         offsets: dict[int, int] = {}
         told = self._notices.stat().st_size if self._notices is not None and self._notices.exists() else 0
         log_at_s = sample_at_s = 0.0
+        now_s = self._clock.monotonic_s()
         stopping = False
         while not stopping:
             stopping = self._stopping.wait(POLL_S)  # one look more after the end
-            now_s = self._clock.monotonic_s()
+            before_s, now_s = now_s, self._clock.monotonic_s()
+            self.seen.looks.add(now_s - before_s)
             # Effects are looked for before their causes: whatever is found has its cause in what is found next.
             told, notices = self._told(told)
             charges: list[tuple[float, str]] = []

@@ -50,6 +50,7 @@ def as_json(test: Test, result: Result) -> dict[str, Any]:
         "verdict": result.verdict,
         "objectives": result.objectives,
         "latency_ms": {name: one.as_json() for name, one in result.figures.histograms.items()},
+        "looks_ms": result.seen.looks.as_json() if result.seen is not None else {},
         "sent": result.sent.counts,
         "resources": resources(result),
         "broker": result.usage.broker,

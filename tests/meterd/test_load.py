@@ -52,6 +52,7 @@ def test_a_city_of_its_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     daemon, broker = (report["resources"][name] for name in ("daemon", "broker"))
     assert daemon["rss_most"] > broker["rss_most"] > 1e6
     assert daemon["cores"] > 0
+    assert report["looks_ms"]["count"] > 1000
     assert report["broker"].startswith("process ")
     assert "broker: process " in said.out
     assert said.err.count("due ") >= 4  # a line a second
