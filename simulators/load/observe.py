@@ -1,8 +1,8 @@
 """I/O (reads a daemon's files while it runs): when what becomes visible: checkpoints, events, charges, notices.
 
 A balance is visible when the checkpoint that holds its reading is committed: what `account show`, the statement and
-autopay read. The files are asked whether they have changed every `POLL_S`; how far apart the looks really were, and so
-how late a time may be, is measured with the rest.
+autopay read. The files are asked whether they have changed every `POLL_S`; how far apart the looks really were, and
+so how late a time may be, is measured with the rest.
 """
 
 from __future__ import annotations

@@ -94,7 +94,7 @@ def load(
             generators.follow(told, DRAIN_S + END_S)
         sent = generators.sent()
         if target.data is not None:
-            _settle(target.data)
+            interrupted |= not _settle(target.data)
     finally:
         generators.stop()
         usage = sampler.stop() if sampler is not None else Usage()
@@ -143,11 +143,15 @@ def _processes(target: Target) -> dict[str, int]:
     return found
 
 
-def _settle(data: Path) -> None:
-    """Wait until what is held is rated and what was low is paid and told, or the deadline is over."""
+def _settle(data: Path) -> bool:
+    """Until what is held is rated and what was low is paid and told, or the deadline is over; False: interrupted."""
     until = time.monotonic() + QUIET_S
-    while time.monotonic() < until and not quiet_of(data)["quiet"]:
-        time.sleep(0.2)
+    try:
+        while time.monotonic() < until and not quiet_of(data)["quiet"]:
+            time.sleep(0.2)
+    except KeyboardInterrupt:
+        return False
+    return True
 
 
 def _fits(wish: Wish, town: Population, registry: Path) -> None:
