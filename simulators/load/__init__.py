@@ -5,6 +5,7 @@
     population.py   the meters of a registry directory, and what their registers show
     packets.py      the few MQTT 5 packets that a publisher needs
     session.py      one connection: what waits, what is under way, what is not held yet
+    orders.py       what a generator process is told
     sender.py       a generator process: its part of the schedule over its connections
     histogram.py    latencies from a microsecond to hours, in bounded room
     generators.py   those processes, and what they say

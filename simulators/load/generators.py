@@ -16,7 +16,8 @@ import numpy as np
 
 from simulators.load.asked import LoadFailed, Target, Test, begin_s
 from simulators.load.figures import Sent
-from simulators.load.sender import NOT_ALL, Orders
+from simulators.load.orders import Orders
+from simulators.load.sender import NOT_ALL
 from simulators.rig import end_process
 
 READY_S: Final = 180.0  # six million meters are read in 15

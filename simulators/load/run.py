@@ -214,7 +214,7 @@ def _audited(host: Host) -> dict[str, Any]:
     except RigFailed as failed:
         return {"audit_ok": False, "audit": str(failed)}
     except KeyboardInterrupt:
-        return {"audit_ok": False, "audit": "interrupted"}
+        return {"audit_ok": False, "audit": "interrupted", "interrupted": True}
     return {"audit_ok": bool(audited["ok"]), "audit_difference_fen": int(audited["difference_fen"])}
 
 

@@ -11,10 +11,8 @@ import json
 import random
 import selectors
 import signal
-import ssl
 import sys
 from collections import deque
-from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final
@@ -30,6 +28,7 @@ from simulators.fleet_formats import Envelope, encode
 from simulators.load.answers import slots_of
 from simulators.load.dues import Dues
 from simulators.load.figures import Sent, Times
+from simulators.load.orders import Orders
 from simulators.load.population import Population, read_population
 from simulators.load.schedule import Schedule, Wish, schedule
 from simulators.load.session import Broker, Packed, Refused, Session
@@ -45,42 +44,6 @@ OWN_MAX: Final = 2000  # concentrators that are listened for one by one: brokers
 NOT_ALL: Final = 5  # exit code; 1 is what an error of ours ends with
 RATES: Final = ("duplicate", "reorder", "bad", "drop")
 _REGISTER: Final = REGISTER_CODE[Register.IMPORT_TOTAL]
-
-
-@dataclass(slots=True)
-class Orders:
-    """What a generator process is told. Times are seconds on the machine's monotonic clock, `start_unix` is UTC."""
-
-    wish: dict[str, Any]
-    registry: str
-    out: str
-    dues: str
-    run: str
-    start_s: float
-    start_unix: int
-    begin_s: int
-    wait_s: float
-    part: int = 0
-    of: int = 1
-    connections: int = 8
-    format: str = "arrow"
-    host: str = "127.0.0.1"
-    port: int = 1883
-    user: str = ""
-    password: str = ""
-    cafile: str = ""
-    cert: str = ""
-    key: str = ""
-    thirsty: list[str] = field(default_factory=list)
-    faults: dict[str, float] = field(default_factory=dict)
-
-    def broker(self) -> Broker:
-        tls = None
-        if self.cafile or self.cert:
-            tls = ssl.create_default_context(cafile=self.cafile or None)
-            if self.cert:
-                tls.load_cert_chain(self.cert, self.key or None)
-        return Broker(self.host, self.port, self.user, self.password, tls)
 
 
 class Overrun(Exception):

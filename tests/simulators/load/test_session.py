@@ -20,9 +20,10 @@ import simulators.load.sender as sender_module
 from config.clock import RealClock
 from registry.generate import generate
 from simulators.load import packets
+from simulators.load.orders import Orders
 from simulators.load.population import NoPopulation, read_population
 from simulators.load.schedule import Wish, schedule
-from simulators.load.sender import Orders, Sender
+from simulators.load.sender import Sender
 from simulators.load.session import Refused
 
 STALL_S = 2.0
