@@ -11,10 +11,13 @@ import sqlite3
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import Final
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow.parquet as pq
 
 from config.reasons import Reason
@@ -26,6 +29,7 @@ from simulators.fleet_bad import FORGED
 from simulators.fleet_check import Charge, Credit
 
 _Name = tuple[int, int]  # meter address, register code
+_Rows = npt.NDArray[np.void]  # SUBLEDGER
 BUSY_DEADLINE_S: Final = 10.0
 _NO_MESSAGE: Final = tuple(f"{reason.value}:" for reason in (Reason.SEQUENCE_LOST, *FORGED))
 _NEWEST: Final = (
@@ -82,21 +86,40 @@ def _posted(db: sqlite3.Connection, partition: int, names: list[_Name]) -> tuple
     found: dict[_Name, int] = defaultdict(int)
     guessed: dict[_Name, int] = defaultdict(int)
     pages = db.execute(
-        "SELECT s.body, e.kind FROM subledger s JOIN entry e ON e.id = s.entry_id"
+        "SELECT e.offset, e.booked_at_s, e.kind, s.body FROM subledger s JOIN entry e ON e.id = s.entry_id"
         " WHERE s.partition = ? ORDER BY e.id",
         (partition,),
     )
-    for body, kind in pages:
-        rows = np.frombuffer(body, SUBLEDGER)
-        rows = rows[(rows["component"] == Component.ENERGY) & (rows["channel"] >= 0)]
-        slots, place = np.unique(rows["channel"], return_inverse=True)
-        sums = np.zeros(len(slots), np.int64)
-        np.add.at(sums, place, rows["quantity"])
-        for slot, energy in zip(slots.tolist(), sums.tolist(), strict=True):
-            name = names[slot]
-            found[name] += energy
-            guessed[name] = guessed[name] + energy if kind == "estimate" else 0
+    for _, together in groupby(pages, key=itemgetter(0, 1)):
+        for is_guess, rows in _in_time([(kind == "estimate", _energy(body)) for _, _, kind, body in together]):
+            slots, place = np.unique(rows["channel"], return_inverse=True)
+            sums = np.zeros(len(slots), np.int64)
+            np.add.at(sums, place, rows["quantity"])
+            for slot, energy in zip(slots.tolist(), sums.tolist(), strict=True):
+                name = names[slot]
+                found[name] += energy
+                guessed[name] = guessed[name] + energy if is_guess else 0
     return found, guessed
+
+
+def _energy(body: bytes) -> _Rows:
+    rows: _Rows = np.frombuffer(body, SUBLEDGER)
+    kept: _Rows = rows[(rows["component"] == Component.ENERGY) & (rows["channel"] >= 0)]
+    return kept
+
+
+def _in_time(pages: list[tuple[bool, _Rows]]) -> Iterator[tuple[bool, _Rows]]:
+    """What one checkpoint posted, in the order of time: whether it is an estimate, and its rows.
+
+    One checkpoint may close a bill with an estimate and take the readings after it, which make it good: its pages
+    are by kind. An estimate ends with a day or an account, so what makes it good is posted with a later day.
+    """
+    if not any(is_guess for is_guess, _ in pages):
+        yield from pages
+        return
+    for day in np.unique(np.concatenate([rows["day"] for _, rows in pages])).tolist():
+        for is_guess, rows in sorted(pages, key=itemgetter(0)):
+            yield is_guess, rows[rows["day"] == day]
 
 
 def _open_days(db: sqlite3.Connection, partition: int) -> dict[int, int]:

@@ -26,8 +26,9 @@ def _channels(energy: list[int]) -> bytes:
     return rows.tobytes()
 
 
-def _subledger(rows: list[tuple[int, int, int]]) -> bytes:
+def _subledger(rows: list[tuple[int, int, int]], days: list[int] | None = None) -> bytes:
     found = np.zeros(len(rows), SUBLEDGER)
+    found["day"] = 0 if days is None else days
     for place, (channel, component, quantity) in enumerate(rows):
         found[place]["channel"], found[place]["component"], found[place]["quantity"] = channel, component, quantity
     return found.tobytes()
@@ -89,6 +90,24 @@ def test_what_was_guessed_for_a_bill_is_no_meter_s_word_until_a_reading_made_it_
         101: 100 - 20 + 5 + 3,
         102: 7,
     }  # register by register: what a later span guessed is good, too
+
+
+def test_a_reading_in_the_checkpoint_of_the_estimate_makes_it_good_though_its_entry_comes_first(data: Any) -> None:
+    """Days 8 and 9 are guessed at a bill's close; the reading of day 10 takes that back, all in one checkpoint::
+
+        entry 1, usage      day 7: 100 Wh                                   day 10: -30 Wh
+        entry 2, estimate                    day 8: 10 Wh   day 9: 20 Wh
+    """
+    db, root = data
+    db.execute("DELETE FROM state_delta")
+    db.execute("DELETE FROM subledger")
+    db.execute("UPDATE state_page SET body = ?", (_channels([0, 0, 0]),))
+    db.execute("UPDATE entry SET kind = 'estimate' WHERE id = 2")
+    energy = Component.ENERGY
+    used = _subledger([(0, energy, 100), (0, energy, -30), (1, energy, 5)], [7, 10, 7])
+    guess = _subledger([(0, energy, 10), (0, energy, 20), (1, energy, 2)], [8, 9, 8])
+    db.executemany("INSERT INTO subledger VALUES (0,0,?,?,0)", [(1, used), (2, guess)])
+    assert fleet_ledger.billed_wh(root) == {101: 100, 102: 5}, "of meter 102 nothing came after the estimate"
 
 
 def test_counters_are_of_the_newest_checkpoint(data: Any) -> None:
