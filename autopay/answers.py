@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from sqlalchemy import Connection, insert, select, update
 
-from autopay.asking import AskAgain, ChargeAgain, after_lookup, ask_at_s
+from autopay.asking import AskAgain, ChargeAgain, GiveUp, after_lookup, ask_at_s
 from autopay.deciding import Desk, mandate_of, obstacle
 from autopay.gateways.port import GatewayPort, WebhookEvent
 from autopay.orders import PERSON, Answer, NotFound, State, Unknown
@@ -21,7 +21,7 @@ from autopay.records import (
     switch_row,
     transition,
 )
-from autopay.settle import Book, call_person, recount, settle
+from autopay.settle import Book, call_person, cancel, recount, settle
 from ledger.schema import order, webhook
 
 
@@ -79,13 +79,16 @@ def _of_unknown(
         if recount(connection, book, row, mandate, settings, now_s) is None:  # it would be charged today
             told = {"kind": "charge_again", "epoch": desk.epoch}
             row = order_by_id(connection, row.id)
-            return transition(connection, row, State.UNKNOWN, told, now_s, next_action_at_s=todo.next_at_s), token
+            sent = {"next_action_at_s": todo.next_at_s, "submitted_at_s": row.submitted_at_s or now_s}
+            return transition(connection, row, State.UNKNOWN, told, now_s, **sent), token
         todo = after_lookup(row, answer, last_s, now_s, gateway, settings, may_charge=False)
     if isinstance(todo, AskAgain):
         _ask_later(connection, row, todo.at_s, asks=row.asks + 1)
         if todo.person is not None and not row.reason.startswith(PERSON):
             call_person(connection, row, "unknown", PERSON + todo.person, now_s, tell=book.notices)
         return row, None
+    if isinstance(todo, GiveUp):
+        return cancel(connection, book, row, "may not be charged now", now_s), None
     assert not isinstance(todo, ChargeAgain)
     settled, _ = settle(connection, book, row, todo, kind, now_s)
     if settled.state is State.UNKNOWN:  # contradicted: no answer either, so it is asked about by the schedule

@@ -2,7 +2,8 @@
 
     asked    -> succeeded, declined      that is it
              -> not found                within the key's lifetime the same key may be charged again, once more
-                                         harmless; after the settlement horizon it is a decline
+                                         harmless; after the settlement horizon it is a decline. What was never
+                                         sent (asked about first, after a restore) is charged, or given up
              -> unknown                  ask again by the schedule, for ever; after `person_after_s` tell a person
 
 A new key is never used here: that would be a second charge.
@@ -33,7 +34,12 @@ class ChargeAgain:
     next_at_s: int
 
 
-Todo = AskAgain | ChargeAgain | Succeeded | Declined
+@dataclass(frozen=True, slots=True)
+class GiveUp:
+    """Cancel it: the gateway never heard of it, and it may not be charged now."""
+
+
+Todo = AskAgain | ChargeAgain | GiveUp | Succeeded | Declined
 
 
 def ask_at_s(row: OrderRow, now_s: int, settings: AutopaySettings) -> int:
@@ -59,6 +65,8 @@ def after_lookup(
     next_s = ask_at_s(row, now_s, settings)
     # Once somebody said that money was taken, "not found" neither declines it nor is it charged again.
     if isinstance(answer, NotFound) and not row.reason.startswith(DOUBT):
+        if row.submitted_at_s is None:
+            return ChargeAgain(next_s) if may_charge else GiveUp()
         if now_s >= last_step_s + gateway.settlement_horizon_s:
             return Declined("not_found")
         margin_s = gateway.key_lifetime_s // 10  # the call itself takes time, and clocks differ

@@ -46,7 +46,7 @@ from autopay.records import (
 )
 from autopay.settle import Book, cancel, recount
 from config.settings import AutopaySettings
-from ledger.schema import event
+from ledger.schema import LEDGER_RESTORED, event
 
 Lives = Callable[[Connection, Sequence[str]], Mapping[str, Live]]  # accounts' newest committed balances
 CAP_TAKEN_S: Final = 60  # a cap that was free when the policy looked
@@ -135,7 +135,11 @@ def _decide_one(
 def submit_one(
     connection: Connection, desk: Desk, order_id: int, live: Live | None, now_s: int
 ) -> tuple[OrderRow, str | None] | None:
-    """Move a created order to submitted and return it with its token, or cancel it (no token); None: not now."""
+    """Move a created order to submitted and return it with its token, or cancel it (no token); None: not now.
+
+    After a restore it becomes unknown (no token): the orders that were lost had keys, too. The gateway is asked, and
+    what it does not know is charged then (docs/adr/0010).
+    """
     row = order_by_id(connection, order_id)
     if row.state is not State.CREATED or switch_row(connection, HOLD)[0]:
         return None
@@ -148,8 +152,11 @@ def submit_one(
         why = None if full is None else f"cap {full}"
     if why is not None or mandate is None:
         return cancel(connection, desk.book, row, why or "mandate_ended", now_s), None
-    told = {"epoch": desk.epoch}
+    told: dict[str, int | str] = {"epoch": desk.epoch}
     row = order_by_id(connection, row.id)
+    if switch_row(connection, LEDGER_RESTORED)[0]:
+        told["why"] = "restored"
+        return transition(connection, row, State.UNKNOWN, told, now_s, next_action_at_s=now_s, epoch=desk.epoch), None
     row = transition(connection, row, State.SUBMITTED, told, now_s, submitted_at_s=now_s, epoch=desk.epoch)
     return row, mandate.token
 

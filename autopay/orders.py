@@ -31,6 +31,7 @@ TRANSITIONS: Final[dict[State, dict[State, str]]] = {
     S.CREATED: {
         S.SUBMITTED: "compare-and-swap under the owner's epoch, before the gateway hears",
         S.CANCELLED: "the balance recovered, or the mandate ended, before submission",
+        S.UNKNOWN: "after a restore: the gateway may have heard of its key, so it is asked first",
     },
     S.SUBMITTED: {
         S.SUCCEEDED: "the gateway says so: the credit is inserted",
@@ -40,7 +41,8 @@ TRANSITIONS: Final[dict[State, dict[State, str]]] = {
     S.UNKNOWN: {
         S.SUCCEEDED: "asked, told by webhook or by hand: the credit is inserted",
         S.DECLINED: "asked, not found after the settlement horizon, or by hand",
-        S.UNKNOWN: "asked in vain, contradicted, or charged again with the same key",
+        S.UNKNOWN: "asked in vain, contradicted, or charged with the same key",
+        S.CANCELLED: "after a restore, never sent: nobody may be charged now, or it was charged another amount",
     },
     S.SUCCEEDED: {S.CREDITED: "the credit was applied, in that transaction"},
     S.DECLINED: {

@@ -112,7 +112,9 @@ def _one(
     connection: Connection, book: Book, gateway: str, charge: Charge, now_s: int, partition_of: PartitionOf | None
 ) -> str | int | None:
     """None: known; an order id: credited now; text: why a person must look."""
-    found = orders(connection, order.c.key == charge.key, order.c.gateway == gateway, limit=1)
+    found = orders(connection, order.c.key == charge.key, limit=1)
+    if found and found[0].gateway != gateway:  # the lost order of that key went another way than the one of now
+        return f"{charge.txn}: {charge.amount_fen} fen under the key of order {found[0].id} of {found[0].gateway}"
     row = found[0] if found else _restored(connection, gateway, charge, partition_of)
     if row is None:
         return f"{charge.txn}: {charge.amount_fen} fen for {charge.reference!r} fits no account and mandate"

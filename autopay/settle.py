@@ -7,14 +7,14 @@ come through `settle`, in any order and any number of times; the state decides w
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
 from sqlalchemy import Connection, bindparam, exists, select, update
 
 from autopay import caps
-from autopay.orders import DOUBT, PERSON, WAITING, Answer, Declined, State, Succeeded, judge
+from autopay.orders import DOUBT, PERSON, SETTLED, WAITING, Answer, Declined, State, Succeeded, judge
 from autopay.policy import Mandate, Wait, limits_of, periods_of
 from autopay.records import (
     OrderRow,
@@ -22,12 +22,13 @@ from autopay.records import (
     low_balance,
     order_by_id,
     orders,
+    switch_row,
     transition,
     write_decision,
 )
 from config.settings import AutopaySettings
 from ledger.inbox import submit
-from ledger.schema import inbox, inbox_applied, order
+from ledger.schema import LEDGER_RESTORED, inbox, inbox_applied, order
 
 REASON_MAX: Final = 120  # as the column holds it
 _TAKEN: Final = select(
@@ -63,6 +64,7 @@ def settle(
     """
     told = {"source": source, "kind": type(evidence).__name__.lower()} | asdict(evidence) | dict(said or {})
     if isinstance(evidence, Succeeded):
+        row = _as_charged(connection, book, row, evidence, now_s)
         doubt = doubt_of(connection, row, evidence)
         if doubt is not None:
             return _doubted(connection, book, row, doubt, told, now_s), f"{DOUBT}{doubt}"
@@ -84,6 +86,23 @@ def settle(
     return row, "moved to " + row.state.value if moves else "nothing new"
 
 
+def _as_charged(connection: Connection, book: Book, row: OrderRow, evidence: Succeeded, now_s: int) -> OrderRow:
+    """After a restore, an order that was never sent and that the gateway charged: it is the lost one of that key.
+
+    What we would have asked for nobody has heard; the amount is what the lost order asked for, as it is when
+    the book brings an order back that is not there at all.
+    """
+    never_sent = row.submitted_at_s is None and row.state not in SETTLED and row.amount_fen != evidence.amount_fen
+    if not never_sent or not switch_row(connection, LEDGER_RESTORED)[0]:
+        return row
+    if doubt_of(connection, replace(row, amount_fen=evidence.amount_fen), evidence) is not None:
+        return row
+    if row.state in (State.CREATED, State.UNKNOWN):
+        row = cancel(connection, book, row, f"charged {evidence.amount_fen} fen before the restore", now_s)
+    connection.execute(update(order).where(order.c.id == row.id).values(amount_fen=evidence.amount_fen))
+    return order_by_id(connection, row.id)
+
+
 def _doubted(
     connection: Connection, book: Book, row: OrderRow, doubt: str, told: Mapping[str, Any], now_s: int
 ) -> OrderRow:
@@ -103,7 +122,7 @@ def _doubted(
 
 
 def cancel(connection: Connection, book: Book, row: OrderRow, why: str, now_s: int) -> OrderRow:
-    """Cancel an order that the gateway never heard of; its caps are free again, and its event is decided again."""
+    """Cancel an order that we never sent; its caps are free again, and its event is decided again."""
     row = transition(connection, row, State.CANCELLED, {"why": why}, now_s, reason=why[:REASON_MAX])
     caps.release(connection, _scopes(book, row), row.amount_fen)
     low = low_balance(connection, row.event_id)

@@ -22,6 +22,7 @@ from typing import Any, Final
 from config.clock import Clock
 from config.settings import Paths
 from ledger.port import StartRefused
+from ledger.schema import LEDGER_RESTORED
 
 MANIFEST: Final = "manifest.json"
 FORMAT: Final = 1
@@ -153,16 +154,20 @@ def _verify(source: Path, files: list[dict[str, Any]]) -> None:
 
 
 def _hold(ledger: Path, *, made_at_s: int, now_s: int) -> None:
-    """Autopay stays still until a person has compared the gateway's book with the restored orders."""
+    """Autopay stays still until a person has compared the gateway's book with the restored orders.
+
+    And from now on it asks the gateway about a key before it sends it: the lost orders may have used it.
+    """
     reason = f"restored from backup of {datetime.fromtimestamp(made_at_s, UTC):%Y-%m-%dT%H:%M:%SZ}"
     connection = sqlite3.connect(ledger, timeout=_BUSY_S)
     try:
         connection.execute("PRAGMA synchronous=FULL")
         with connection:
-            connection.execute("DELETE FROM switch WHERE name = ?", (HOLD,))
-            connection.execute(
-                "INSERT INTO switch (name, value, reason, at_s) VALUES (?, 1, ?, ?)", (HOLD, reason, now_s)
-            )
+            for name in (HOLD, LEDGER_RESTORED):
+                connection.execute("DELETE FROM switch WHERE name = ?", (name,))
+                connection.execute(
+                    "INSERT INTO switch (name, value, reason, at_s) VALUES (?, 1, ?, ?)", (name, reason, now_s)
+                )
     finally:
         connection.close()
 

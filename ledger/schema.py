@@ -62,10 +62,14 @@ owner = _table(  # who may write for a role or partition: a commit under an old 
 )
 switch = _table(  # HOLD and the like, by hand or by restore
     "switch",
-    Column("name", String(40), primary_key=True),  # "autopay.hold"
+    Column("name", String(40), primary_key=True),  # "autopay.hold", LEDGER_RESTORED
     Column("value", Integer, nullable=False),
     Column("reason", Text, nullable=False),
     Column("at_s", BigInteger, nullable=False),
+)
+
+LEDGER_RESTORED: Final = (
+    "autopay.restored"  # a switch that stays: this ledger forgot what autopay did after its backup
 )
 
 # -- state and checkpoints -----------------------------------------------------------------------------------

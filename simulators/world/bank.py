@@ -66,6 +66,10 @@ class Bank:
             wire.shutdown()
         self._wires.clear()
 
+    def after_restore(self) -> None:
+        """Of what the lost ledger asked for, only what came here names an amount: nobody knows of the rest."""
+        self.amounts = {key: asked for key, asked in self.amounts.items() if self.ledger.lookup(key) is not None}
+
     def later(self, most_s: int, what: str, call: Callable[[], None]) -> None:
         self._at(self._dice.randrange(most_s), what, call)
 

@@ -110,8 +110,8 @@ class Rules:
 
     def _payments(self, db: sqlite3.Connection) -> None:
         rows = db.execute(
-            "SELECT id, key, account, mandate, payer, amount_fen, state, coalesce(caps_at_s, created_at_s)"
-            " FROM order_"
+            "SELECT id, key, account, mandate, payer, amount_fen, state, coalesce(caps_at_s, created_at_s),"
+            " submitted_at_s IS NOT NULL OR gateway_txn IS NOT NULL FROM order_"
         ).fetchall()
         for key, amounts in chain.from_iterable(bank.amounts.items() for bank in self._world.banks.values()):
             if len(amounts) > 1:
@@ -123,8 +123,8 @@ class Rules:
         for account, count in flying.items():
             if count > 1:
                 raise Finding("one order in flight an account", f"{account} has {count}")
-        for _, key, _, _, _, amount, _, _ in rows:
-            if self._orders.setdefault(key, amount) != amount:
+        for _, key, _, _, _, amount, _, _, named in rows:  # what was never sent has named nothing yet
+            if named and self._orders.setdefault(key, amount) != amount:
                 raise Finding("a key names one amount", f"{key}: {self._orders[key]} and {amount}")
         self._caps(db, rows)
 
@@ -143,7 +143,7 @@ class Rules:
         rules = self._world.settings.autopay
         used: dict[tuple[str, str], list[int]] = defaultdict(lambda: [0, 0])
         limits: dict[tuple[str, str], tuple[int, int]] = {}
-        for order, _, _, mandate, payer, amount, state, at_s in rows:
+        for order, _, _, mandate, payer, amount, state, at_s, _ in rows:
             if state in _DEAD or order in late or mandate not in terms:
                 continue
             _, day_fen, month_fen, day_count, charge_fen = terms[mandate]
@@ -235,6 +235,8 @@ class Rules:
         self._orders.clear()
         self._seen_orders = []
         world.broker.acknowledged.clear()
+        for bank in world.banks.values():
+            bank.after_restore()
 
 
 @lru_cache(maxsize=64)

@@ -15,6 +15,7 @@ from ingest.log_sqlite import SqliteLog
 from ledger import reads
 from ledger.backup import HOLD, backup, restore
 from ledger.port import StartRefused
+from ledger.schema import LEDGER_RESTORED
 from ledger.store import LedgerStore
 from rating.readings import Record, RecordKind
 from rating.state import ARRAYS
@@ -86,6 +87,7 @@ def test_a_backup_under_load_restores_to_a_moment_and_holds_autopay(
     assert log.bounds(0)[1] >= found.offset
     with store.reader() as connection:
         assert reads.switch_value(connection, HOLD) == (1, "restored from backup of 2026-06-21T00:00:00Z")
+        assert reads.switch_value(connection, LEDGER_RESTORED)[0] == 1  # stays when HOLD is lifted
     assert (there.archive / "0" / "1-9.parquet").read_bytes() == b"1-9.parquet" * 50
     store.close()
     log.close()

@@ -95,8 +95,8 @@ def test_what_was_guessed_for_a_bill_is_no_meter_s_word_until_a_reading_made_it_
 def test_a_reading_in_the_checkpoint_of_the_estimate_makes_it_good_though_its_entry_comes_first(data: Any) -> None:
     """Days 8 and 9 are guessed at a bill's close; the reading of day 10 takes that back, all in one checkpoint::
 
-        entry 1, usage      day 7: 100 Wh                                   day 10: -30 Wh
-        entry 2, estimate                    day 8: 10 Wh   day 9: 20 Wh
+    entry 1, usage      day 7: 100 Wh                                   day 10: -30 Wh
+    entry 2, estimate                    day 8: 10 Wh   day 9: 20 Wh
     """
     db, root = data
     db.execute("DELETE FROM state_delta")
