@@ -128,7 +128,10 @@ def scaled(text: str, digits: int) -> int:
 
 def decimal_text(value: int, digits: int) -> str:
     """Decimal text of an integer in units of 10**-digits, for people and JSON: (1234, 3) -> '1.234'."""
-    return format(Decimal(value).scaleb(-digits), "f")
+    if digits <= 0:
+        return str(value * 10**-digits)
+    whole, rest = divmod(abs(value), 10**digits)
+    return f"{'-' if value < 0 else ''}{whole}.{rest:0{digits}d}"
 
 
 def round_ratio(numerator: int, denominator: int, mode: str) -> int:

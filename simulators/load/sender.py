@@ -204,7 +204,8 @@ class Sender:
         )
         if self._orders.format == "arrow":
             return encode("arrow", readings, (), _NOBODY)
-        names = self._population.serials[self._population.meters_of(concentrator)].to_pylist()
+        first = int(self._population.first[concentrator])
+        names = self._population.serials.slice(first, count).to_pylist()
         sent_s = self._orders.start_unix + int(self._now())
         envelope = Envelope(
             self._population.concentrators[concentrator], self._stream[concentrator], sequence, 1, sent_s
