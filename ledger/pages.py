@@ -93,7 +93,8 @@ def plan(array: str, change: StateChange, backlog: Backlog, *, refresh: bool) ->
     """Choose a delta or whole pages, whichever is fewer bytes; with `refresh`, all pages dirtied by now."""
     slots = touched(change, backlog.slots)
     length = len(change.rows)
-    pages = np.unique(slots // PAGE_SLOTS)
+    page_of = slots // PAGE_SLOTS
+    pages = page_of[np.flatnonzero(np.diff(page_of, prepend=-1))]
     if refresh:
         every = np.array(sorted(backlog.pages.union(pages.tolist())), dtype=np.int64)
         return Plan([_page(array, change.rows, int(page)) for page in every], refresh=True, after=Backlog(length))

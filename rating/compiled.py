@@ -17,6 +17,9 @@ from numba.extending import intrinsic
 
 _options: Final[dict[str, Any]] = {"nogil": True, "cache": True, "error_model": "numpy", "_nrt": False}
 jit: Final[Callable[[Any], Any]] = njit(**_options)
+holding: Final[Callable[[Any], Any]] = njit(
+    **_options | {"nogil": False}
+)  # keeps Python's lock: for loops of moments
 inlined: Final[Callable[[Any], Any]] = njit(inline="always", **_options)
 
 

@@ -8,7 +8,6 @@ asks for a checkpoint. The same records, rows and checkpoint offsets give the sa
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from hashlib import blake2b
 from typing import Any, Final
 
 import numpy as np
@@ -18,7 +17,6 @@ from config.settings import AutopaySettings, RatingSettings
 from config.units import CURRENCIES
 from ledger.effects import (
     LATE,
-    PAGE_SLOTS,
     Applied,
     Entry,
     Event,
@@ -46,6 +44,7 @@ from rating.readings import Frames, RecordKind, StoredRecord
 from rating.register_rules import P_ESTIMATES, P_FROZEN, P_MINOR, P_WINDOW, PARAMS
 from rating.spread import CLOSE
 from rating.takeover import misfit
+from rating.touched import Seen, Slots, clear, marked
 from rating.verdicts import EXCEPTION_REASON, Verdict, Warn
 from registry.image import NOTHING, PartitionImage
 
@@ -93,7 +92,7 @@ class PartitionEngine:
         self._days = Days(rating.settlement_window_s)
         self._changed = False
         self._hints: dict[str, int] = {}  # concentrator -> place in its list that its next reading is guessed at
-        self._cold_pages: dict[int, bytes] = {}  # digest of each page of `cold` as it was last handed over
+        self._cold = Seen()  # what was handed over of `cold`
 
     # -- the registry ----------------------------------------------------------------------------------------
     def attach(self, image: PartitionImage, book: TariffBook, names: Names) -> None:
@@ -314,8 +313,10 @@ class PartitionEngine:
 
     def checkpoint(self, *, epoch: int, log_id: str) -> PartitionCheckpoint:
         """Judge the touched accounts and hand over everything since the last checkpoint; the engine goes on clean."""
-        events = self._judge()
         part = self.part
+        channels = marked(part.dirty_channel)
+        events = self._judge(channels)
+        ladders, accounts = marked(part.dirty_ladder), marked(part.dirty_account)
         out = PartitionCheckpoint(
             partition=self.partition,
             epoch=epoch,
@@ -326,10 +327,12 @@ class PartitionEngine:
             timeline_digest=part.book.digest if part.book else "",
             counters=dict(self.counters),
             state={
-                "channel": _change(part.channel, part.dirty_channel),
-                "cold": self._cold_change(),
-                "ladder": _change(part.ladder, part.dirty_ladder),
-                "account": _change(part.account, part.dirty_account),
+                "channel": StateChange(part.channel, channels),
+                # An accepted reading marks its channel and leaves `cold` alone; written along, it would be a quarter
+                # of every checkpoint.
+                "cold": StateChange(part.cold, self._cold.moved(part.cold, channels)),
+                "ladder": StateChange(part.ladder, ladders),
+                "account": StateChange(part.account, accounts),
             },
             entries=self.bookings.drain(self.offset, self.as_of_s),
             events=events,
@@ -338,32 +341,16 @@ class PartitionEngine:
             applied=self._applied,
             late=np.concatenate(self._late) if self._late else None,
         )
-        for marks in (part.dirty_channel, part.dirty_ladder, part.dirty_account):
-            marks[:] = 0
+        clear(part.dirty_channel, channels)
+        clear(part.dirty_ladder, ladders)
+        clear(part.dirty_account, accounts)
         self._exceptions, self._notices, self._applied, self._late = [], [], [], []
         self._changed = False
         return out
 
-    def _cold_change(self) -> StateChange:
-        """Of the pages of `cold` whose channels moved, those that are not as they were last time: nearly none.
-
-        An accepted reading marks its channel and leaves `cold` alone; written along, it would be a quarter of every
-        checkpoint. A page is told by a digest, which costs a tenth of writing it.
-        """
-        part = self.part
-        slots = np.flatnonzero(part.dirty_channel).astype(np.int32)
-        page_of = slots // PAGE_SLOTS
-        moved = np.zeros(len(part.cold) // PAGE_SLOTS + 1, np.bool_)
-        for page in np.flatnonzero(np.bincount(page_of)) if len(slots) else ():
-            rows = part.cold[page * PAGE_SLOTS : (page + 1) * PAGE_SLOTS]
-            digest = blake2b(rows.tobytes(), digest_size=16).digest()
-            moved[page] = self._cold_pages.get(int(page)) != digest
-            self._cold_pages[int(page)] = digest
-        return StateChange(part.cold, slots[moved[page_of]])
-
-    def _judge(self) -> list[Event]:
+    def _judge(self, channels: Slots) -> list[Event]:
         events: list[Event] = []
-        judged = judge(self.part, self._autopay.hysteresis_fen, self._minor, self.as_of_s)
+        judged = judge(self.part, channels, self._autopay.hysteresis_fen, self._minor, self.as_of_s)
         if len(judged) == 0:
             return events
         assert self.names is not None
@@ -378,7 +365,3 @@ class PartitionEngine:
                 key = f"low_balance:{account}:{arm}:{self.as_of_s}"
                 self.notify(Notice(key, "low_balance", "", account, params))
         return events
-
-
-def _change(rows: npt.NDArray[Any], marks: npt.NDArray[np.uint8]) -> StateChange:
-    return StateChange(rows, np.flatnonzero(marks).astype(np.int32))

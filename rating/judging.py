@@ -13,6 +13,7 @@ import numpy as np
 from rating.compiled import jit
 from rating.partition import Partition, Rows
 from rating.state import AccountFlag, ChannelFlag
+from rating.touched import Slots, accounts_of
 from registry.image import NO_TRIGGER
 
 JUDGED: Final = np.dtype(
@@ -94,15 +95,14 @@ def _judge(
     return count
 
 
-def judge(part: Partition, hysteresis_fen: int, minor: int, as_of_s: int) -> Rows:
-    """Judge every account whose channels or row are dirty; returns JUDGED rows and moves the armed flags."""
+def judge(part: Partition, channels: Slots, hysteresis_fen: int, minor: int, as_of_s: int) -> Rows:
+    """Judge every account whose channels or row are dirty; returns JUDGED rows and moves the armed flags.
+
+    `channels`: the dirty ones.
+    """
     if part.image is None:
         return np.zeros(0, JUDGED)
-    channels = np.flatnonzero(part.dirty_channel)
-    owners = part.cold["account"][channels]
-    marks = part.dirty_account.copy()
-    marks[owners[owners >= 0]] = 1
-    touched = np.flatnonzero(marks)
+    touched = accounts_of(channels, part.cold, part.dirty_account)
     out = np.zeros(2 * len(touched), JUDGED)
     count = _judge(
         touched,
