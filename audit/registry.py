@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,6 +21,7 @@ from audit.world import World, build
 from config.settings import Paths
 
 _BATCH_ROWS: Final = 1 << 16
+_SMALL_BYTES: Final = 1 << 14
 _ROWS_AT_ONCE: Final = 2048  # of a table as Python values at a time
 # (table, column that says whose a row is, columns), in the order in which they are narrowed.
 _OF_POINT: Final = {
@@ -95,7 +97,20 @@ def _kept(folder: Path, name: str, columns: str, key: str, wanted: Any) -> Rows:
         raise OSError(f"{path}: {str(error)[:200]}") from error
 
 
+@lru_cache(maxsize=64)
+def _small(path: Path, _inode: int, _changed_ns: int) -> Any:
+    """A small table, whole: opening its file takes longer than narrowing it, and every partition asks for it."""
+    with pq.ParquetFile(path, memory_map=False) as file:
+        return file.read(use_threads=False)
+
+
 def _read(path: Path, names: list[str], key: str, wanted: Any) -> Any:
+    stat = path.stat()
+    if stat.st_size <= _SMALL_BYTES:
+        table = _small(path, stat.st_ino, stat.st_mtime_ns)
+        among = pa.array(wanted) if isinstance(wanted, list) else wanted.combine_chunks()
+        among = among.cast(table.schema.field(key).type)
+        return table.filter(pc.is_in(table.column(key), value_set=among)).select(names)
     kept = []
     with pq.ParquetFile(path, memory_map=False) as file:
         among = pa.array(wanted) if isinstance(wanted, list) else wanted.combine_chunks()

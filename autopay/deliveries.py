@@ -7,8 +7,9 @@ without deliveries by time, lanes by channel and time, the open deliveries of a 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Final
 
 from sqlalchemy import (
@@ -112,7 +113,8 @@ def pause_s(settings: NoticeSettings, failures: int) -> int:
     return max(1, schedule[min(failures, len(schedule)) - 1])
 
 
-def asked_for(channels: Iterable[str]) -> Select[bool, bool]:
+@lru_cache
+def asked_for(channels: tuple[str, ...]) -> Select[bool, bool]:
     """The question whether a notice waits for its deliveries, and whether a lane of these channels is due."""
     lanes = [
         exists().where(_L.channel == name, when)  # each a range of the index

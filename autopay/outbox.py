@@ -86,7 +86,7 @@ class NoticeDispatcher:
         self._channels = {channel.name: channel for channel in channels}
         self._clock, self._settings, self._wait_real_s = clock, settings, wait_real_s
         self._pools = {name: pool(LANES.get(name, 1), f"notices-{name}") for name in self._channels}
-        self._question = asked_for(self._channels)
+        self._question = asked_for(tuple(self._channels))
         self._lanes: dict[str, tuple[str, Future[list[str]]]] = {}  # under way: lane -> channel, what came of it
         self._stopping = threading.Event()
         self.counts = {"sent": 0, "failed": 0, "retried": 0}

@@ -85,13 +85,13 @@ def load(
     loaders: Mapping[str, pages.Loader],
 ) -> dict[str, Any]:
     """Feed pages and deltas to the loaders and return their arrays; raises `pages.Damaged`."""
-    stream = connection.execution_options(yield_per=_FETCH)
-    for row in stream.execute(_PAGES, {"home": partition}):
+    few = {"yield_per": _FETCH}
+    for row in connection.execute(_PAGES, {"home": partition}, execution_options=few):
         array, page, version, layout, body, crc = row
         if array not in loaders:
             raise pages.Damaged(f"partition {partition}: a page of an unknown array {array!r}")
         loaders[array].page(page, version, layout, body, crc)
-    for row in stream.execute(_DELTAS, {"home": partition}):
+    for row in connection.execute(_DELTAS, {"home": partition}, execution_options=few):
         array, version, layout, count, body, crc = row
         if array not in loaders:
             raise pages.Damaged(f"partition {partition}: a delta of an unknown array {array!r}")

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import structlog
-from sqlalchemy import Connection, select, update
+from sqlalchemy import Connection, select, text, update
 
 from config.clock import Clock
 from config.settings import Paths, RatingSettings, Settings
@@ -38,7 +38,7 @@ from rating.readings import ReadingLog
 
 CityMaker = Callable[[Path, str, RatingSettings], City]
 _INBOX_MAX: Final = 1000
-_OPEN_ROWS: Final = "SELECT 1 FROM inbox WHERE settled = 0 LIMIT 1"  # asked ten times a second
+_OPEN_ROWS: Final = select(inbox.c.id).where(text("settled = 0")).limit(1)  # asked ten times a second
 _INBOX_POLL_REAL_S: Final = 0.2
 _log = structlog.get_logger("rating")
 
@@ -215,7 +215,7 @@ class RatingLoop:
         self._inbox_asked, self._inbox_at_real_s = False, now
         moved = False
         with self._store.reader() as connection:
-            if connection.exec_driver_sql(_OPEN_ROWS).first() is None:
+            if connection.execute(_OPEN_ROWS).first() is None:
                 return False
             waiting = [pending(connection, e.partition, _INBOX_MAX) for e in self.engines]
         for engine, rows in zip(self.engines, waiting, strict=True):

@@ -149,18 +149,25 @@ class RegistryReader:
 
         A cap that is wider than the settings' own is cut to it: a mandate may be stricter, never looser.
         """
-        rows = pq.read_table(self.folder / "mandates.parquet").to_pylist()
-        return [_mandate(row, defaults) for row in rows]
+        return [_mandate(row, defaults) for row in self._table("mandates").to_pylist()]
 
     def shards(self) -> dict[str, str]:
         """Every concentrator's shard."""
-        table = pq.read_table(self.folder / "concentrators.parquet")
+        table = self._table("concentrators")
         names, shards = table.column("concentrator").to_pylist(), table.column("shard").to_pylist()
         return dict(zip(names, shards, strict=True))
 
     def routes(self) -> routing.Routes:
         """Address -> partition, concentrator -> shard, for ingest."""
+        return self._routes
+
+    @cached_property
+    def _routes(self) -> routing.Routes:
         return routing.routes(self.image, self.shards())
+
+    def _table(self, name: str) -> Any:
+        with pq.ParquetFile(self.folder / f"{name}.parquet") as file:  # read_table makes a data set of it first
+            return file.read(use_threads=False)
 
 
 def _mandate(row: dict[str, Any], defaults: AutopaySettings) -> dict[str, Any]:

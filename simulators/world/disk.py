@@ -13,7 +13,7 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from sqlalchemy import Connection, Engine, Insert, event
+from sqlalchemy import Connection, Engine, Insert
 from sqlalchemy.exc import OperationalError
 
 from ingest.log_sqlite import SqliteLog
@@ -87,8 +87,9 @@ class InlineWriter:
     """
 
     def __init__(self, engine: Engine, disk: Disk) -> None:
-        event.listen(engine, "before_execute", InboxIds(disk), retval=True)
         self._connection, self._disk = engine.connect(), disk
+        ids = InboxIds(disk, self._connection)
+        setattr(self._connection, "execute", ids)  # noqa: B010 - an event would cost every statement something
         driver = self._connection.connection.driver_connection
         assert driver is not None
         driver.execute("PRAGMA synchronous=OFF")  # the simulated machine never loses power
@@ -156,23 +157,27 @@ class InboxIds:
     Now and then a row has the id after the next, and the one that was left out goes to the row that comes then.
     """
 
-    def __init__(self, disk: Disk) -> None:
-        self._disk = disk
+    def __init__(self, disk: Disk, connection: Connection) -> None:
+        self._disk, self._connection, self._execute = disk, connection, connection.execute
 
-    def __call__(
-        self, connection: Connection, asked: Any, many: Any, params: Any, _options: Any
-    ) -> tuple[Any, Any, Any]:
-        if not isinstance(asked, Insert) or asked.table is not inbox or len(many) > 1:
-            return asked, many, params
-        (last,) = connection.exec_driver_sql("SELECT coalesce(max(id), 0) FROM inbox").one()
-        left, self._disk.inbox_id_left = self._disk.inbox_id_left, None
+    def __call__(self, asked: Any, values: Any = None, **options: Any) -> Any:
+        """In the place of the connection's own `execute`."""
+        if isinstance(asked, Insert) and asked.table is inbox and not isinstance(values, list):
+            number = self._number()
+            asked = asked if number is None else asked.values(id=number)
+        return self._execute(asked, values, **options)
+
+    def _number(self) -> int | None:
+        """The id that the row must have; None: the next."""
+        disk, ask = self._disk, self._connection.exec_driver_sql
+        (last,) = ask("SELECT coalesce(max(id), 0) FROM inbox").one()
+        left, disk.inbox_id_left = disk.inbox_id_left, None
         if left is not None and left < last:
-            free = connection.exec_driver_sql("SELECT 1 FROM inbox WHERE id = ?", (left,)).first() is None
-            return (asked.values(id=left), many, params) if free else (asked, many, params)
-        if self._disk.happens(self._disk.weather.late_id, "disk:inbox id out of order"):
-            self._disk.inbox_id_left = last + 1
-            return asked.values(id=last + 2), many, params
-        return asked, many, params
+            return left if ask("SELECT 1 FROM inbox WHERE id = ?", (left,)).first() is None else None
+        if disk.happens(disk.weather.late_id, "disk:inbox id out of order"):
+            disk.inbox_id_left = last + 1
+            return int(last) + 2
+        return None
 
 
 def _full() -> OperationalError:
