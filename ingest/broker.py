@@ -3,7 +3,7 @@
 Two listeners over one router: MQTT 5 on `port_5`, MQTT 3.1.1 on `port_311`; what comes in on one goes out on the
 other. `port` of the settings is the one that speaks `mqtt.version`; the other is the next port (or any, if 0).
 
-What it keeps in memory is bounded (SEGMENT_BYTES x SEGMENTS for each subscription filter); when a subscriber
+What it keeps in memory is bounded (SEGMENT_BYTES x SEGMENTS_MAX for a shard, x SEGMENTS for all); when a subscriber
 stays away for longer than that, the oldest messages are gone and concentrators send them again, because they
 were never confirmed as held. Its window of unacknowledged messages to one subscriber is 100, whatever
 `max_inflight_count` says, and it wants acknowledgements in order.
@@ -21,7 +21,8 @@ from iotcore import Broker
 from config.settings import MqttSettings
 
 SEGMENT_BYTES: Final = 16 << 20
-SEGMENTS: Final = 24
+SEGMENTS_MAX: Final = 24
+SEGMENTS: Final = 48
 _HOST: Final = "127.0.0.1"
 
 
@@ -69,9 +70,10 @@ class EmbeddedBroker:
 
     def start(self, timeout_real_s: float = 10.0) -> EmbeddedBroker:
         """Return when both listeners accept connections; `BrokerFailed` otherwise."""
+        segments = max(2, min(SEGMENTS_MAX, SEGMENTS // len(self._settings.shards)))
         text = (
             f"id = 0\n[router]\nid = 0\nmax_connections = 10010\nmax_outgoing_packet_count = 200\n"
-            f"max_segment_size = {SEGMENT_BYTES}\nmax_segment_count = {SEGMENTS}\n"
+            f"max_segment_size = {SEGMENT_BYTES}\nmax_segment_count = {segments}\n"
             + _listener("v4", self.port_311, self._settings)
             + _listener("v5", self.port_5, self._settings)
         )

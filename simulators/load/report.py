@@ -79,11 +79,14 @@ def resources(result: Result) -> dict[str, dict[str, float]]:
 
 
 def growth(result: Result) -> dict[str, float]:
-    """How many times what it was after a sixth of the run something is at its end: memory by process, files."""
+    """How many times what it was after a third of the run something is at its end: memory by process, files.
+
+    By then what is bounded is full, in a run of half an hour: the broker's window, the log up to its archive's age.
+    """
     if result.seen is None or not result.seen.files:
         return {}
     files = result.seen.files
-    begun_s = files[0][0] + (files[-1][0] - files[0][0]) / 6
+    begun_s = files[0][0] + (files[-1][0] - files[0][0]) / 3
     found = {}
     for name, samples in _by_name(result.usage.samples).items():
         after = [sample.rss for sample in samples if sample.at_s >= begun_s]
@@ -137,7 +140,7 @@ def _html(told: Mapping[str, Any], test: Test, result: Result) -> str:
         parts += ["<h2>Processor, memory and disk</h2>", _table(rows)]
         parts += [f"<p>Broker: {escape(told['broker'])}</p>", _resource_plot(result)]
     if told["growth"]:
-        grown = [["from a sixth of the run to its end", "times"]]
+        grown = [["from a third of the run to its end", "times"]]
         parts.append(_table(grown + [[name, f"{value:g}"] for name, value in told["growth"].items()]))
     parts += ["<h2>Sent</h2>", _table([[k, f"{v:,}"] for k, v in result.sent.counts.items()])]
     body = "\n".join(parts)
