@@ -37,6 +37,7 @@ from autopay.records import (
     moved_since,
     newest_step,
     order_by_id,
+    paid_otherwise,
     past_orders,
     recovered_since,
     set_switch,
@@ -172,6 +173,8 @@ def obstacle(
     """Why an order may not be charged now, be it for the first time or again with the same key; None: it may."""
     if recovered_since(connection, row.account, row.event_id):
         return "recovered"
+    if paid_otherwise(connection, row):
+        return "paid_otherwise"
     if mandate is None or ended(mandate, now_s) is not None:
         return "mandate_ended"
     if (mandate.payer, mandate.gateway) != (row.payer, row.gateway):

@@ -35,6 +35,14 @@ _EVENT: Final = select(event).where(event.c.id == _ONE)
 _NEWER: Final = select(
     exists().where(event.c.account == _ACCOUNT, event.c.kind == "low_balance", event.c.arm > bindparam("arm_before"))
 )
+_PAID_OTHERWISE: Final = select(
+    exists().where(
+        order.c.account == _ACCOUNT,
+        order.c.arm == bindparam("of_arm"),
+        order.c.id != _ONE,
+        order.c.state.in_(SETTLED),
+    )
+)
 _CREDIT_WAITS: Final = (
     select(inbox.c.id)
     .where(text("settled = 0"), inbox.c.partition == bindparam("home"), inbox.c.kind == "credit")
@@ -154,6 +162,12 @@ def mandates_of(connection: Connection, account: str) -> list[Mandate]:
 def recovered_since(connection: Connection, account: str, event_id: int) -> bool:
     """Whether a `recovered` event of the account came after that event."""
     return bool(connection.scalar(_RECOVERED, {"of_account": account, "after": event_id}))
+
+
+def paid_otherwise(connection: Connection, row: OrderRow) -> bool:
+    """Whether another attempt of the same low balance was charged: a restored ledger may learn so before this one."""
+    asked = {"of_account": row.account, "of_arm": row.arm, _ONE.key: row.id}
+    return bool(connection.scalar(_PAID_OTHERWISE, asked))
 
 
 def low_balance(connection: Connection, event_id: int, live: Live | None = None) -> LowBalance:

@@ -137,3 +137,18 @@ def test_an_order_of_one_key_at_two_gateways_is_a_person_s(restored):
     report = restored.service.reconcile("other")
     assert report.credited == []
     assert report.unmatched == [f"txn-1: {LOST_FEN} fen under the key of order 1 of bank"]
+
+
+def test_an_attempt_whose_next_one_was_charged_before_the_restore_is_not_sent(restored):
+    """The lost ledger gave the first attempt up and charged the second; this one still asks about the first."""
+    restored.gateway.deaf = True
+    restored.run()
+    assert restored.states() == ["unknown"]
+    restored.gateway.charge(key_of("a1", 1, 2), "tok-1", LOST_FEN, reference_of("a1", 1, 2))
+    restored.gateway.calls.clear()
+    assert restored.service.reconcile("bank").credited
+    restored.gateway.deaf = False
+    restored.later(HOUR_S)
+    assert restored.gateway.calls == [], "charged once for one low balance"
+    assert restored.states() == ["cancelled", "succeeded_late"]
+    assert len(restored.credits()) == 1
