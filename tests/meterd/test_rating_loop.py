@@ -84,7 +84,7 @@ class Store:
 
     @contextmanager
     def reader(self):
-        yield SimpleNamespace(exec_driver_sql=lambda _asked: SimpleNamespace(first=lambda: None))
+        yield SimpleNamespace(execute=lambda _asked: SimpleNamespace(first=lambda: None))
 
     def commit_later(self, checkpoints):
         self.offsets += [one.offset for one in checkpoints]
