@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from sqlalchemy import Connection, insert, select, update
 
-from autopay.asking import AskAgain, ChargeAgain, GiveUp, after_lookup, ask_at_s
+from autopay.asking import STOPPING, AskAgain, ChargeAgain, GiveUp, after_lookup, ask_at_s
 from autopay.deciding import Desk, mandate_of, obstacle
 from autopay.gateways.port import GatewayPort, WebhookEvent
 from autopay.orders import PERSON, Answer, NotFound, State, Unknown
@@ -45,10 +45,10 @@ def apply_answer(
     if row.state is State.UNKNOWN and isinstance(answer, Unknown) and kind == "charge":
         row = transition(connection, row, State.UNKNOWN, {"kind": "unknown", "why": answer.why}, now_s)
     if row.state is State.UNKNOWN:
-        token = None
+        against: str | None = STOPPING
         if may_charge and isinstance(answer, NotFound):
-            token = _token(connection, desk, row, live, now_s)
-        return _of_unknown(connection, desk, gateway, row, kind, answer, token, now_s)
+            against = _against(connection, desk, row, live, now_s)
+        return _of_unknown(connection, desk, gateway, row, kind, answer, against, now_s)
     row, _ = settle(connection, desk.book, row, answer, kind, now_s)
     if row.state is State.UNKNOWN:
         _ask_later(connection, row, ask_at_s(row, now_s, desk.settings), asks=row.asks)
@@ -66,29 +66,30 @@ def _of_unknown(
     row: OrderRow,
     kind: str,
     answer: Answer,
-    token: str | None,
+    against: str | None,
     now_s: int,
 ) -> tuple[OrderRow, str | None]:
-    """`token`: what it may be charged with once more, should the gateway not know it."""
+    """`against`: what stands against charging it with the same key, should the gateway not know it."""
     book, settings = desk.book, desk.settings
     last_s = last_step_at(connection, row.id)
-    todo = after_lookup(row, answer, last_s, now_s, gateway, settings, may_charge=token is not None)
+    todo = after_lookup(row, answer, last_s, now_s, gateway, settings, against=against)
     if isinstance(todo, ChargeAgain):
         mandate = mandate_of(connection, row)
         assert mandate is not None
-        if recount(connection, book, row, mandate, settings, now_s) is None:  # it would be charged today
+        full = recount(connection, book, row, mandate, settings, now_s)  # it would be charged today
+        if full is None:
             told = {"kind": "charge_again", "epoch": desk.epoch}
             row = order_by_id(connection, row.id)
             sent = {"next_action_at_s": todo.next_at_s, "submitted_at_s": row.submitted_at_s or now_s}
-            return transition(connection, row, State.UNKNOWN, told, now_s, **sent), token
-        todo = after_lookup(row, answer, last_s, now_s, gateway, settings, may_charge=False)
+            return transition(connection, row, State.UNKNOWN, told, now_s, **sent), mandate.token
+        todo = after_lookup(row, answer, last_s, now_s, gateway, settings, against=f"cap {full}")
     if isinstance(todo, AskAgain):
         _ask_later(connection, row, todo.at_s, asks=row.asks + 1)
         if todo.person is not None and not row.reason.startswith(PERSON):
             call_person(connection, row, "unknown", PERSON + todo.person, now_s, tell=book.notices)
         return row, None
     if isinstance(todo, GiveUp):
-        return cancel(connection, book, row, "may not be charged now", now_s), None
+        return cancel(connection, book, row, todo.why, now_s), None
     assert not isinstance(todo, ChargeAgain)
     settled, _ = settle(connection, book, row, todo, kind, now_s)
     if settled.state is State.UNKNOWN:  # contradicted: no answer either, so it is asked about by the schedule
@@ -96,17 +97,17 @@ def _of_unknown(
     return settled, None
 
 
-def _token(connection: Connection, desk: Desk, row: OrderRow, live: Live | None, now_s: int) -> str | None:
-    """What to charge an order with once more that the gateway does not know; None when it may not be charged now.
+def _against(connection: Connection, desk: Desk, row: OrderRow, live: Live | None, now_s: int) -> str | None:
+    """What stands against charging an order that the gateway does not know; None: nothing.
 
     Whatever stands against a first charge stands against this one: nothing was taken yet.
     """
     mandate = mandate_of(connection, row)
     if mandate is not None and mandate.changed_at_s >= (row.submitted_at_s or now_s):
-        return None  # one key, two tokens: a first call that is still on its way would meet the second
-    if switch_row(connection, HOLD)[0] or obstacle(connection, desk, row, mandate, live, now_s) is not None:
-        return None
-    return mandate.token if mandate is not None else None
+        return "mandate_changed"  # one key, two tokens: a first call that is still on its way would meet the second
+    if switch_row(connection, HOLD)[0]:
+        return "hold"
+    return obstacle(connection, desk, row, mandate, live, now_s)
 
 
 def take_webhook(

@@ -12,6 +12,7 @@ A new key is never used here: that would be a second charge.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 from autopay.gateways.port import GatewayPort
 from autopay.orders import DOUBT, Answer, Declined, NotFound, Succeeded
@@ -36,9 +37,12 @@ class ChargeAgain:
 
 @dataclass(frozen=True, slots=True)
 class GiveUp:
-    """Cancel it: the gateway never heard of it, and it may not be charged now."""
+    """Cancel it: the gateway never heard of it, and `why` stands against charging it."""
+
+    why: str
 
 
+STOPPING: Final = "stopping"  # stands against every charge, and says nothing about the order
 Todo = AskAgain | ChargeAgain | GiveUp | Succeeded | Declined
 
 
@@ -56,9 +60,12 @@ def after_lookup(
     gateway: GatewayPort,
     settings: AutopaySettings,
     *,
-    may_charge: bool,
+    against: str | None,
 ) -> Todo:
-    """The one next thing. `last_step_s` is when its last charge ended in doubt; the horizon runs from there."""
+    """The one next thing. `last_step_s` is when its last charge ended in doubt; the horizon runs from there.
+
+    `against`: what stands against charging it, should the gateway not know it; None: nothing.
+    """
     if isinstance(answer, Succeeded | Declined):
         return answer
     submitted_s = row.submitted_at_s if row.submitted_at_s is not None else row.created_at_s
@@ -66,12 +73,14 @@ def after_lookup(
     # Once somebody said that money was taken, "not found" neither declines it nor is it charged again.
     if isinstance(answer, NotFound) and not row.reason.startswith(DOUBT):
         if row.submitted_at_s is None:
-            return ChargeAgain(next_s) if may_charge else GiveUp()
+            if against == STOPPING:
+                return AskAgain(next_s, None)
+            return ChargeAgain(next_s) if against is None else GiveUp(against)
         if now_s >= last_step_s + gateway.settlement_horizon_s:
             return Declined("not_found")
         margin_s = gateway.key_lifetime_s // 10  # the call itself takes time, and clocks differ
         # A clock that was set back to before the submission does not tell how old the key is.
-        if may_charge and submitted_s <= now_s < submitted_s + gateway.key_lifetime_s - margin_s:
+        if against is None and submitted_s <= now_s < submitted_s + gateway.key_lifetime_s - margin_s:
             return ChargeAgain(next_s)
         next_s = min(next_s, last_step_s + gateway.settlement_horizon_s)
     person = f"unknown for {now_s - submitted_s} s" if now_s >= submitted_s + settings.person_after_s else None

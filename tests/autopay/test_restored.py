@@ -110,6 +110,7 @@ def test_what_was_never_sent_and_may_not_be_charged_now_is_cancelled_and_nobody_
     restored.gateway.deaf = False
     restored.later(5 * HOUR_S)
     assert restored.states() == ["cancelled"]
+    assert restored.orders()[0]["reason"] == "hold"
     assert restored.rows(notice) == []
     assert restored.reasons()[-1] == ("wait", "hold")
     assert restored.caps() == {} or set(restored.caps().values()) == {(0, 0)}
@@ -151,4 +152,22 @@ def test_an_attempt_whose_next_one_was_charged_before_the_restore_is_not_sent(re
     restored.later(HOUR_S)
     assert restored.gateway.calls == [], "charged once for one low balance"
     assert restored.states() == ["cancelled", "succeeded_late"]
+    assert restored.orders()[0]["reason"] == "paid_otherwise"
     assert len(restored.credits()) == 1
+
+
+def test_a_stop_in_the_middle_leaves_what_was_never_sent_to_the_next_start(restored):
+    look, service = restored.gateway.lookup, restored.service
+
+    def stopped_meanwhile(key):
+        service._stopping = True
+        return look(key)
+
+    restored.gateway.lookup = stopped_meanwhile
+    service.step()
+    assert (restored.states(), restored.gateway.calls) == (["unknown"], [])
+    restored.gateway.lookup = look
+    restored.restart()
+    restored.later(HOUR_S)
+    assert restored.states() == ["succeeded"]
+    assert restored.gateway.calls == [(KEY, NOW_FEN)]
