@@ -164,7 +164,8 @@ def test_a_stop_in_the_middle_leaves_what_was_never_sent_to_the_next_start(resto
         return look(key)
 
     restored.gateway.lookup = stopped_meanwhile
-    service.step()
+    restored.run(3)
+    assert service._stopping, "it was asked"
     assert (restored.states(), restored.gateway.calls) == (["unknown"], [])
     restored.gateway.lookup = look
     restored.restart()
