@@ -128,8 +128,8 @@ def scaled(text: str, digits: int) -> int:
 
 def decimal_text(value: int, digits: int) -> str:
     """Decimal text of an integer in units of 10**-digits, for people and JSON: (1234, 3) -> '1.234'."""
-    if digits <= 0:
-        return str(value * 10**-digits)
+    if not digits:
+        return str(value)
     whole, rest = divmod(abs(value), 10**digits)
     return f"{'-' if value < 0 else ''}{whole}.{rest:0{digits}d}"
 

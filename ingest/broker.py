@@ -21,8 +21,8 @@ from iotcore import Broker
 from config.settings import MqttSettings
 
 SEGMENT_BYTES: Final = 16 << 20
-SEGMENTS_MAX: Final = 24
-SEGMENTS: Final = 48
+SEGMENTS_MAX: Final = 24  # of a shard
+SEGMENTS: Final = 48  # of all shards together
 _HOST: Final = "127.0.0.1"
 
 

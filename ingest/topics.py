@@ -45,7 +45,7 @@ def sequence_of(text: str) -> int | None:
 
 
 _UP: Final = re.compile(
-    rf"meters/v1/({_ID})/({_ID})/up/(?:(reads)/([a-z0-9+.-]{{1,32}})/({_ID})/([0-9]{{1,16}})|(reads|status|events))",
+    rf"meters/v1/({_ID})/({_ID})/up/(?:(reads)/([a-z0-9+.-]{{1,32}})/({_ID})/([0-9]+)|(reads|status|events))",
     re.ASCII,
 )
 
@@ -58,10 +58,8 @@ def parse_topic(topic: str) -> Topic | None:
     shard, concentrator, kind, format_, stream, number, bare = found.groups()
     if bare is not None:
         return Topic(shard, concentrator, bare, None, "", UNNUMBERED)
-    sequence = int(number)
-    if not 0 < sequence <= SEQUENCE_MAX:
-        return None
-    return Topic(shard, concentrator, kind, format_, stream, sequence)
+    sequence = sequence_of(number)
+    return None if sequence is None else Topic(shard, concentrator, kind, format_, stream, sequence)
 
 
 def reads_topic(shard: str, concentrator: str, format_: str, stream: str, sequence: int) -> str:

@@ -68,9 +68,8 @@ switch = _table(  # HOLD and the like, by hand or by restore
     Column("at_s", BigInteger, nullable=False),
 )
 
-LEDGER_RESTORED: Final = (
-    "autopay.restored"  # a switch that stays: this ledger forgot what autopay did after its backup
-)
+# A switch that stays: this ledger forgot what autopay did after its backup.
+LEDGER_RESTORED: Final = "autopay.restored"
 
 # -- state and checkpoints -----------------------------------------------------------------------------------
 checkpoint = _table(  # appended, never overwritten: the newest row of a partition is its cursor; old ones are thinned

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from pathlib import Path
@@ -23,7 +22,7 @@ from config.settings import LedgerSettings
 from config.steps import reach
 from ledger import commit as rows
 from ledger import recover as recovery
-from ledger.database import READERS_KEPT, migrate, reader_engine, waiting_helps, writer_engine
+from ledger.database import migrate, reader_engine, snapshot, waiting_helps, writer_engine
 from ledger.effects import PAGE_SLOTS, STATE_FORMAT, PartitionCheckpoint, Recovered
 from ledger.port import LedgerFailed, LogBounds, StartRefused
 from ledger.schema import meta, owner
@@ -102,7 +101,6 @@ class LedgerStore:
         writer: WriterMaker = Writer,
     ) -> None:
         self._engine, self._readers, self._lock = engine, readers, lock
-        self._idle: deque[Connection] = deque()  # readers that nobody uses at the moment
         self._settings, self._clock, self._partitions = settings, clock, partitions
         self._dtypes: recovery.Dtypes = {}
         self._standing: dict[int, rows.Standing] = {}  # as of the last durable commit; else read again
@@ -213,21 +211,9 @@ class LedgerStore:
 
     @contextlib.contextmanager
     def reader(self) -> Iterator[Connection]:
-        """One moment of the ledger, for reading. Whoever reads leaves the connection as it was."""
-        try:
-            connection = self._idle.pop()  # taking one from the pool takes longer than most questions
-        except IndexError:
-            connection = self._readers.connect()
-        try:
-            with connection.begin():
-                yield connection
-        except BaseException:
-            connection.close()
-            raise
-        self._idle.append(connection)
-        if len(self._idle) > READERS_KEPT:
-            with contextlib.suppress(IndexError):
-                self._idle.pop().close()
+        """One moment of the ledger, for reading."""
+        with snapshot(self._readers) as connection:
+            yield connection
 
     def take_over(self, role: str, holder: str) -> int:
         """Raise the epoch of `role` and return it."""
@@ -248,8 +234,6 @@ class LedgerStore:
         try:
             self._writer.close()
         finally:
-            while self._idle:
-                self._idle.pop().close()
             self._readers.dispose()
             self._engine.dispose()
             if self._lock is not None:
