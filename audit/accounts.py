@@ -182,14 +182,15 @@ class PartitionAudit:
                 at_s, key = _opened_s(span), (span.account, span.tariff)
                 opened[key] = min(at_s, opened.get(key, FOREVER))
                 first[span.account] = min(at_s, first.get(span.account, FOREVER))
-        for key, ladder in self.ladders.items():
-            if ladder.opened_s != FOREVER:
-                continue
-            ladder.opened_s = opened[key]
-            segment = ladder.tariff.segment_at(ladder.opened_s)
-            if segment is not None:
-                counted = opened[key] == first[key[0]]
-                ladder.add(segment, world.accounts[key[0]].cycle_energy_wh if counted else 0)
+        for key in opened:
+            ladder = self.ladders[key]
+            brought_wh = world.accounts[key[0]].cycle_energy_wh if opened[key] == first[key[0]] else 0
+            segment = ladder.tariff.segment_at(opened[key])
+            ladder.brought = {ladder.tariff.tier_cycle(segment.month): brought_wh} if segment and brought_wh else {}
+            if ladder.opened_s == FOREVER:
+                ladder.opened_s = opened[key]
+                if segment is not None:
+                    ladder.add(segment, brought_wh)
 
     def _open_bill(self, account: Account, opened_s: int) -> None:
         tariff = self.tariffs[account.tariff]
@@ -300,7 +301,7 @@ class PartitionAudit:
             if segment is not None and segment.month <= bill.cycle:
                 channel.post_day(self, last=True, segment=segment)
         if not complete:
-            for channel, value, at_s in estimates(bill.channels, bill.account.from_s, bill.end_s, self.rating):
+            for channel, value, at_s in estimates(bill.channels, bill.end_s, self.rating):
                 self._read(channel, value, at_s, int(Quality.E), FOREVER)
         tariff = self.tariffs[bill.account.tariff]
         steps = _PRECISE.divide(bill.carry_energy + bill.carry_adder, tariff.minor).to_integral_value(tariff.rounding)

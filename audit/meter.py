@@ -40,11 +40,12 @@ class Ladder:
     `ring`: ladders that count as one, this one among them, up to the tier cycle `ring_until`; empty: none.
     """
 
-    __slots__ = ("channels", "history", "opened_s", "reached", "ring", "ring_until", "tariff", "used")
+    __slots__ = ("brought", "channels", "history", "opened_s", "reached", "ring", "ring_until", "tariff", "used")
 
     def __init__(self, tariff: Tariff, history: History) -> None:
         self.tariff, self.history = tariff, history
         self.used: dict[int, list[int]] = defaultdict(lambda: [0])  # by tier cycle
+        self.brought: dict[int, int] = {}  # energy so far in a tier cycle, as the registry has it
         self.opened_s = FOREVER
         self.reached: int | None = None  # the tier cycle of the furthest energy, or of the opening
         self.ring: list[Ladder] = []

@@ -15,7 +15,7 @@ from ledger.reads import StatementRow, bills, state_rows, statement_rows
 from ledger.statements import month_of
 from meterd.city import City
 from meterd.guesses import Closed, chain, closes, figures
-from meterd.ladder_starts import LadderStarts, Ring
+from meterd.ladder_starts import Cycle, LadderStarts, Ring
 from meterd.lookup import Account
 from meterd.register_log import CLOSE_PLACE, DAY_S, Look, RegisterLog, Windows
 from meterd.views.explaining import MINOR, ChannelDay, Guess, Posted, Span, Step, explain, rate_moves
@@ -238,22 +238,31 @@ class Evidence:
             one = made[whole[move.order].to_s]
             if step.slot == one.slot:
                 point = next(p for p in reversed(register.points) if p.at_s == whole[move.order].from_s)
-                cycle_s = tier_cycle(self.book, span.tariff, span.history, point.at_s)[1]
-                since_s = max(cycle_s, int(self._image.accounts["from_s"][self._account.slot]))
-                shared_by = self._sharing(ring, registers, span.ladder, move.order)
-                of_ladder = (used_wh[move.order[0]], step.used_wh, since_s, shared_by)
-                found.append(figures(self._image, one, point, *of_ladder))
+                cycle = ring.cycle(span, point.at_s)
+                counted_wh = used_wh[move.order[0]] - ring.opening(span.ladder, cycle)
+                before = (move.order[0], 0, CLOSE_PLACE)  # guesses of one close do not rest on each other
+                counted = self._counted(ring, registers, ring.together(span.ladder, cycle), cycle, before)
+                found.append(figures(self._image, one, point, counted_wh, step.used_wh, *counted))
         return found
 
-    def _sharing(self, ring: Ring, registers: Mapping[int, Register], ladder: int, order: Order) -> int:
-        """How many registers counted on the ladder at that place of the log."""
-        count = 0
+    def _counted(
+        self, ring: Ring, registers: Mapping[int, Register], ladders: Sequence[int], cycle: Cycle, order: Order
+    ) -> tuple[int, int]:
+        """For how long a tier cycle was counted on these ladders by that place of the log, and by how many registers.
+
+        Seconds of several registers add up.
+        """
+        known_s: dict[int, int] = defaultdict(int)
         for slot, span in ring.spans.items():
-            register = registers[self._first_of(slot)]
-            reached_s = [move.to_s for move in register.moves if move.order < order]
-            at_s = reached_s[-1] if reached_s else register.points[0].at_s
-            count += span.ladder == ladder and span.from_s <= at_s < span.until_s
-        return count
+            first = self._first_of(slot)
+            reached_s = [move.to_s for move in registers[first].moves if move.order < order]
+            at_s = reached_s[-1] if reached_s else registers[first].points[0].at_s
+            high_s = min(cycle[2], at_s, span.until_s)
+            if span.ladder in ladders and span.from_s < high_s:
+                number, low_s, _ = ring.cycle(span, high_s - 1)
+                if number == cycle[0]:
+                    known_s[first] += high_s - max(low_s, span.from_s)
+        return sum(known_s.values()), len(known_s)
 
 
 def _known_to_s(register: Register, skipped: Sequence[int], low_day: int, begin: Order) -> int:

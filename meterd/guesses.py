@@ -83,20 +83,20 @@ def figures(
     point: Point,
     used_wh: int,
     begins_wh: int,
-    since_s: int,
+    known_s: int,
     registers: int,
 ) -> Guess:
     """The rule's figures for a guess that began at `point`.
 
-    `used_wh`: the ladder's energy when it was made, in a tier cycle that the account has been in since `since_s`;
-    `begins_wh`: where the ladder stood when it was charged; `registers`: how many counted on it.
+    `used_wh`: what the ladder had counted in the tier cycle when it was made, in `known_s` of so many `registers`
+    together; `begins_wh`: where the ladder stood when it was charged.
     """
     facts = image.channels[closed.slot]
-    known_s, for_s = point.at_s - since_s, closed.to_s - point.at_s
+    for_s = closed.to_s - point.at_s
     multiplier, resolution = int(facts["multiplier"]), int(facts["resolution"])
     follows = False
     if known_s > 0:
-        value = point.value + used_wh * for_s // (known_s * registers) // multiplier
+        value = point.value + used_wh * for_s // known_s // multiplier
         shown = point.shown + value - point.value  # what is rounded is the register as it stands
         follows = value - shown % resolution - point.value == closed.value
     return Guess(

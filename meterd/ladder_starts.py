@@ -44,6 +44,19 @@ class Ring:
     def cycle(self, span: Span, at_s: int) -> Cycle:
         return tier_cycle(self.book, span.tariff, span.history, at_s)
 
+    def together(self, place: int, cycle: Cycle) -> list[int]:
+        """The ladders that count as one with `place` in a tier cycle, itself among them."""
+        return list(self.tied_s) if cycle[1] < self.until_s else [place]
+
+    def opening(self, place: int, cycle: Cycle) -> int:
+        """The energy so far that the registry brought in, if it was of this cycle."""
+        used_wh = 0
+        for one in self.facts[self.together(place, cycle)]:
+            stage = self.book.stage_of(int(one["tariff"]), int(one["history"]), int(one["opening_at_s"]))
+            if stage >= 0 and int(self.book.stage_cycle[stage]) == cycle[0]:
+                used_wh += int(one["opening_used"])
+        return used_wh
+
     def empty(self) -> dict[int, Ladder]:
         """Ladders without any use yet, by slot, tied to each other."""
         made = {}
@@ -75,9 +88,9 @@ class LadderStarts:
             cycles = self._cycles(place, known)
             ladder.furthest = cycles[-1][0]
             for cycle in cycles:
-                shared = cycle[1] < ring.until_s
-                slots = [s for s, span in ring.spans.items() if shared or span.ladder == place]
-                used_wh = self._opening(place, cycle, shared=shared) + self._charged(slots, cycle, day)
+                places = ring.together(place, cycle)
+                slots = [s for s, span in ring.spans.items() if span.ladder in places]
+                used_wh = ring.opening(place, cycle) + self._charged(slots, cycle, day)
                 # what better readings of a cycle's very start changed is posted in it, and counts in the one before
                 for slot, move in late:
                     if slot in slots and move.kind == "late" and move.to_s < self._start_s(day):
@@ -118,9 +131,3 @@ class LadderStarts:
             if int(state["at_s"]) > 0 and low <= calendar.day_of(int(state["at_s"])) < high:
                 energy_wh += int(state["day_energy"])
         return energy_wh
-
-    def _opening(self, place: int, cycle: Cycle, *, shared: bool) -> int:
-        """The energy so far that the registry brought in, if it was of this cycle."""
-        places = list(self.ring.tied_s) if shared else [place]
-        facts = self.ring.facts[places]
-        return sum(int(one["opening_used"]) for one in facts if cycle[1] <= int(one["opening_at_s"]) < cycle[2])

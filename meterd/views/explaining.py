@@ -34,10 +34,10 @@ class Guess:
     made_at_s: int
     from_s: int
     to_s: int
-    used_wh: int  # of the ladder in its tier cycle, when the guess was made
+    used_wh: int  # counted on the ladder in its tier cycle, when the guess was made; without what was brought in
     begins_wh: int  # where the ladder stood when it was charged: guesses of other registers came before it
-    known_s: int  # in which that was used
-    registers: int  # that shared it
+    known_s: int  # in which it was counted, of all its registers together
+    registers: int  # that counted it
     energy_wh: int
     follows: bool  # the rule gives this energy; else it is as the ledger has it, and other registers had a part in it
 

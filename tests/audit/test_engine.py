@@ -150,11 +150,11 @@ class House:
     def checkpoint(self) -> None:
         self.store.commit([self.engine.checkpoint(epoch=self.epoch, log_id=self.log.log_id)])
 
-    def send(self, rows: list[tuple[int, int, int, int]], received_s: int) -> None:
-        """(meter, value, at_s, quality) as one record, applied."""
+    def send(self, rows: list[tuple[int, int, int, int]], received_s: int, code: int = 1) -> None:
+        """(meter, value, at_s, quality) as one record, applied; all of the same register."""
         frame = Readings(
             np.array([r[0] for r in rows], np.uint64), np.array([r[1] for r in rows], np.int64),
-            np.array([r[2] for r in rows], np.uint32), np.ones(len(rows), np.uint8),
+            np.array([r[2] for r in rows], np.uint32), np.full(len(rows), code, np.uint8),
             np.array([r[3] for r in rows], np.uint8),
         )  # fmt: skip
         record = Record(RecordKind.READINGS, 0, received_s, "c1", "s", 1, encode_readings(frame))

@@ -139,13 +139,16 @@ def test_every_day_is_explained_to_the_fen(name: str, make_village: Callable[...
     assert not wrong, (len(wrong), wrong[:3])
 
 
+@pytest.mark.parametrize("opened", [1, 6])
 def test_the_line_of_a_guess_names_its_figures(
-    make_village: Callable[..., Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    opened: int, make_village: Callable[..., Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Also from the archive alone, and whatever the checkpoints: 15 days and 20 hours were known of July."""
+    """Also from the archive alone, and whatever the checkpoints: of July 15 days and 20 hours were known, or five
+    days less where a1 came to the house on the 6th. The 12.5 kWh that it brought are no part of it."""
     for archive, every in ((False, 1), (True, 1000)):
         steps = SCENARIOS["the next actual is above the guess"]
-        village = make_village(tmp_path / str(every))
+        row = "440100000001,1.8.0,1000.73,2026-07-{:02},A"
+        village = make_village(tmp_path / str(every), {row.format(1): row.format(opened)})
         live(village, steps, every=every)
         if archive:
             village.archive(village.log.bounds(village.home)[1])
@@ -156,7 +159,9 @@ def test_the_line_of_a_guess_names_its_figures(
             (guess,) = channel["estimates"]
             used, known_s, for_s = Decimal(guess["used_kwh"]), guess["known_s"], guess["for_s"]
             assert guess["made_at"].startswith("2026-08-05 12:00:00")
-            assert (known_s + for_s, guess["registers"], guess["as_the_rule_says"]) == (31 * 86_400, 1, True)
+            assert used == Decimal(UPTO - UPTO % 10) / 1000
+            whole_s = (32 - opened) * 86_400
+            assert (known_s + for_s, guess["registers"], guess["as_the_rule_says"]) == (whole_s, 1, True)
             rule = int(used * 1000) * for_s // known_s
             assert Decimal(guess["energy_kwh"]) * 1000 == rule - rule % 10
             assert {"A", "E"} >= {line["quality"] for line in channel["lines"]}
