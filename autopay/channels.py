@@ -51,7 +51,11 @@ class Channel(Protocol):
 
 @runtime_checkable
 class Batched(Channel, Protocol):
-    """A channel that takes many messages at once and knows, also after a death, which it has taken."""
+    """A channel that takes many messages at once and knows, also after a death, which it took last."""
+
+    def taken(self) -> list[str]:
+        """Keys of the messages that it took last: at the start, of all that a death may have left unmarked."""
+        ...
 
     def send_all(self, messages: Sequence[Message], address: str) -> int:
         """Deliver the first so many, one at least, and say how many; or raise ChannelFailed, and none is out."""
@@ -108,6 +112,9 @@ class FileChannel:
 
     def addresses(self, party: Party) -> Sequence[str]:  # noqa: ARG002 - one place for everybody
         return ("",)
+
+    def taken(self) -> list[str]:
+        return list(self._keys)
 
     def send(self, message: Message, address: str = "") -> None:
         self.send_all([message], address)

@@ -124,14 +124,14 @@ _OF_CHANNEL: Final = select(_L.lane).where(
 )
 _DUE_LANES: Final = _OF_CHANNEL.where(_L.next_at_s <= bindparam("now")).order_by(_L.next_at_s).limit(_MOST)
 _FAR_LANES: Final = _OF_CHANNEL.where(_L.next_at_s > bindparam("far")).order_by(_L.next_at_s).limit(_MOST)
-_DUE: Final = (
+_OPEN: Final = (
     select(_D.notice_id, _D.lane, _D.attempts, _N.key, _N.template, _N.party, _N.account, _N.params, _N.created_at_s)
     .join_from(notice_delivery, notice, _N.id == _D.notice_id)
-    .where(text("notice_delivery.state = 'pending'"), _D.lane == _LANE, _D.rank == bindparam("of_rank"))
-    .where(_is_due(_D.next_at_s))
+    .where(text("notice_delivery.state = 'pending'"), _D.lane == _LANE)
     .order_by(_D.notice_id)
-    .limit(_MOST)
 )
+_DUE: Final = _OPEN.where(_D.rank == bindparam("of_rank"), _is_due(_D.next_at_s)).limit(_MOST)
+_OF_KEYS: Final = _OPEN.where(_N.key.in_(bindparam("of", expanding=True)))
 _TRIED: Final = (
     update(notice_delivery)
     .where(_D.notice_id == _NOTICE, _D.lane == _LANE)
@@ -270,11 +270,19 @@ def due_of_lane(connection: Connection, lane: str, now_s: int, limit: int) -> li
     """Its open deliveries whose time has come, at most `limit`: money first, oldest first in each rank."""
 
     def ask(rank: int, most: int) -> list[Delivery]:
-        asked = {"of_lane": lane, "of_rank": rank} | _times(now_s, most)
-        found = connection.execute(_DUE, asked).mappings()
-        return [Delivery(**(dict(row) | {"params": json.loads(row["params"])})) for row in found]
+        return _deliveries(connection, _DUE, {"of_lane": lane, "of_rank": rank} | _times(now_s, most))
 
     return _shared(limit, ask)
+
+
+def open_of_keys(connection: Connection, lane: str, keys: Sequence[str]) -> list[Delivery]:
+    """The lane's open deliveries of these notices, due or not."""
+    return _deliveries(connection, _OF_KEYS, {"of_lane": lane, "of": list(keys)})
+
+
+def _deliveries(connection: Connection, query: Select[Any], asked: Mapping[str, Any]) -> list[Delivery]:
+    found = connection.execute(query, asked).mappings()
+    return [Delivery(**(dict(row) | {"params": json.loads(row["params"])})) for row in found]
 
 
 def record(connection: Connection, tried: Sequence[Tried], now_s: int, settings: NoticeSettings) -> list[str]:

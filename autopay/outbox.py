@@ -13,7 +13,7 @@ before alerts, also at the fan-out, and alerts have their part of every batch (a
 `notice.sending` is passed when nothing of a hand is out, `notice.sent` when it is out and the database does not know.
 A hand is one message, so that a death there repeats that one of each lane at most; but of a channel that knows
 its keys (the file: autopay.channels) a hand is a batch, out with one sync and marked in one transaction, and a death
-repeats nothing.
+repeats nothing: before a start sends anything, it marks what the channel has.
 """
 
 from __future__ import annotations
@@ -49,6 +49,7 @@ from autopay.deliveries import (
     fresh,
     go_ahead,
     later,
+    open_of_keys,
     record,
     rest,
 )
@@ -110,6 +111,7 @@ class NoticeDispatcher:
         self._pools = {name: pool(LANES.get(name, 1), f"notices-{name}") for name in self._channels}
         self._question = asked_for(tuple(self._channels))
         self._lanes: dict[str, tuple[str, Future[Turn]]] = {}  # under way: lane -> channel, what came of it
+        self._recalled: set[str] = set()  # lanes of which it is marked what a former process sent
         self._backlog = False  # the last pass left notices that are to be fanned out
         self._stopping = threading.Event()
         self.counts = {"sent": 0, "failed": 0, "retried": 0}
@@ -200,10 +202,10 @@ class NoticeDispatcher:
     def _run_lane(self, name: str, lane: str) -> Turn:
         """Send what is due at one address up to the first failure; runs in a thread of its channel."""
         channel = self._channels[name]
+        words = self._recall(channel, lane) if isinstance(channel, Batched) and lane not in self._recalled else []
         most, hand = (HAND_MAX, HAND_MAX) if isinstance(channel, Batched) else (LANE_MAX, 1)
         with self._store.reader() as connection:
             left = due_of_lane(connection, lane, self._clock.now_s(), most)
-        words: list[str] = []
         more, failed = len(left) == most, False
         while left and not failed and not self._stopping.is_set():
             reach("notice.sending")
@@ -215,6 +217,18 @@ class NoticeDispatcher:
         now_s = self._clock.now_s()
         self._store.write(lambda connection: rest(connection, lane, now_s, self._settings, failed=failed, more=more))
         return Turn(words, more and not failed)
+
+    def _recall(self, channel: Batched, lane: str) -> list[str]:
+        """Mark what the channel took from a process that died before it could: nothing is sent before."""
+        keys, words, now_s = channel.taken(), [], self._clock.now_s()
+        for first in range(0, len(keys), HAND_MAX):
+            with self._store.reader() as connection:
+                rows = open_of_keys(connection, lane, keys[first : first + HAND_MAX])
+            if rows:
+                tried: list[Tried] = [(row, None) for row in rows]
+                words += self._store.write(partial(record, tried=tried, now_s=now_s, settings=self._settings))
+        self._recalled.add(lane)
+        return words
 
     def _send(self, channel: Channel, hand: Sequence[Delivery]) -> list[Tried]:
         """What became of the first so many, one at least; a failure is the last of them. Nothing behind it is out."""

@@ -218,6 +218,19 @@ def test_death_after_a_batch_repeats_none_of_it_whatever_comes_first_then(world,
     assert keys_of(tmp_path / "n") == alerts(HAND_MAX) + charged
 
 
+def test_a_start_marks_what_is_out_before_it_sends_anything(world, tmp_path, monkeypatch):
+    """Else a second death would find it further up in the file than the tail goes."""
+    put(world, *alerts(HAND_MAX))
+    die_at(monkeypatch, "notice.sent")
+    with pytest.raises(Died):
+        sender_of(world, FileChannel(tmp_path / "n")).step()
+    put(world, *(f"charged{number:04d}" for number in range(HAND_MAX)), template="charged")
+    die_at(monkeypatch, "notice.sending")
+    with pytest.raises(Died):
+        sender_of(world, FileChannel(tmp_path / "n")).step()
+    assert {row["key"] for row in world.rows(notice, notice.c.state == "sent")} == set(alerts(HAND_MAX))
+
+
 def test_a_batch_that_a_crash_tore_is_completed(world, tmp_path, monkeypatch):
     path = tmp_path / "n"
     put(world, *alerts(50))
