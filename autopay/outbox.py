@@ -117,7 +117,7 @@ class NoticeDispatcher:
         self.counts = {"sent": 0, "failed": 0, "retried": 0}
 
     def step(self) -> int:
-        """One bounded pass; returns how many notices and deliveries it has finished or put off."""
+        """One bounded pass; returns how many notices and deliveries it has finished or put off; 0: nothing is due."""
         done = self._collect(0.0)
         with self._store.reader() as connection:
             some, lanes = due(connection, self._question, self._clock.now_s())
@@ -129,7 +129,8 @@ class NoticeDispatcher:
             done += self._count(words)
         if some or lanes:
             self._start_lanes()
-        return done + self._collect(self._wait_real_s, more=self._backlog)
+        done += self._collect(self._wait_real_s, more=self._backlog)
+        return done or int(self._backlog)
 
     def stop(self, deadline_real_s: float = STOP_REAL_S) -> None:
         """Let the messages in hand go out and be marked; what does not end in time may be repeated."""
