@@ -13,7 +13,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, runtime_checkable
 
 import apprise
 
@@ -23,6 +23,7 @@ from autopay.notices import Message, Party
 from config.clock import Clock, RealClock
 
 TAIL_BYTES: Final = 1 << 20  # of the file, looked at after a restart
+WRITE_BYTES: Final = TAIL_BYTES // 4  # at once: what a death leaves in the file unmarked is well within the tail
 KEYS_MAX: Final = 100_000  # remembered while running
 
 
@@ -48,6 +49,19 @@ class Channel(Protocol):
     def close(self) -> None: ...
 
 
+@runtime_checkable
+class Batched(Channel, Protocol):
+    """A channel that takes many messages at once and knows, also after a death, which it took last."""
+
+    def taken(self) -> list[str]:
+        """Keys of the messages that it took last: at the start, of all that a death may have left unmarked."""
+        ...
+
+    def send_all(self, messages: Sequence[Message], address: str) -> int:
+        """Deliver the first so many, one at least, and say how many; or raise ChannelFailed, and none is out."""
+        ...
+
+
 def lane_of(channel: str, address: str) -> str:
     """The name under which deliveries to an address are kept: a digest, because URLs hold passwords."""
     return f"{channel}:{blake2b(address.encode(), digest_size=12).hexdigest()}" if address else channel
@@ -67,7 +81,7 @@ def _body(message: Message) -> dict[str, Any]:
 
 
 class FileChannel:
-    """Appends one JSON line per message, durable on return, never the same key twice."""
+    """Appends one JSON line per message, durable on return, never the same key twice; many with one sync."""
 
     name = "file"
 
@@ -99,13 +113,34 @@ class FileChannel:
     def addresses(self, party: Party) -> Sequence[str]:  # noqa: ARG002 - one place for everybody
         return ("",)
 
-    def send(self, message: Message, address: str = "") -> None:  # noqa: ARG002
-        if message.key in self._keys:
-            return
-        line = (json.dumps(_body(message), ensure_ascii=False, sort_keys=True) + "\n").encode()
+    def taken(self) -> list[str]:
+        return list(self._keys)
+
+    def send(self, message: Message, address: str = "") -> None:
+        self.send_all([message], address)
+
+    def send_all(self, messages: Sequence[Message], address: str = "") -> int:  # noqa: ARG002
+        lines: dict[str, bytes] = {}
+        taken, size = 0, 0
+        for message in messages:
+            if message.key not in self._keys:
+                line = (json.dumps(_body(message), ensure_ascii=False, sort_keys=True) + "\n").encode()
+                size += len(line)
+                if lines and size > WRITE_BYTES:
+                    break
+                lines[message.key] = line
+            taken += 1
+        if lines:
+            self._append(b"".join(lines.values()))
+        for key in lines:
+            self._remember(key)
+        return taken
+
+    def _append(self, lines: bytes) -> None:
+        """Durable on return, or ChannelFailed and nothing of it is there."""
         size = os.fstat(self._file).st_size
         try:
-            if os.write(self._file, line) != len(line):
+            if os.write(self._file, lines) != len(lines):
                 raise OSError(errno.ENOSPC, "short write")
             os.fsync(self._file)
         except OSError as fault:
@@ -114,7 +149,6 @@ class FileChannel:
             if os.fstat(self._file).st_size != size:
                 os.ftruncate(self._file, size)
             raise ChannelFailed(f"file: {fault}") from fault
-        self._remember(message.key)
 
     def close(self) -> None:
         os.close(self._file)

@@ -1,16 +1,22 @@
 """I/O: the outbox's rows: what is to be fanned out, what is due in which lane, and what became of each delivery.
 
 Every function works on a connection inside the caller's transaction. Work is found by partial indexes: notices
-without deliveries by time, lanes by channel and time, the open deliveries of a lane by notice.
+without deliveries by rank and age, lanes by channel and time, the open deliveries of a lane by rank and notice.
+
+Two ranks: what is about money or for a person (MONEY) goes before alerts of a low balance (BULK), oldest first in
+each. Of the places of a batch a quarter is kept for BULK, so that its eldest is in every batch and never starves. An
+alert that stands when a later notice about its account is fanned out takes that one's rank: nobody is told "the
+account was topped up", and then that it is low.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from sqlalchemy import (
     Connection,
@@ -33,6 +39,10 @@ from ledger.schema import notice, notice_delivery, notice_lane
 
 FAR_S: Final = 7 * 86_400  # a time beyond it was set by a clock that has been set back since: due
 ERROR_MAX: Final = 500
+MONEY, BULK = 0, 1  # ranks
+BULK_PART: Final = 4  # one place in so many is kept for bulk
+T = TypeVar("T")
+Row = Mapping[str, Any]  # of a notice
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +60,26 @@ class Delivery:
     created_at_s: int
 
 
+Tried = tuple[Delivery, str | None]  # None: it is out; else why not
+
+
+@dataclass(frozen=True, slots=True)
+class Fresh:
+    """Notices to be fanned out, each with its rank; and older ones, whose open deliveries go ahead from now on."""
+
+    ranked: list[tuple[Row, int]]
+    ahead: list[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Fanned:
+    """A notice and where it goes: lane -> channel."""
+
+    notice_id: int
+    rank: int
+    lanes: Mapping[str, str]
+
+
 def _is_due(column: Any) -> Any:
     return or_(column <= bindparam("now"), column > bindparam("far"))
 
@@ -63,12 +93,25 @@ _D, _N, _L = notice_delivery.c, notice.c, notice_lane.c
 _MOST: Final = bindparam("most", type_=Integer)
 _LANE: Final[Any] = bindparam("of_lane")
 _NOTICE: Final[Any] = bindparam("of_notice")
-_WAITS: Final = text("state = 'pending' AND deliveries IS NULL"), _is_due(_N.next_at_s)
-_FRESH: Final = select(notice).where(*_WAITS).order_by(_N.id).limit(_MOST)
-_FRESH_ONE: Final = exists().where(*_WAITS).select_from(notice)
+_WAITS: Final = [  # by rank
+    (text(f"state = 'pending' AND deliveries IS NULL AND template {what}"), _is_due(_N.next_at_s))
+    for what in ("<> 'low_balance'", "= 'low_balance'")
+]
+_FRESH: Final = [select(notice).where(*waits).order_by(_N.id).limit(_MOST) for waits in _WAITS]
+_FRESH_ONE: Final = or_(*(exists().where(*waits).select_from(notice) for waits in _WAITS))
+_ALERTS: Final = (
+    select(notice)
+    .where(text("state = 'pending' AND template = 'low_balance'"), _N.account.in_(bindparam("of", expanding=True)))
+    .order_by(_N.id)
+)
+_AHEAD: Final = (
+    update(notice_delivery)
+    .where(text("state = 'pending'"), _D.notice_id == _NOTICE)
+    .values(rank=bindparam("to_rank"))
+)
 _DELIVER: Final = insert(notice_delivery)
 _FANNED: Final = update(notice).where(_N.id == _NOTICE).values(deliveries=bindparam("count"))
-_LANE_KNOWN: Final = select(notice_lane).where(_L.lane == _LANE)
+_LANES_KNOWN: Final = select(notice_lane).where(_L.lane.in_(bindparam("of", expanding=True)))
 _NEW_LANE: Final = insert(notice_lane)
 _LANE_AT: Final = update(notice_lane).where(_L.lane == _LANE).values(next_at_s=bindparam("then_s"))
 _FINISH: Final = (
@@ -81,13 +124,14 @@ _OF_CHANNEL: Final = select(_L.lane).where(
 )
 _DUE_LANES: Final = _OF_CHANNEL.where(_L.next_at_s <= bindparam("now")).order_by(_L.next_at_s).limit(_MOST)
 _FAR_LANES: Final = _OF_CHANNEL.where(_L.next_at_s > bindparam("far")).order_by(_L.next_at_s).limit(_MOST)
-_DUE: Final = (
+_OPEN: Final = (
     select(_D.notice_id, _D.lane, _D.attempts, _N.key, _N.template, _N.party, _N.account, _N.params, _N.created_at_s)
     .join_from(notice_delivery, notice, _N.id == _D.notice_id)
-    .where(text("notice_delivery.state = 'pending'"), _D.lane == _LANE, _is_due(_D.next_at_s))
+    .where(text("notice_delivery.state = 'pending'"), _D.lane == _LANE)
     .order_by(_D.notice_id)
-    .limit(_MOST)
 )
+_DUE: Final = _OPEN.where(_D.rank == bindparam("of_rank"), _is_due(_D.next_at_s)).limit(_MOST)
+_OF_KEYS: Final = _OPEN.where(_N.key.in_(bindparam("of", expanding=True)))
 _TRIED: Final = (
     update(notice_delivery)
     .where(_D.notice_id == _NOTICE, _D.lane == _LANE)
@@ -99,7 +143,11 @@ _TOLD: Final = (
     .where(_N.id == _NOTICE)
     .values(attempts=case((_N.attempts < _ATTEMPTS, _ATTEMPTS), else_=_N.attempts), error=bindparam("why"))
 )
-_STATES: Final = select(_D.state, _D.error).where(_D.notice_id == _NOTICE)
+_STATES: Final = (
+    select(_D.notice_id, _D.state, _D.error)
+    .where(_D.notice_id.in_(bindparam("of", expanding=True)))
+    .order_by(_D.notice_id, _D.lane)
+)
 _FIRST: Final = select(func.min(_D.next_at_s)).where(text("notice_delivery.state = 'pending'"), _D.lane == _LANE)
 _FAILURES: Final = select(_L.failures).where(_L.lane == _LANE)
 _REST: Final = (
@@ -130,22 +178,59 @@ def due(connection: Connection, question: Select[bool, bool], now_s: int) -> tup
     return bool(some), bool(lanes)
 
 
-def fresh(connection: Connection, now_s: int, limit: int) -> list[Mapping[str, Any]]:
-    """Notices that have no deliveries yet, oldest first."""
-    return [dict(row) for row in connection.execute(_FRESH, _times(now_s, limit)).mappings()]
+def _shared(limit: int, ask: Callable[[int, int], list[T]]) -> list[T]:
+    """`ask(rank, limit)` of both ranks: money first, and no less than its part of the places for bulk."""
+    money = ask(MONEY, limit)
+    bulk = ask(BULK, max(limit - len(money), limit // BULK_PART))
+    return money[: limit - len(bulk)] + bulk
 
 
-def fan_out(connection: Connection, notice_id: int, lanes: Mapping[str, str], now_s: int) -> None:
-    """One delivery for each lane (lane -> channel); a lane that rests goes on resting."""
-    rows = [{"notice_id": notice_id, "lane": lane, "next_at_s": now_s} for lane in sorted(lanes)]
+def fresh(connection: Connection, now_s: int, limit: int) -> Fresh:
+    """What has no deliveries yet: at most `limit` notices, and the alerts that must not come after one of them."""
+
+    def ask(rank: int, most: int) -> list[tuple[Row, int]]:
+        return [(dict(row), rank) for row in connection.execute(_FRESH[rank], _times(now_s, most)).mappings()]
+
+    ranked = _shared(limit, ask)
+    newest = {str(row["account"]): int(row["id"]) for row, rank in ranked if rank == MONEY}
+    if not newest:
+        return Fresh(ranked, [])
+    alerts = connection.execute(_ALERTS, {"of": sorted(newest)}).mappings()
+    older = {int(row["id"]): dict(row) for row in alerts if row["id"] < newest[row["account"]]}
+    for number in [number for number, row in older.items() if row["deliveries"] is None]:
+        alert = older.pop(number)
+        if alert["next_at_s"] <= now_s or alert["next_at_s"] > now_s + FAR_S:
+            ranked = [one for one in ranked if one[0]["id"] != number] + [(alert, MONEY)]
+    return Fresh(ranked, list(older))
+
+
+def fan_out(connection: Connection, fanned: Sequence[Fanned], now_s: int) -> None:
+    """One delivery for each lane of each notice; a lane that rests goes on resting."""
+    rows = [
+        {"notice_id": one.notice_id, "lane": lane, "next_at_s": now_s, "rank": one.rank}
+        for one in fanned
+        for lane in sorted(one.lanes)
+    ]
+    if not rows:
+        return
     connection.execute(_DELIVER, rows)
-    connection.execute(_FANNED, {"of_notice": notice_id, "count": len(rows)})
-    for lane, channel in lanes.items():
-        known = connection.execute(_LANE_KNOWN, {"of_lane": lane}).mappings().first()
-        if known is None:
-            connection.execute(_NEW_LANE, {"lane": lane, "channel": channel, "next_at_s": now_s})
-        elif known["next_at_s"] is None or not known["failures"]:
-            connection.execute(_LANE_AT, {"of_lane": lane, "then_s": now_s})
+    connection.execute(_FANNED, [{"of_notice": one.notice_id, "count": len(one.lanes)} for one in fanned])
+    lanes = {lane: channel for one in fanned for lane, channel in one.lanes.items()}
+    known = {row["lane"]: row for row in connection.execute(_LANES_KNOWN, {"of": sorted(lanes)}).mappings()}
+    new = [
+        {"lane": lane, "channel": channel, "next_at_s": now_s} for lane, channel in lanes.items() if lane not in known
+    ]
+    if new:
+        connection.execute(_NEW_LANE, new)
+    awake = [lane for lane, row in known.items() if row["next_at_s"] is None or not row["failures"]]
+    if awake:
+        connection.execute(_LANE_AT, [{"of_lane": lane, "then_s": now_s} for lane in awake])
+
+
+def go_ahead(connection: Connection, notices: Sequence[int]) -> None:
+    """What is open of these goes with the notices about money."""
+    if notices:
+        connection.execute(_AHEAD, [{"of_notice": one, "to_rank": MONEY} for one in notices])
 
 
 def later(connection: Connection, row: Mapping[str, Any], why: str, now_s: int, settings: NoticeSettings) -> str:
@@ -161,10 +246,13 @@ def later(connection: Connection, row: Mapping[str, Any], why: str, now_s: int, 
 
 def finish(connection: Connection, notice_id: int, state: str, why: str, now_s: int) -> str:
     """A notice is sent or failed; returns that."""
-    sent_at_s = now_s if state == "sent" else None
-    values = {"of_notice": notice_id, "new_state": state, "why": why[:ERROR_MAX], "then_s": sent_at_s}
-    connection.execute(_FINISH, values)
+    connection.execute(_FINISH, _finished(notice_id, state, why, now_s))
     return state
+
+
+def _finished(notice_id: int, state: str, why: str, now_s: int) -> dict[str, Any]:
+    sent_at_s = now_s if state == "sent" else None
+    return {"of_notice": notice_id, "new_state": state, "why": why[:ERROR_MAX], "then_s": sent_at_s}
 
 
 def due_lanes(connection: Connection, channel: str, busy: Sequence[str], now_s: int, limit: int) -> list[str]:
@@ -179,38 +267,68 @@ def due_lanes(connection: Connection, channel: str, busy: Sequence[str], now_s: 
 
 
 def due_of_lane(connection: Connection, lane: str, now_s: int, limit: int) -> list[Delivery]:
-    """Its open deliveries whose time has come, oldest first."""
-    found = connection.execute(_DUE, {"of_lane": lane} | _times(now_s, limit)).mappings()
+    """Its open deliveries whose time has come, at most `limit`: money first, oldest first in each rank."""
+
+    def ask(rank: int, most: int) -> list[Delivery]:
+        return _deliveries(connection, _DUE, {"of_lane": lane, "of_rank": rank} | _times(now_s, most))
+
+    return _shared(limit, ask)
+
+
+def open_of_keys(connection: Connection, lane: str, keys: Sequence[str]) -> list[Delivery]:
+    """The lane's open deliveries of these notices, due or not."""
+    return _deliveries(connection, _OF_KEYS, {"of_lane": lane, "of": list(keys)})
+
+
+def _deliveries(connection: Connection, query: Select[Any], asked: Mapping[str, Any]) -> list[Delivery]:
+    found = connection.execute(query, asked).mappings()
     return [Delivery(**(dict(row) | {"params": json.loads(row["params"])})) for row in found]
 
 
-def record(
-    connection: Connection, row: Delivery, error: str | None, now_s: int, settings: NoticeSettings
-) -> list[str]:
-    """What became of one try; the notice is finished with its last delivery. Words for the counts."""
-    attempts = row.attempts + 1
-    state = "sent" if error is None else "failed" if attempts >= settings.attempts_max else "pending"
-    mine, why = {"of_notice": row.notice_id}, (error or "")[:ERROR_MAX]
-    values = {
-        "new_state": state,
-        "new_attempts": attempts,
-        "new_next_at_s": now_s + pause_s(settings, attempts),
-        "new_sent_at_s": now_s if error is None else None,
-        "new_error": why,
-    }
-    connection.execute(_TRIED, mine | {"of_lane": row.lane} | values)
-    connection.execute(_TOLD, mine | {"tries": attempts, "why": why})
-    left = connection.execute(_STATES, mine).all()
-    if any(other == "pending" for other, _ in left):
-        return ["retried" if error is not None else "delivered"]
-    failed = [why for other, why in left if other == "failed"]
-    return [finish(connection, row.notice_id, "failed" if failed else "sent", "; ".join(failed), now_s)]
+def record(connection: Connection, tried: Sequence[Tried], now_s: int, settings: NoticeSettings) -> list[str]:
+    """What became of one try each; a notice is finished with its last delivery. Words for the counts."""
+    deliveries, notices = [], []
+    for row, error in tried:
+        attempts, why = row.attempts + 1, (error or "")[:ERROR_MAX]
+        mine = {"of_notice": row.notice_id}
+        state = "sent" if error is None else "failed" if attempts >= settings.attempts_max else "pending"
+        values = {
+            "new_state": state,
+            "new_attempts": attempts,
+            "new_next_at_s": now_s + pause_s(settings, attempts),
+            "new_sent_at_s": now_s if error is None else None,
+            "new_error": why,
+        }
+        deliveries.append(mine | {"of_lane": row.lane} | values)
+        notices.append(mine | {"tries": attempts, "why": why})
+    connection.execute(_TRIED, deliveries)
+    connection.execute(_TOLD, notices)
+    others = defaultdict(list)
+    for number, state, why in connection.execute(_STATES, {"of": [row.notice_id for row, _ in tried]}):
+        others[number].append((state, why))
+    words, ended = [], []
+    for row, error in tried:
+        left = others[row.notice_id]
+        if any(state == "pending" for state, _ in left):
+            words.append("retried" if error is not None else "delivered")
+            continue
+        failed = [why for state, why in left if state == "failed"]
+        words.append("failed" if failed else "sent")
+        ended.append(_finished(row.notice_id, words[-1], "; ".join(failed), now_s))
+    if ended:
+        connection.execute(_FINISH, ended)
+    return words
 
 
-def rest(connection: Connection, lane: str, now_s: int, settings: NoticeSettings, *, failed: bool) -> None:
-    """When a lane is looked at next: when a delivery is due, but after a failure not before its rest is over."""
+def rest(
+    connection: Connection, lane: str, now_s: int, settings: NoticeSettings, *, failed: bool, more: bool = False
+) -> None:
+    """When a lane is looked at next: when a delivery is due, but after a failure not before its rest is over.
+
+    `more`: some are due already, behind the other lanes' turns; a queue of a hundred thousand is not looked through.
+    """
     mine = {"of_lane": lane}
-    at_s = connection.scalar(_FIRST, mine)
+    at_s = now_s if more and not failed else connection.scalar(_FIRST, mine)
     failures = 0
     if failed:
         failures = 1 + int(connection.scalar(_FAILURES, mine) or 0)

@@ -2,15 +2,18 @@
 
     notice (written with what it tells of)
       -> fan-out: one delivery for each address that it goes to, one transaction
-      -> lane:    the deliveries of one address, oldest first, one after the other; each is marked when it is out
+      -> lane:    the deliveries of one address, one hand after the other; each hand is marked when it is out
       -> sent when all its deliveries are, failed when one of them failed for good
 
 A lane is what can be down. One that fails stops at once and rests by the schedule, so a dead address costs one
 time-out now and then, and nobody who was reached is told again because another was not. Lanes run side by side, so
-many at a time for each kind of channel, so that what hangs in one kind holds up no other.
+many at a time for each kind of channel, so that what hangs in one kind holds up no other. What is about money goes
+before alerts, also at the fan-out, and alerts have their part of every batch (autopay.deliveries).
 
-`notice.sent` is passed after delivery and before the database knows: a death there may repeat that one message of
-each lane, except in the file, which knows its keys (autopay.channels).
+`notice.sending` is passed when nothing of a hand is out, `notice.sent` when it is out and the database does not know.
+A hand is one message, so that a death there repeats that one of each lane at most; but of a channel that knows
+its keys (the file: autopay.channels) a hand is a batch, out with one sync and marked in one transaction, and a death
+repeats nothing: before a start sends anything, it marks what the channel has.
 """
 
 from __future__ import annotations
@@ -18,15 +21,25 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from autopay.calls import PoolMaker
-from autopay.channels import AppriseChannel, Channel, ChannelFailed, FileChannel, WebhookChannel, lane_of
+from autopay.channels import (
+    AppriseChannel,
+    Batched,
+    Channel,
+    ChannelFailed,
+    FileChannel,
+    WebhookChannel,
+    lane_of,
+)
 from autopay.deliveries import (
     Delivery,
+    Fanned,
+    Tried,
     asked_for,
     due,
     due_lanes,
@@ -34,7 +47,9 @@ from autopay.deliveries import (
     fan_out,
     finish,
     fresh,
+    go_ahead,
     later,
+    open_of_keys,
     record,
     rest,
 )
@@ -44,8 +59,9 @@ from config.clock import Clock
 from config.settings import NoticeSettings
 from config.steps import reach
 
-BATCH_MAX: Final = 64  # notices fanned out in one pass
+BATCH_MAX: Final = 512  # notices fanned out in one pass
 LANE_MAX: Final = 32  # messages of one lane before it is another's turn
+HAND_MAX: Final = 512  # the same, of a channel that takes them at once
 LANES: Final = {"file": 1, "webhook": 1, "apprise": 4}  # of a kind of channel, at a time
 OPERATOR: Final = "operator"
 STOP_REAL_S: Final = 10.0
@@ -63,6 +79,13 @@ def channels_of(settings: NoticeSettings, data_dir: Path) -> list[Channel]:
         channels.append(WebhookChannel(settings.webhook_url, secret, settings.deadline_real_s))
     channels.append(AppriseChannel(tuple(url.get_secret_value() for url in settings.apprise_urls)))
     return channels
+
+
+class Turn(NamedTuple):
+    """What a lane's turn came to: words for the counts, and whether more is due in it."""
+
+    words: list[str]
+    more: bool
 
 
 class NoticeDispatcher:
@@ -87,20 +110,27 @@ class NoticeDispatcher:
         self._clock, self._settings, self._wait_real_s = clock, settings, wait_real_s
         self._pools = {name: pool(LANES.get(name, 1), f"notices-{name}") for name in self._channels}
         self._question = asked_for(tuple(self._channels))
-        self._lanes: dict[str, tuple[str, Future[list[str]]]] = {}  # under way: lane -> channel, what came of it
+        self._lanes: dict[str, tuple[str, Future[Turn]]] = {}  # under way: lane -> channel, what came of it
+        self._recalled: set[str] = set()  # lanes of which it is marked what a former process sent
+        self._backlog = False  # the last pass left notices that are to be fanned out
         self._stopping = threading.Event()
         self.counts = {"sent": 0, "failed": 0, "retried": 0}
 
     def step(self) -> int:
-        """One bounded pass; returns how many notices and deliveries it has finished or put off."""
+        """One bounded pass; returns how many notices and deliveries it has finished or put off; 0: nothing is due."""
         done = self._collect(0.0)
         with self._store.reader() as connection:
             some, lanes = due(connection, self._question, self._clock.now_s())
+        if lanes and self._backlog:
+            self._start_lanes()  # they send while the next ones are fanned out
+        self._backlog = False
         if some:
-            done += self._fan_out()
+            words, self._backlog = self._fan_out()
+            done += self._count(words)
         if some or lanes:
             self._start_lanes()
-        return done + self._collect(self._wait_real_s)
+        done += self._collect(self._wait_real_s, more=self._backlog)
+        return done or int(self._backlog)
 
     def stop(self, deadline_real_s: float = STOP_REAL_S) -> None:
         """Let the messages in hand go out and be marked; what does not end in time may be repeated."""
@@ -112,26 +142,26 @@ class NoticeDispatcher:
             channel.close()
 
     # -- fan-out ---------------------------------------------------------------------------------------------
-    def _fan_out(self) -> int:
+    def _fan_out(self) -> Turn:
         now_s = self._clock.now_s()
         with self._store.reader() as connection:
-            rows = fresh(connection, now_s, BATCH_MAX)
-        if not rows:
-            return 0
-        todo = [(row, *self._where(row)) for row in rows]
+            found = fresh(connection, now_s, BATCH_MAX)
+        todo = [(row, rank, *self._where(row)) for row, rank in found.ranked]
 
         def work(connection: Any) -> list[str]:
-            words = []
-            for row, addresses, state, why in todo:
+            words, fanned = [], []
+            for row, rank, addresses, state, why in todo:
                 if state == "pending" and addresses:
-                    fan_out(connection, row["id"], addresses, now_s)
+                    fanned.append(Fanned(row["id"], rank, addresses))
                 elif state == "pending":
                     words.append(later(connection, row, why, now_s, self._settings))
                 else:
                     words.append(finish(connection, row["id"], state, why, now_s))
+            fan_out(connection, fanned, now_s)
+            go_ahead(connection, found.ahead)
             return words
 
-        return self._count(self._store.write(work))
+        return Turn(self._store.write(work) if todo else [], len(todo) >= BATCH_MAX)
 
     def _where(self, row: Mapping[str, Any]) -> tuple[dict[str, str], str, str]:
         """(lane -> channel, state, why): where a notice goes, or what becomes of it when it goes nowhere (now)."""
@@ -168,55 +198,92 @@ class NoticeDispatcher:
             for name in self._channels:
                 busy = [lane for lane, (channel, _) in self._lanes.items() if channel == name]
                 for lane in due_lanes(connection, name, busy, now_s, LANES.get(name, 1) - len(busy)):
-                    self._lanes[lane] = name, self._pools[name].submit(self._run_lane, lane)
+                    self._lanes[lane] = name, self._pools[name].submit(self._run_lane, name, lane)
 
-    def _run_lane(self, lane: str) -> list[str]:
-        """Send what is due at one address, oldest first, up to the first failure; runs in a thread of its channel."""
-        words: list[str] = []
+    def _run_lane(self, name: str, lane: str) -> Turn:
+        """Send what is due at one address up to the first failure; runs in a thread of its channel."""
+        channel = self._channels[name]
+        words = self._recall(channel, lane) if isinstance(channel, Batched) and lane not in self._recalled else []
+        most, hand = (HAND_MAX, HAND_MAX) if isinstance(channel, Batched) else (LANE_MAX, 1)
         with self._store.reader() as connection:
-            rows = due_of_lane(connection, lane, self._clock.now_s(), LANE_MAX)
-        failed = False
-        for row in rows:
-            if self._stopping.is_set():
-                break
+            left = due_of_lane(connection, lane, self._clock.now_s(), most)
+        more, failed = len(left) == most, False
+        while left and not failed and not self._stopping.is_set():
             reach("notice.sending")
-            error = self._send(row)
+            tried = self._send(channel, left[:hand])
             reach("notice.sent")
             now_s = self._clock.now_s()
-            words += self._store.write(partial(record, row=row, error=error, now_s=now_s, settings=self._settings))
-            failed = error is not None
-            if failed:
-                break
+            words += self._store.write(partial(record, tried=tried, now_s=now_s, settings=self._settings))
+            failed, left = tried[-1][1] is not None, left[len(tried) :]
         now_s = self._clock.now_s()
-        self._store.write(lambda connection: rest(connection, lane, now_s, self._settings, failed=failed))
+        self._store.write(lambda connection: rest(connection, lane, now_s, self._settings, failed=failed, more=more))
+        return Turn(words, more and not failed)
+
+    def _recall(self, channel: Batched, lane: str) -> list[str]:
+        """Mark what the channel took from a process that died before it could: nothing is sent before."""
+        keys, words, now_s = channel.taken(), [], self._clock.now_s()
+        for first in range(0, len(keys), HAND_MAX):
+            with self._store.reader() as connection:
+                rows = open_of_keys(connection, lane, keys[first : first + HAND_MAX])
+            if rows:
+                tried: list[Tried] = [(row, None) for row in rows]
+                words += self._store.write(partial(record, tried=tried, now_s=now_s, settings=self._settings))
+        self._recalled.add(lane)
         return words
 
-    def _send(self, row: Delivery) -> str | None:
-        """None: it is out (or the address is no longer the party's); else why not."""
-        party = self._who(row.party, row.account)
-        if party is None:
-            return f"no party {row.party!r} for account {row.account!r}"
-        found = self._addresses(party).get(row.lane)
-        if found is None:
-            return None
-        words = render(row.template, party.language, row.account, row.params)
-        message = Message(row.key, row.template, party, row.account, words, row.created_at_s)
+    def _send(self, channel: Channel, hand: Sequence[Delivery]) -> list[Tried]:
+        """What became of the first so many, one at least; a failure is the last of them. Nothing behind it is out."""
+        ready: list[tuple[Delivery, Message | None]] = []
+        messages, address = [], ""
+        for row in hand:
+            party = self._who(row.party, row.account)
+            if party is None:
+                if ready:
+                    break  # it is the first of the next hand
+                return [(row, f"no party {row.party!r} for account {row.account!r}")]
+            found = [one for one in channel.addresses(party) if lane_of(channel.name, one) == row.lane]
+            message = self._message(row, party) if found else None  # the address is no longer the party's
+            if message is not None:
+                address = found[0]
+                messages.append(message)
+            ready.append((row, message))
+        out, why = 0, None
         try:
-            self._channels[found[0]].send(message, found[1])
+            if isinstance(channel, Batched) and messages:
+                out = channel.send_all(messages, address)
+            elif messages:
+                channel.send(messages[0], address)
+                out = 1
         except ChannelFailed as fault:
-            return str(fault)
-        return None
+            why = str(fault)
+        tried: list[Tried] = []
+        for row, message in ready:
+            if message is not None and out == 0:
+                return tried if why is None else [*tried, (row, why)]
+            out -= message is not None
+            tried.append((row, None))
+        return tried
 
-    def _collect(self, real_s: float) -> int:
-        """Take note of lanes that have ended; wait up to `real_s` for all of them."""
-        if not self._lanes:
-            return 0
-        wait([future for _, future in self._lanes.values()], real_s)
-        count = 0
-        for lane, (_, future) in list(self._lanes.items()):
-            if future.done():
-                del self._lanes[lane]
-                count += self._count(future.result())  # a broken ledger stops us here
+    def _message(self, row: Delivery, party: Party) -> Message:
+        words = render(row.template, party.language, row.account, row.params)
+        return Message(row.key, row.template, party, row.account, words, row.created_at_s)
+
+    def _collect(self, real_s: float, *, more: bool = False) -> int:
+        """Take note of lanes that have ended; wait up to `real_s` for all of them.
+
+        Where there is `more` to do, also in one that has ended, only for the first: a slow lane holds up no other.
+        """
+        until, count = self._clock.monotonic_s() + real_s, 0
+        while self._lanes:
+            left_s = max(0.0, until - self._clock.monotonic_s())
+            wait([future for _, future in self._lanes.values()], left_s, FIRST_COMPLETED)
+            ended = [lane for lane, (_, future) in self._lanes.items() if future.done()]
+            for lane in ended:
+                turn = self._lanes.pop(lane)[1].result()  # a broken ledger stops us here
+                count += self._count(turn.words)
+                more = more or turn.more
+            if more or not ended:
+                break
         return count
 
     def _count(self, words: Sequence[str]) -> int:

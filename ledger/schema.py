@@ -370,7 +370,10 @@ notice = _table(
     Column("sent_at_s", BigInteger),
     Column("error", Text, nullable=False, server_default=text("''")),
     Column("deliveries", Integer),  # to how many addresses it goes; NULL: not fanned out yet
-    _where("ix_notice_fresh", "state = 'pending' AND deliveries IS NULL", "id"),
+    # Alerts come by the hundred thousand at a midnight: what is about money is found without looking at them.
+    _where("ix_notice_fresh_money", "state = 'pending' AND deliveries IS NULL AND template <> 'low_balance'", "id"),
+    _where("ix_notice_fresh_bulk", "state = 'pending' AND deliveries IS NULL AND template = 'low_balance'", "id"),
+    _where("ix_notice_bulk", "state = 'pending' AND template = 'low_balance'", "account"),
 )
 notice_delivery = _table(  # one notice to one address, marked as soon as it is out
     "notice_delivery",
@@ -381,8 +384,9 @@ notice_delivery = _table(  # one notice to one address, marked as soon as it is 
     Column("next_at_s", BigInteger, nullable=False),
     Column("sent_at_s", BigInteger),
     Column("error", Text, nullable=False, server_default=text("''")),
+    Column("rank", Integer, nullable=False, server_default=text("0")),  # 0 goes before 1: autopay/deliveries.py
     PrimaryKeyConstraint("notice_id", "lane"),
-    _where("ix_notice_delivery_open", "state = 'pending'", "lane", "notice_id"),
+    _where("ix_notice_delivery_open", "state = 'pending'", "lane", "rank", "notice_id"),
 )
 notice_lane = _table(  # an address: channel and digest of its URL, and when it is looked at next
     "notice_lane",

@@ -318,11 +318,11 @@ _FAULTS: Final = (
         (
             Edit(
                 "autopay.outbox:NoticeDispatcher._run_lane",
-                "    error = self._send(row)\n",
-                "    error = None\n"
-                "        self._store.write(partial(record, row=row, error=None, now_s=self._clock.now_s(),"
+                "    tried = self._send(channel, left[:hand])\n",
+                "    tried = [(row, None) for row in left[:hand]]\n"
+                "        self._store.write(partial(record, tried=tried, now_s=self._clock.now_s(),"
                 " settings=self._settings))\n"
-                "        self._send(row)\n",
+                "        self._send(channel, left[:hand])\n",
             ),
         ),
     ),

@@ -223,15 +223,21 @@ def test_the_work_is_found_by_index(world, tmp_path):
     put(world, 2)
     sender_of(world, FileChannel(tmp_path / "n")).step()
     with world.store.reader() as connection:
+        fresh = "SELECT * FROM notice WHERE state = 'pending' AND deliveries IS NULL AND template"
         for query, index in (
-            ("SELECT * FROM notice WHERE state = 'pending' AND deliveries IS NULL ORDER BY id", "ix_notice_fresh"),
+            (f"{fresh} <> 'low_balance' ORDER BY id", "ix_notice_fresh_money"),
+            (f"{fresh} = 'low_balance' ORDER BY id", "ix_notice_fresh_bulk"),
+            (
+                "SELECT * FROM notice WHERE state = 'pending' AND template = 'low_balance' AND account IN ('a', 'b')",
+                "ix_notice_bulk (account=?)",
+            ),
             (
                 "SELECT lane FROM notice_lane WHERE channel = 'file' AND next_at_s <= 5 ORDER BY next_at_s",
                 "ix_notice_lane_due",
             ),
             (
-                "SELECT * FROM notice_delivery WHERE state = 'pending' AND lane = 'x' ORDER BY notice_id",
-                "ix_notice_delivery_open",
+                "SELECT * FROM notice_delivery WHERE state = 'pending' AND lane = 'x' AND rank = 1 ORDER BY 1",
+                "ix_notice_delivery_open (lane=? AND rank=?)",
             ),
         ):
             assert index in str(connection.exec_driver_sql("EXPLAIN QUERY PLAN " + query).all())

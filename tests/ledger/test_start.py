@@ -184,6 +184,24 @@ def test_a_ledger_of_the_first_schema_comes_along_and_nobody_in_it_is_forgotten(
     assert [tuple(row) for row in found] == [(1, "a1", 0, "window"), (2, "a2", 0, "nobody_can_pay")]
 
 
+def test_notices_that_were_on_their_way_in_an_older_schema_keep_their_order(tmp_path: Path) -> None:
+    engine = writer_engine(tmp_path / "a.db")
+    with engine.connect() as connection, connection.begin():
+        command.upgrade(_config(connection), "0003")
+        for number in (1, 2):
+            connection.exec_driver_sql(
+                "INSERT INTO notice (id, key, template, party, account, params, created_at_s, next_at_s, deliveries)"
+                f" VALUES ({number}, 'k{number}', 'low_balance', '', 'a', '{{}}', 5, 5, 1)"
+            )
+            connection.exec_driver_sql(
+                f"INSERT INTO notice_delivery (notice_id, lane, next_at_s) VALUES ({number}, 'file', 5)"
+            )
+    migrate(engine)
+    with engine.connect() as connection:
+        order = "SELECT rank, notice_id FROM notice_delivery ORDER BY rank, notice_id"
+        assert [tuple(row) for row in connection.exec_driver_sql(order)] == [(0, 1), (0, 2)]
+
+
 def test_another_process_reads_without_the_lock(written: Path, opener: Make) -> None:
     opener()
     with reading(written) as connection:
