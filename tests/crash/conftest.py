@@ -13,6 +13,7 @@ from ingest.mark_journal import newest
 from simulators.rig import Rig, RigFailed, Story
 
 STOPS_MAX = 5
+WAITS_MAX = 8
 IN_FLIGHT = ("created", "submitted", "unknown", "succeeded", "succeeded_late")
 
 
@@ -128,6 +129,17 @@ def holds(now: Moment) -> None:
     assert len(now.told) == len(set(now.told)), "a notice was sent twice"
 
 
+def _quiet_when_paid(rig: Rig, deadline_real_s: float) -> dict:
+    """Wait for quiet, and again while payments come in: on a slow machine a city has used, and owes, for longer."""
+    credited = -1
+    for _ in range(WAITS_MAX):
+        left, before = rig.wait_quiet(deadline_real_s), credited
+        ((credited,),) = _asked(rig.data / "ledger.db", "SELECT count(*) FROM order_ WHERE state = 'credited'")
+        if left["quiet"] or credited == before:
+            break
+    return left
+
+
 def ends_at_zero(rig: Rig, *, deadline_real_s: float = 60.0) -> dict:
     """End the fleet, wait for quiet, stop the daemon; then checker, audit and the rest agree. The audit's counts.
 
@@ -137,7 +149,7 @@ def ends_at_zero(rig: Rig, *, deadline_real_s: float = 60.0) -> dict:
     rig.end_fleet()
     assert rig.wait_fleet(deadline_real_s) == 0, f"not everything was held: {rig.fleet_lines[-1:]}"
     for _ in range(STOPS_MAX):
-        left = rig.wait_quiet(deadline_real_s)
+        left = _quiet_when_paid(rig, deadline_real_s)
         assert left["quiet"], left
         assert rig.stop_daemon() == 0
         if rig.wait_quiet(0)["quiet"]:
