@@ -174,7 +174,8 @@ class PartitionAudit:
         return before if closes else None
 
     def _open_ladders(self, world: World, chains: list[list[Span]]) -> None:
-        """Energy so far goes to the ladder in which the account's first counted energy falls."""
+        """Energy so far goes to the ladder in which the account's first counted energy falls, once: what a later
+        version says of an account that is open changes nothing."""
         opened: dict[tuple[str, str], int] = {}
         first: dict[str, int] = {}
         for chain in chains:
@@ -182,15 +183,18 @@ class PartitionAudit:
                 at_s, key = _opened_s(span), (span.account, span.tariff)
                 opened[key] = min(at_s, opened.get(key, FOREVER))
                 first[span.account] = min(at_s, first.get(span.account, FOREVER))
+        known = {account for (account, _), ladder in self.ladders.items() if ladder.opened_s != FOREVER}
         for key in opened:
             ladder = self.ladders[key]
-            brought_wh = world.accounts[key[0]].cycle_energy_wh if opened[key] == first[key[0]] else 0
+            if ladder.opened_s != FOREVER:
+                continue
+            brings = key[0] not in known and opened[key] == first[key[0]]
+            brought_wh = world.accounts[key[0]].cycle_energy_wh if brings else 0
+            ladder.opened_s = opened[key]
             segment = ladder.tariff.segment_at(opened[key])
-            ladder.brought = {ladder.tariff.tier_cycle(segment.month): brought_wh} if segment and brought_wh else {}
-            if ladder.opened_s == FOREVER:
-                ladder.opened_s = opened[key]
-                if segment is not None:
-                    ladder.add(segment, brought_wh)
+            if segment is not None:
+                ladder.add(segment, brought_wh)
+                ladder.brought = {ladder.tariff.tier_cycle(segment.month): brought_wh} if brought_wh else {}
 
     def _open_bill(self, account: Account, opened_s: int) -> None:
         tariff = self.tariffs[account.tariff]

@@ -39,7 +39,7 @@ def dump(book: PartitionAudit, position: Position) -> Iterator[Line]:
         yield ["ring", account, ladder.ring_until, members]
     for (account, tariff), ladder in book.ladders.items():
         used = [[cycle, wh[0]] for cycle, wh in ladder.used.items() if wh[0]]
-        yield ["ladder", account, tariff, ladder.opened_s, ladder.reached, used]
+        yield ["ladder", account, tariff, ladder.opened_s, ladder.reached, used, list(ladder.brought.items())]
     for key, c in book.channels.items():
         now = [c.value, c.at_s, c.quality, c.excess, c.pending, c.day_wh, list(c.open.items())]
         yield ["channel", *key, *now, str(c.rest_energy), str(c.rest_adder)]
@@ -74,10 +74,17 @@ def restore(book: PartitionAudit, lines: Iterable[Line], world_of: Callable[[str
 
 
 def _ladder(
-    book: PartitionAudit, account: str, tariff: str, opened_s: int, reached: int | None, used: list[list[int]]
+    book: PartitionAudit,
+    account: str,
+    tariff: str,
+    opened_s: int,
+    reached: int | None,
+    used: list[list[int]],
+    brought: list[list[int]],
 ) -> None:
     ladder = book.ladders[account, tariff]
     ladder.opened_s, ladder.reached = opened_s, reached
+    ladder.brought = {cycle: wh for cycle, wh in brought}  # noqa: C416 - pairs of a list
     ladder.used.clear()
     for cycle, wh in used:
         ladder.used[cycle][0] = wh

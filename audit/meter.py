@@ -45,7 +45,7 @@ class Ladder:
     def __init__(self, tariff: Tariff, history: History) -> None:
         self.tariff, self.history = tariff, history
         self.used: dict[int, list[int]] = defaultdict(lambda: [0])  # by tier cycle
-        self.brought: dict[int, int] = {}  # energy so far in a tier cycle, as the registry has it
+        self.brought: dict[int, int] = {}  # by tier cycle: what the first version that opened it said
         self.opened_s = FOREVER
         self.reached: int | None = None  # the tier cycle of the furthest energy, or of the opening
         self.ring: list[Ladder] = []

@@ -17,7 +17,7 @@ from meterd.city import City
 from meterd.guesses import Closed, chain, closes, figures
 from meterd.ladder_starts import Cycle, LadderStarts, Ring
 from meterd.lookup import Account
-from meterd.register_log import CLOSE_PLACE, DAY_S, Look, RegisterLog, Windows
+from meterd.register_log import DAY_S, Look, RegisterLog, Windows
 from meterd.views.explaining import MINOR, ChannelDay, Guess, Posted, Span, Step, explain, rate_moves
 from meterd.views.registers import Move, Order, Point, Register, Seen, cut, part_of
 from rating.book import TariffBook
@@ -225,23 +225,23 @@ class Evidence:
     ) -> list[Guess]:
         """The figures of each guess that was rated."""
         register = registers[first]
-        found, used_wh = [], dict[int, int]()  # by place of the tick in the log
+        found, used_wh = [], dict[Order, int]()  # by place of the close
         mine = chain(self._image, first)
         made = {one.to_s: one for one in closed if one.energy_wh}
         whole = {move.order: move for move in register.moves if move.kind == "guess"}
         for step in steps:
             move, span = step.move, self._spans[step.slot]
             if move.kind == "close" and step.slot in mine:
-                used_wh[move.order[0]] = step.used_wh
+                used_wh[move.order] = step.used_wh
             if move.kind != "guess" or move.order not in whole:
                 continue
             one = made[whole[move.order].to_s]
             if step.slot == one.slot:
                 point = next(p for p in reversed(register.points) if p.at_s == whole[move.order].from_s)
                 cycle = ring.cycle(span, point.at_s)
-                counted_wh = used_wh[move.order[0]] - ring.opening(span.ladder, cycle)
-                before = (move.order[0], 0, CLOSE_PLACE)  # guesses of one close do not rest on each other
-                counted = self._counted(ring, registers, ring.together(span.ladder, cycle), cycle, before)
+                close = (move.order[0], 0, one.close_place)  # guesses of one close do not rest on each other
+                counted_wh = used_wh[close] - ring.opening(span.ladder, cycle)
+                counted = self._counted(ring, registers, ring.together(span.ladder, cycle), cycle, close)
                 found.append(figures(self._image, one, point, counted_wh, step.used_wh, *counted))
         return found
 
@@ -284,7 +284,7 @@ def _begin(moves: Sequence[Move], from_s: int) -> Order:
     first = min((move for move in moves if _reaches(move, from_s)), key=lambda move: move.order, default=None)
     if first is None:
         return (2**63, 0, 0)
-    return (first.order[0], 0, CLOSE_PLACE) if first.kind == "guess" else first.order
+    return (first.order[0], 0, 0) if first.kind == "guess" else first.order
 
 
 def _reaches(move: Move, from_s: int) -> bool:

@@ -7,6 +7,7 @@ here, so that whoever asks sees where it comes from, and whether the rule gives 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -30,7 +31,8 @@ class Closed:
     value: int  # what it adds, thousandths
     energy_wh: int
     slot: int  # of the span that the register stood in
-    place: int  # of that slot among the account's: guesses of one close are made in this order
+    close_place: int  # of the close in its tick, and of the guess behind it: guesses are made in the order of slots
+    place: int
     rows: tuple[StatementRow, ...]
 
 
@@ -55,9 +57,12 @@ def closes(
     """An account's closes by the window, oldest first, each with its guess for the register of these spans."""
     channels = image.account_channels[image.account_start[account] : image.account_start[account + 1]].tolist()
     found: list[Closed] = []
+    in_tick: Counter[int] = Counter()
     for bill in bills:
         if bill.complete:
             continue
+        close_place = in_tick[bill.offset] * (len(channels) + 1)
+        in_tick[bill.offset] += 1
         same = [one.cycle for one in found if one.rows and one.rows[0].offset == bill.offset]
         mine = tuple(
             row
@@ -72,8 +77,9 @@ def closes(
         charged = sorted({row.channel for row in mine if row.quantity}, key=spans.index) or spans[:1]
         end_s = book.day_start_s(int(image.channels["tariff"][charged[-1]]), first_day_of(bill.cycle + 1))
         to_s = min(end_s, int(image.channels["until_s"][charged[-1]]))
-        place = channels.index(charged[0]) if energy_wh else 0
-        found.append(Closed(bill.cycle, bill.closed_at_s, end_s, to_s, value, energy_wh, charged[0], place, mine))
+        place = close_place + 1 + channels.index(charged[0]) if energy_wh else close_place
+        told = (end_s, to_s, value, energy_wh, charged[0], close_place, place, mine)
+        found.append(Closed(bill.cycle, bill.closed_at_s, *told))
     return found
 
 

@@ -37,7 +37,6 @@ Windows = Sequence[tuple[int, int]] | None  # UTC days from and to, both include
 Name = tuple[int, int]  # address of the meter, code of the register
 _AT_THAT_TIME: Final = ("future", "unknown_meter", "unknown_register", "not_installed")  # accepted when sent again
 _LOG: Final = "SELECT id, kind, received_at_s, source, body FROM record WHERE id > ? AND id <= ? ORDER BY id"
-CLOSE_PLACE: Final = -1  # before all guesses of the same tick
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,7 +201,7 @@ class RegisterLog:
 
 
 def _closing(closed: Closed, offset: int) -> list[Seen]:
-    close = Seen(closed.end_s, 0, 0, "close", (offset, 0, CLOSE_PLACE))
+    close = Seen(closed.end_s, 0, 0, "close", (offset, 0, closed.close_place))
     if not closed.energy_wh:
         return [close]
     order: Order = (offset, 0, closed.place)

@@ -40,7 +40,7 @@ def misfit(image: PartitionImage, before: PartitionImage | None) -> str:
         return ""
     for name, fixed in (
         ("channels", ("meter", "register", "opening_at_s", "opening_value", "bill", "account", "multiplier")),
-        ("ladders", ("account", "tariff")),
+        ("ladders", ("account", "tariff", "opening_used", "opening_at_s")),
         ("accounts", ()),
     ):
         old, new = getattr(before, name), getattr(image, name)

@@ -48,14 +48,16 @@ class Active:
             channel_from_s=np.asarray(channels("from_s")).astype(np.uint32),
             channel_account=channels("account"),
             channel_tariff=channels("tariff"),
-            channel_facts=_slice(
-                self._folder / "image" / "channels.npy",
-                self._starts["channels"][number],
-                self._starts["channels"][number + 1],
-            ),
+            channel_facts=self._image("channels", number),
             ladder_account=ladders("account"),
             ladder_tariff=ladders("tariff"),
+            ladder_facts=self._image("ladders", number),
         )
+
+    def _image(self, name: str, number: int) -> npt.NDArray[np.void]:
+        """A partition's rows of an array of the image."""
+        low, high = (self._starts[name][place] for place in (number, number + 1))
+        return _slice(self._folder / "image" / f"{name}.npy", low, high)
 
     def _rows(self, table: str, number: int) -> Any:
         """Columns of a partition's rows, by name: its row groups are its own."""

@@ -62,7 +62,7 @@ def compile_partition(
     listed = _lists(tables, channels, places.channel_slot)
     image = PartitionImage(
         channels=_channel_facts(tables, channels, places),
-        ladders=_ladder_facts(channels, places, tables.accounts, tables.history),
+        ladders=_ladder_facts(channels, places, tables.accounts, tables.history, previous),
         accounts=_account_facts(tables.accounts, tables.tariffs, places.tariff_of, now_s, alert_fen, places),
         list_meter=listed[0],
         list_register=listed[1],
@@ -83,7 +83,7 @@ def compile_partition(
 
 @dataclass(slots=True)
 class _Places:
-    """Slots of everything; `channel_ladder` is a row of the ladders."""
+    """Slots of everything; `channel_ladder` is a row of the ladders. `opened`: accounts that had ladders before."""
 
     tariff_of: Slots
     channel_tariff: Slots
@@ -93,6 +93,7 @@ class _Places:
     ladder_account: Slots
     ladder_tariff: Slots
     channel_ladder: npt.NDArray[np.int64]
+    opened: npt.NDArray[np.bool_]
 
 
 def _places(
@@ -106,7 +107,7 @@ def _places(
     key, ladder = np.unique(channels.account.astype(np.int64) << 20 | channel_tariff, return_inverse=True)
     ladder_account, ladder_tariff = (key >> 20).astype(np.int32), (key & 0xFFFFF).astype(np.int32)
     known = [np.full(count, NONE, np.int32) for count in (len(channels), len(accounts.lines), len(key))]
-    before = (0, 0, 0)
+    before, opened = (0, 0, 0), np.zeros(len(accounts.lines), bool)
     if previous is not None:
         known = [
             previous.channel_slots(channels, meters, tables.registers, accounts, tariffs, channel_tariff, faults),
@@ -114,6 +115,7 @@ def _places(
             previous.ladder_slots(accounts.ids, ladder_account, ladder_tariff, tariffs),
         ]
         before = (len(previous.channel_facts), len(previous.account_ids), len(previous.ladder_account))
+        opened = previous.check_openings(accounts, faults)
         if faults.count > told:
             return None
     place = meters.row_concentrator[channels.row].astype(np.int64) << 20 | meters.row_position[channels.row]
@@ -124,8 +126,9 @@ def _places(
     account_slot = _give_slots(known[1], before[1], np.where(first == columns.BAD, unmetered, first))
     ladder_slot = _give_slots(known[2], before[2], _first(ladder, channel_slot, len(key)))
     return _Places(
-        tariff_of, channel_tariff, channel_slot, account_slot, ladder_slot, ladder_account, ladder_tariff, ladder
-    )
+        tariff_of, channel_tariff, channel_slot, account_slot, ladder_slot, ladder_account, ladder_tariff, ladder,
+        opened,
+    )  # fmt: skip
 
 
 def _channel_facts(tables: Tables, channels: Channels, places: _Places) -> npt.NDArray[np.void]:
@@ -215,22 +218,28 @@ def histories(attributes: Attributes, opened_s: Times) -> tuple[tuple[tuple[Attr
     return tuple(found), history
 
 
-def _ladder_facts(channels: Channels, places: _Places, accounts: Accounts, history: Slots) -> npt.NDArray[np.void]:
-    """The energy so far goes to the ladder in which the account's first counted energy falls."""
+def _ladder_facts(
+    channels: Channels, places: _Places, accounts: Accounts, history: Slots, previous: Previous | None
+) -> npt.NDArray[np.void]:
+    """The energy so far goes to the ladder in which the account's first counted energy falls, once: what the version
+    before has of a ladder stays, and a further ladder of an account that is open brings nothing."""
     ladder_account = places.ladder_account
     opened = _first(places.channel_ladder, channels.opening_at_s, len(ladder_account))
     earliest = _first(ladder_account, opened, len(accounts.lines))
-    takes = opened == earliest[ladder_account]
+    takes = (opened == earliest[ladder_account]) & ~places.opened[ladder_account]
     facts = np.zeros(len(ladder_account), LADDER_FACTS)
     _fill(
         facts,
         places.ladder_slot,
-        opening_used=np.where(takes, accounts.cycle_energy_wh[ladder_account], 0),
+        opening_used=np.where(takes, np.maximum(accounts.cycle_energy_wh[ladder_account], 0), 0),
         account=places.account_slot[ladder_account],
         tariff=places.ladder_tariff,
         history=history[ladder_account],
         opening_at_s=opened,
     )
+    if previous is not None:
+        for name in ("opening_used", "opening_at_s"):
+            facts[name][: len(previous.ladder_facts)] = previous.ladder_facts[name]
     return facts
 
 

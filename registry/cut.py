@@ -129,6 +129,7 @@ def _accounts(
         whole.balance_fen[rows],
         whole.arrears_fen[rows],
         whole.cycle_energy_wh[rows],
+        whole.opening_line[rows],
         whole.trigger_fen[rows],
         whole.lines[rows],
     )

@@ -16,7 +16,7 @@ from registry.checks import Checked, at
 from registry.columns import Ints, Lines, Mask, Times
 from registry.devices import Points
 from registry.faults import Faults
-from registry.image import NO_TRIGGER
+from registry.image import NO_TRIGGER, NONE
 from registry.layout import LANGUAGES
 from registry.tables import Table
 
@@ -29,7 +29,10 @@ _SHOWN: Final = "^[!-~]{1,120}$"
 
 @dataclass(slots=True)
 class Accounts:
-    """Accounts in file order, with the money and energy that they bring in."""
+    """Accounts in file order, with the money and energy that they bring in.
+
+    `cycle_energy_wh`: -1 where nothing is said of it; `opening_line`: of opening_accounts.csv, 0 without a row.
+    """
 
     ids: Any
     point: npt.NDArray[np.int32]
@@ -38,6 +41,7 @@ class Accounts:
     balance_fen: Ints
     arrears_fen: Ints
     cycle_energy_wh: Ints
+    opening_line: npt.NDArray[np.int32]
     trigger_fen: Ints
     lines: Lines | npt.NDArray[np.int64]
 
@@ -92,7 +96,7 @@ def accounts(table: Table, party_ids: Any, where: Points, faults: Faults) -> Acc
     shared = columns.overlapping(point, from_s, to_s) & (point >= 0)
     checked.bad(shared, "another account is at point {} in that span", "metering_point")
     count = len(table)
-    nothing = [np.zeros(count, np.int64) for _ in range(3)]
+    nothing = [np.zeros(count, np.int64) for _ in range(2)]
     no_trigger = np.full(count, NO_TRIGGER, np.int64)
     ids = columns.plain(table["account"])
     return Accounts(
@@ -102,7 +106,8 @@ def accounts(table: Table, party_ids: Any, where: Points, faults: Faults) -> Acc
         to_s,
         nothing[0],
         nothing[1],
-        nothing[2],
+        np.full(count, NONE, np.int64),
+        np.zeros(count, np.int32),
         no_trigger,
         table.lines,
     )
@@ -117,7 +122,8 @@ def opening_accounts(table: Table, known: Accounts, faults: Faults) -> None:
     into = row[good]
     known.balance_fen[into] = checked.decimal("balance", 2, signed=True, default=0)[good]
     known.arrears_fen[into] = checked.decimal("arrears", 2, default=0)[good]
-    known.cycle_energy_wh[into] = checked.decimal("cycle_energy", 3, default=0)[good]
+    known.cycle_energy_wh[into] = checked.decimal("cycle_energy", 3, default=NONE)[good]
+    known.opening_line[into] = table.lines[np.flatnonzero(good)]
 
 
 def tariffs(

@@ -1,12 +1,13 @@
 """Pure: the version that runs now, as far as the next one must keep to it: who has which slot, what is fixed.
 
-Channels, accounts and points never go away, a point never changes its partition, and what a channel counts
-from never changes behind the engine's back.
+Channels, accounts and points never go away, a point never changes its partition, and what a channel counts from
+and what an account brought never change behind the engine's back: its state took them in once.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from decimal import Decimal
 from functools import partial
 from typing import Any, Final
 
@@ -36,6 +37,7 @@ class Previous:
     channel_facts: npt.NDArray[np.void]  # CHANNEL_FACTS
     ladder_account: Any
     ladder_tariff: Any
+    ladder_facts: npt.NDArray[np.void]  # LADDER_FACTS
 
     def channel_slots(
         self,
@@ -108,6 +110,28 @@ class Previous:
         keys = lookup.places(self.ladder_account, ids).astype(np.int64) << 20 | index[codes]
         return _find(keys, account.astype(np.int64) << 20 | tariff).astype(np.int32)
 
+    def check_openings(self, accounts: Accounts, faults: Faults) -> npt.NDArray[np.bool_]:
+        """Accounts that have a ladder, and so their opening, already; another `cycle_energy` for one is a fault.
+
+        Silence is none: what such an account brought stays as it was.
+        """
+        row = lookup.places(self.ladder_account, accounts.ids)
+        opened = np.zeros(len(accounts.ids), bool)
+        brought_wh = np.zeros(len(accounts.ids), np.int64)
+        opened[row[row >= 0]] = True
+        np.add.at(brought_wh, row[row >= 0], self.ladder_facts["opening_used"][row >= 0])
+        told_wh = accounts.cycle_energy_wh
+        faults.rows(
+            "opening_accounts.csv",
+            accounts.opening_line,
+            opened & (told_wh >= 0) & (told_wh != brought_wh),
+            lambda place: (
+                f"cycle_energy {_units(told_wh[place])} of account {accounts.ids[place]}, "
+                f"which was opened with {_units(brought_wh[place])}: that is counted and does not change"
+            ),
+        )
+        return opened
+
     def _changed_words(self, before: Ints, name: str, row: int) -> str:
         return f"{self._words(int(before[row]))}: {name} changed"
 
@@ -130,6 +154,11 @@ def check_points(
     home = np.full(len(ids), -1, np.int16)
     home[found[~lost]] = partition[~lost]
     return home
+
+
+def _units(quantity: np.int64) -> str:
+    """Thousandths as a decimal of whole units."""
+    return f"{(Decimal(int(quantity)) / 1000).normalize():f}"
 
 
 def _whole(rows: npt.NDArray[np.bool_]) -> Ints:

@@ -5,6 +5,7 @@ tier cycle  |======|==========x . . . . .|
 """
 
 import csv
+import json
 from datetime import date, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -15,6 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from audit.accounts import PartitionAudit
+from audit.dump import Position, dump, restore
 from audit.run import audit
 from audit.tariffs import read_tariffs
 from audit.world import build
@@ -85,6 +87,28 @@ def test_no_energy_from_before_the_opening_is_in_a_guess(
     assert with_it == without
 
 
+@pytest.mark.parametrize("later", ["", "150", "250"])
+@pytest.mark.parametrize("saved", [False, True])
+def test_what_was_brought_is_what_the_first_version_says(plain_tables: Any, later: str, saved: bool) -> None:
+    """Whatever a later one says, and when the audit went on from what an earlier one kept."""
+    opening = [{"meter": METERS[0], "register": "1.8.0", "value": "0", "read_at": "2026-07-11", "quality": "A"}]
+    worlds = {}
+    for name, energy in (("v1", "250"), ("v2", later)):
+        told = [{"account": "A", "balance": "0", "arrears": "", "cycle_energy": energy}]
+        worlds[name] = build(name, 1, "Asia/Shanghai", plain_tables(opening_registers=opening, opening_accounts=told))
+    book = PartitionAudit(0, TARIFFS, RatingSettings())
+    for world in worlds.values():
+        book.activate(world)
+    book.readings("c1", at("2026-07-21"), ([1], [20_000], [at("2026-07-21")], [1], [4]))
+    if saved:
+        lines = json.loads(json.dumps(list(dump(book, Position(digest="v2")))))
+        book = PartitionAudit(0, TARIFFS, RatingSettings())
+        restore(book, lines, worlds.__getitem__)
+    book.tick(at("2026-08-04"))
+    (channel,) = book.channels.values()
+    assert (channel.value, channel.quality) == (42_000, 1)
+
+
 # -- the engine says the same ------------------------------------------------------------------------------------
 
 
@@ -103,6 +127,7 @@ def lives(draw: st.DrawFn) -> dict[str, Any]:
         "cycle_energy": draw(st.sampled_from(["", "0.001", "90", "700.5"])),
         "tariffs": list(zip(days, tariffs, strict=False)),
         "told_late": draw(st.booleans()),
+        "openings_later": draw(st.booleans()),
         "change_out": draw(st.none() | st.integers(opened[0] + 1, 45)) if len(codes) == 1 else None,
         "before": [draw(steps) for _ in codes],
         "after": [draw(steps) for _ in codes],
@@ -166,10 +191,44 @@ def test_engine_and_auditor_guess_the_same(life: dict[str, Any]) -> None:
             stands = {codes[c]: (at(text(day)), 0) for c, day in zip(life["codes"], life["opened"], strict=True)}
             walk(house, life, "before", stands, "2026-08-04")
             if life["told_late"]:
-                house.register(write_life(root / "v2", life, known))
+                folder = write_life(root / "v2", life, known)
+                if not life["openings_later"]:
+                    (folder / "opening_accounts.csv").unlink()
+                house.register(folder)
             walk(house, life, "after", stands, "2026-09-04")
             house.tick(at("2026-10-04"))
             house.checkpoint()
         finally:
             house.close()
         assert audit(house.root).differences == []
+
+
+@pytest.mark.parametrize("since", [None, "last"])
+def test_a_version_without_openings_guesses_as_the_first(tmp_path: Path, since: str | None) -> None:
+    """100 kWh brought and 20 used in ten days are 22 in eleven, also when a second version says nothing of the 100;
+    the ladder's register of the night counts before the first one's opening and moves nothing."""
+    life = {
+        "codes": ["1.8.0"], "opened": [11], "cycle_energy": "100", "tariffs": [(-400, RESIDENTIAL)],
+        "change_out": None,
+    }  # fmt: skip
+    (tmp_path / "data").mkdir()
+    house = House(tmp_path / "data")
+    try:
+        house.register(write_life(tmp_path / "v1", life, 1))
+        house.send([(1, 10_000, at("2026-07-16"), 4)], at("2026-07-16"))
+        folder = write_life(tmp_path / "v2", life, 1)
+        (folder / "opening_accounts.csv").unlink()
+        for name, row in (("registers", "2.8.0,check,0.001,kWh"), ("opening_registers", "2.8.0,0,2026-06-05,A")):
+            with (folder / f"{name}.csv").open("a") as file:
+                file.write(f"{METERS[0]},{row}\n")
+        house.register(folder)
+        house.send([(1, 20_000, at("2026-07-21"), 4)], at("2026-07-21"))
+        house.checkpoint()
+        if since:
+            assert audit(house.root).differences == []
+        house.tick(at("2026-08-04"))
+        house.checkpoint()
+        assert house.engine.part.channel["value"].tolist() == [42_000, 0]
+    finally:
+        house.close()
+    assert audit(house.root, since=since).differences == []

@@ -17,6 +17,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from audit.run import audit
+from config.tariff_files import tariff_texts
 from config.units import REGISTER_CODE, Register
 from ledger import reads
 from ledger.statements import date_of
@@ -216,3 +217,49 @@ def test_registers_that_share_a_ladder(
     assert not wrong, (len(wrong), wrong[:3])
     assert guesses == {(slot, 2, True) for slot, *_ in guesses}
     assert (len(guesses), max(tiers) > 0) == (len(silent), True)
+
+
+@pytest.mark.parametrize("every", [1, 1000])
+def test_two_bills_that_one_tick_closes(every: int, make_village: Callable[..., Any], tmp_path: Path) -> None:
+    """Tiers of the year, two registers: one is silent from 13 July, the other from 20 August, and the next tick after
+    that comes in September. August's guess goes by what July's added, over the time that it added."""
+    tariffs = tmp_path / "tariffs"
+    tariffs.mkdir()
+    for name, text in tariff_texts(None).items():
+        (tariffs / f"{name}.toml").write_text(text.replace('\ncycle = "calendar_month"', '\ncycle = "calendar_year"'))
+    meter = "440100000001"
+    rows = {
+        f"{meter},1.8.0,bill,0.01,kWh": f"{meter},1.8.1,bill,0.01,kWh\n{meter},1.8.2,bill,0.01,kWh",
+        f"{meter},1.8.0,1000.73,2026-07-01,A": f"{meter},1.8.1,1000.73,2026-07-01,A\n{meter},1.8.2,100,2026-07-01,A",
+    }
+    village = make_village(tmp_path, rows, tariffs=tariffs)
+    value = {REGISTER_CODE[Register("1.8.1")]: 1_000_730, REGISTER_CODE[Register("1.8.2")]: 100_000}
+    begins = dict(value)
+    for number in range(50):
+        day = date(2026, 7, 1) + timedelta(number)
+        for code, step in zip(value, (2_410, 6_370), strict=True):
+            if number < 12 or code == max(value):
+                value[code] += step
+                village.read([(meter, value[code], f"{day}T20:20")], register=code)
+        if number % every == 0:
+            village.checkpoint()
+    village.record(RecordKind.TICK, seconds("2026-09-05T00:00"))
+    village.checkpoint()
+    assert village.engines[village.home].counters["estimate.accepted"] == 2
+    with opened(village.config) as view:
+        evidence, guesses, wrong = Evidence(view.account("a1")), set(), []
+        for number in range(62):
+            for _, channel in evidence.days((date(2026, 7, 1) - date(1970, 1, 1)).days + number):
+                guesses |= set(channel.guesses)
+                if not channel.agrees:
+                    wrong.append((number, channel.components))
+    assert not wrong, (len(wrong), wrong[:2])
+    july, august = sorted(guesses, key=lambda guess: guess.to_s)
+    used_wh = sum(value[code] - begins[code] for code in value)
+    assert (july.follows, august.follows) == (True, True)
+    assert (july.used_wh, august.used_wh) == (used_wh, used_wh + july.energy_wh)
+    first_s, silent_s = seconds("2026-07-01T00:00"), seconds("2026-07-12T20:20")
+    last_s, end_s = seconds("2026-08-19T20:20"), seconds("2026-08-01T00:00")
+    assert july.known_s == silent_s - first_s + last_s - first_s
+    assert august.known_s == end_s - first_s + last_s - first_s
+    assert audit(village.settings.data_dir, settings=village.settings).differences == []

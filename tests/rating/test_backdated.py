@@ -168,7 +168,10 @@ def test_a_version_that_does_not_continue_the_active_one_changes_nothing(home: M
     h = home(["a", "b"])
     h.read(1_000, "2026-07-02T00:00")
     held = h.engine.part.channel.copy()
-    for image in (home(["a"]).image, two_spans(home).image):
+    brought, moved = home(["a", "b"]).image, home(["a", "b"]).image
+    brought.ladders["opening_used"][1] += 1
+    moved.ladders["opening_at_s"][0] -= 86_400
+    for image in (home(["a"]).image, two_spans(home).image, brought, moved):
         activate(h, image)
         out = h.engine.checkpoint(epoch=1, log_id="x")
         assert "do not continue" in out.applied[-1].outcome

@@ -210,6 +210,84 @@ def test_slots_stay_and_new_ones_go_behind(town: Any, staging: Any, root: Path) 
     assert added["slot"] >= len(before.partitions[home].channels)
 
 
+def ladders_of(root: Path, digest: str, account: str) -> dict[str, tuple[int, int]]:
+    """(opening_used, opening_at_s) of an account's ladders by tariff."""
+    image = load_image(root, digest)
+    partition, slot = RegistryReader(root, digest).find_account(account)
+    rows = image.partitions[partition].ladders
+    return {
+        image.tariffs[row["tariff"]]: (int(row["opening_used"]), int(row["opening_at_s"]))
+        for row in rows[rows["account"] == slot]
+    }
+
+
+HEAD = "account,balance,arrears,cycle_energy\n"
+CHECK = [("WX-77.a,1.8.0", "440100000001,2.8.0,check,0.01,kWh\nWX-77.a,1.8.0")]
+EARLIER = [("WX-77.a,1.8.0", "440100000001,2.8.0,0,2026-02-01,A\nWX-77.a,1.8.0")]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"opening_accounts": None},
+        {"opening_accounts": HEAD},
+        {"opening_accounts": HEAD + "a1,85.00,0,\n"},
+        {"opening_accounts": HEAD + "a1,99.00,1,12.500\n"},  # another balance changes nothing, as ever
+        {"opening_accounts": None, "registers": CHECK, "opening_registers": EARLIER},
+    ],
+)
+def test_what_an_account_brought_stays_in_later_versions(
+    town: Any, staging: Any, root: Path, changes: dict[str, Any]
+) -> None:
+    """Left out, left empty, told again; and when another register comes that counted a month before."""
+    first = staging(town())
+    second = staging(town("second", **changes), previous=first.digest)
+    third = staging(town("third"), previous=second.digest) if len(changes) == 1 else second
+    for version in (first, second, third):
+        assert ladders_of(root, version.digest, "a1") == {"plain": (12_500, at("2026-03-01T00:00:00"))}
+
+
+def test_a_further_ladder_of_an_open_account_brings_nothing(town: Any, staging: Any, root: Path) -> None:
+    """Also where it opens before the one that has the energy."""
+    tariffs = [("a1,plain,2026-01-01,", "a1,tou,2026-01-01,2026-02-15\na1,plain,2026-02-15,")]
+    first = staging(town(tariffs=tariffs))
+    grown = town("second", tariffs=tariffs, registers=CHECK, opening_registers=EARLIER)
+    second = staging(grown, previous=first.digest)
+    assert ladders_of(root, second.digest, "a1") == {
+        "plain": (12_500, at("2026-03-01T00:00:00")),
+        "tou": (0, at("2026-02-01T00:00:00")),
+    }
+    assert ladders_of(root, staging(grown).digest, "a1")["tou"][0] == 12_500  # told at once it is the first one's
+
+
+def test_an_account_that_counts_nothing_yet_may_still_be_told_what_it_brings(
+    town: Any, staging: Any, root: Path
+) -> None:
+    first = staging(
+        town(
+            meters=[("440100000001,p1,c1,1,2026-01-01,,6,1,13200\n", "")],
+            registers=[("440100000001,1.8.0,bill,0.01,kWh\n", "")],
+            opening_registers=[("440100000001,1.8.0,1000.73,2026-03-01,A\n", "")],
+        )
+    )
+    assert ladders_of(root, first.digest, "a1") == {}
+    told = town("second", opening_accounts=HEAD + "a1,85.00,0,33\n")
+    second = staging(told, previous=first.digest)
+    assert ladders_of(root, second.digest, "a1") == {"plain": (33_000, at("2026-03-01T00:00:00"))}
+
+
+def test_another_cycle_energy_of_an_open_account_is_refused_by_its_line(town: Any, staging: Any) -> None:
+    first = staging(town())
+    told = HEAD + "a3,,,7\na2,0,0,0\na1,85.00,0,150\n"
+    with pytest.raises(ImportFaults) as refused:
+        staging(town("second", opening_accounts=told), previous=first.digest)
+    counted = "that is counted and does not change"
+    assert [str(fault) for fault in refused.value.faults] == [
+        f"opening_accounts.csv:2: cycle_energy 7 of account a3, which was opened with 0: {counted}",
+        f"opening_accounts.csv:4: cycle_energy 150 of account a1, which was opened with 12.5: {counted}",
+    ]
+
+
 def test_a_point_stays_in_its_partition_when_its_concentrator_changes(town: Any, staging: Any, root: Path) -> None:
     first = staging(town())
     assert partition_of("c1", 4) != partition_of("c2", 4)
