@@ -3,9 +3,6 @@
 A record's key is partition << 48 | offset, so a partition is one stretch of the tree and reading on is a range
 scan. Offsets never restart: when pruning empties a partition, its high-water mark stays in `high`. Every record
 carries a crc32 that is checked when it is read.
-
-Rows are inserted many to a statement: sqlite3 gives up Python's global lock around each statement and queues
-for it again behind a busy network thread, so 256 statements would cost 256 turns.
 """
 
 from __future__ import annotations
@@ -16,11 +13,11 @@ import uuid
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from itertools import chain
 from pathlib import Path
 from typing import Any, Final, cast
 
 from ingest import mark_journal
+from ingest.many_rows import insert, many
 from ingest.mark_journal import MarkJournal
 from ingest.sequences import Mark
 from rating.readings import LogFailed, Record, RecordKind, StoredRecord
@@ -31,7 +28,6 @@ _FORMAT: Final = "2"
 _BEFORE: Final = ("1",)  # formats that are read as they are: 1 had no mark_journal
 _ROW_BYTES: Final = 1000  # of a record beside its body, generously
 _PRUNE_STEP: Final = 256  # records deleted in one transaction
-_CHUNKS: Final = (128, 16, 4, 1)
 _CRC_BYTES: Final = 5120  # for more zlib gives up Python's global lock, and 5 us of work would queue for it again
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -43,8 +39,7 @@ CREATE TABLE IF NOT EXISTS high (partition INTEGER PRIMARY KEY, last INTEGER NOT
 """
 # OR ROLLBACK: an insert of many rows that may fail half-way copies every page that it changes to a file beforehand,
 # 30 MB/s with lone meters; one that ends the transaction need not.
-_VALUES: Final = "INSERT OR ROLLBACK INTO record VALUES "
-_INSERT: Final = {n: _VALUES + ",".join(["(?,?,?,?,?,?,?,?,?)"] * n) for n in _CHUNKS}
+_INSERT: Final = many("INSERT OR ROLLBACK INTO record VALUES ", 9)
 _COLUMNS: Final = "id, kind, received_at_s, source, stream, sequence, detail, crc, body"
 
 
@@ -180,7 +175,7 @@ class SqliteLog:
                 rows.append(_row(offset, record))
             with self._transaction() as connection:
                 self._make_sure_of_room(rows)
-                _insert(connection, rows)
+                insert(connection, _INSERT, rows)
                 written = self._marks.write(connection, marks) if marks else None
             self._last = ends
             if written is not None:
@@ -261,11 +256,3 @@ def _row(offset: int, record: Record) -> tuple[object, ...]:
         _crc(record),
         record.body,
     )
-
-
-def _insert(connection: sqlite3.Connection, rows: list[tuple[object, ...]]) -> None:
-    at = 0
-    for size in _CHUNKS:
-        while len(rows) - at >= size:
-            connection.execute(_INSERT[size], list(chain.from_iterable(rows[at : at + size])))
-            at += size

@@ -26,6 +26,7 @@ from typing import Any, Final
 
 import msgspec
 
+from ingest.many_rows import insert, many
 from ingest.sequences import Key, Mark, ahead_of
 
 GENERATION: Final = 32_768  # marks
@@ -38,7 +39,7 @@ CREATE TABLE IF NOT EXISTS mark (
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS mark_journal (id INTEGER PRIMARY KEY, marks TEXT NOT NULL);
 """
-_PUT: Final = "INSERT OR REPLACE INTO mark VALUES (?,?,?,?,?,?,?)"
+_PUT: Final = many("INSERT OR REPLACE INTO mark VALUES ", 7)
 _ALL: Final = """
 SELECT 0 AS id, json_array(json_array(source, stream, shard, contiguous, ahead, boot, boot_sequence)) FROM mark
 UNION ALL SELECT id, marks FROM mark_journal ORDER BY id
@@ -95,7 +96,7 @@ class MarkJournal:
                 self._ready.append(newest_of)
         folded = min(len(self._ready), wanted)
         if folded:
-            connection.executemany(_PUT, islice(self._ready, folded))
+            insert(connection, _PUT, list(islice(self._ready, folded)))
             if not self._old and folded == len(self._ready):
                 connection.execute("DELETE FROM mark_journal WHERE id <= ?", (self._old_last,))
         return Written(rows, row, folded)
