@@ -30,6 +30,7 @@ TRIGGER_FEN: Final = 2000
 ENOUGH_YUAN: Final = 200  # three days of a backlog leave more than any limit
 PRICE_FEN_KWH: Final = 58.9  # of the first tier, to spread the crossings over the run
 SHARDS: Final = ("0", "1", "2", "3")  # the embedded broker lets a session have 100 messages under way, no more
+PARTITIONS: Final = 4  # as docs/operating.md advises for one machine
 DEADLINE_A_METER_S: Final = 0.0005  # of an import, a start, an audit: several times what they take
 _ZONE: Final = timezone(timedelta(hours=8))
 
@@ -45,6 +46,7 @@ class Host(Rig):
             start=now.isoformat(timespec="seconds"),
             factor=1.0,
             lead_real_s=0.0,
+            partitions=PARTITIONS,
             settings={
                 "mqtt": {"shards": SHARDS},
                 "ingest": IngestSettings().model_dump(include={"tick_interval_s", "resend_after_s", "resend_times"}),
