@@ -1,12 +1,16 @@
 """I/O: the outbox's rows: what is to be fanned out, what is due in which lane, and what became of each delivery.
 
 Every function works on a connection inside the caller's transaction. Work is found by partial indexes: notices
-without deliveries by rank and age, lanes by channel and time, the open deliveries of a lane by rank and notice.
+without deliveries by rank and age, lanes by channel, rank and time, what is open in a lane by rank, tries and notice.
 
 Two ranks: what is about money or for a person (MONEY) goes before alerts of a low balance (BULK), oldest first in
-each. Of the places of a batch a quarter is kept for BULK, so that its eldest is in every batch and never starves. An
-alert that stands when a later notice about its account is fanned out takes that one's rank: nobody is told "the
-account was topped up", and then that it is low.
+each: at the fan-out, in a lane, and among lanes (a lane has the lowest rank of what is open in it). A quarter of the
+places of a batch, and of a channel's lanes at a time, is kept for BULK. An alert that stands when a later notice
+about its account is fanned out takes that one's rank: nobody is told "topped up", and then that it is low.
+
+What failed goes behind what was not tried yet: a lane that wakes tries another message, and learns whether the
+address is down or one message is bad. Its rest grows with each message that fails for the first
+time since one got through; the same one failing again says nothing new.
 """
 
 from __future__ import annotations
@@ -51,6 +55,7 @@ class Delivery:
 
     notice_id: int
     lane: str
+    rank: int
     attempts: int
     key: str
     template: str
@@ -109,29 +114,39 @@ _AHEAD: Final = (
     .where(text("state = 'pending'"), _D.notice_id == _NOTICE)
     .values(rank=bindparam("to_rank"))
 )
+_LANES_AHEAD: Final = (
+    update(notice_lane)
+    .where(_L.lane.in_(select(_D.lane).where(text("state = 'pending'"), _D.notice_id == _NOTICE)))
+    .values(rank=bindparam("to_rank"))
+)
 _DELIVER: Final = insert(notice_delivery)
 _FANNED: Final = update(notice).where(_N.id == _NOTICE).values(deliveries=bindparam("count"))
 _LANES_KNOWN: Final = select(notice_lane).where(_L.lane.in_(bindparam("of", expanding=True)))
 _NEW_LANE: Final = insert(notice_lane)
-_LANE_AT: Final = update(notice_lane).where(_L.lane == _LANE).values(next_at_s=bindparam("then_s"))
+_LANE_AT: Final = (
+    update(notice_lane).where(_L.lane == _LANE).values(next_at_s=bindparam("then_s"), rank=bindparam("to_rank"))
+)
 _FINISH: Final = (
     update(notice)
     .where(_N.id == _NOTICE, _N.state == "pending")
     .values(state=bindparam("new_state"), error=bindparam("why"), sent_at_s=bindparam("then_s"))
 )
 _OF_CHANNEL: Final = select(_L.lane).where(
-    _L.channel == bindparam("of_channel"), _L.lane.not_in(bindparam("busy", expanding=True))
+    _L.channel == bindparam("of_channel"),
+    _L.rank == bindparam("of_rank"),
+    _L.lane.not_in(bindparam("busy", expanding=True)),
 )
 _DUE_LANES: Final = _OF_CHANNEL.where(_L.next_at_s <= bindparam("now")).order_by(_L.next_at_s).limit(_MOST)
 _FAR_LANES: Final = _OF_CHANNEL.where(_L.next_at_s > bindparam("far")).order_by(_L.next_at_s).limit(_MOST)
 _OPEN: Final = (
-    select(_D.notice_id, _D.lane, _D.attempts, _N.key, _N.template, _N.party, _N.account, _N.params, _N.created_at_s)
+    select(_D.notice_id, _D.lane, _D.rank, _D.attempts)
+    .add_columns(_N.key, _N.template, _N.party, _N.account, _N.params, _N.created_at_s)
     .join_from(notice_delivery, notice, _N.id == _D.notice_id)
     .where(text("notice_delivery.state = 'pending'"), _D.lane == _LANE)
-    .order_by(_D.notice_id)
 )
-_DUE: Final = _OPEN.where(_D.rank == bindparam("of_rank"), _is_due(_D.next_at_s)).limit(_MOST)
-_OF_KEYS: Final = _OPEN.where(_N.key.in_(bindparam("of", expanding=True)))
+_IN_RANK: Final = _OPEN.where(_D.rank == bindparam("of_rank"), _is_due(_D.next_at_s))
+_DUE: Final = _IN_RANK.order_by(_D.attempts, _D.notice_id).limit(_MOST)
+_OF_KEYS: Final = _OPEN.where(_N.key.in_(bindparam("of", expanding=True))).order_by(_D.notice_id)
 _TRIED: Final = (
     update(notice_delivery)
     .where(_D.notice_id == _NOTICE, _D.lane == _LANE)
@@ -148,10 +163,15 @@ _STATES: Final = (
     .where(_D.notice_id.in_(bindparam("of", expanding=True)))
     .order_by(_D.notice_id, _D.lane)
 )
-_FIRST: Final = select(func.min(_D.next_at_s)).where(text("notice_delivery.state = 'pending'"), _D.lane == _LANE)
+_FIRST, _RANK = (
+    select(func.min(column)).where(text("notice_delivery.state = 'pending'"), _D.lane == _LANE)
+    for column in (_D.next_at_s, _D.rank)
+)
 _FAILURES: Final = select(_L.failures).where(_L.lane == _LANE)
 _REST: Final = (
-    update(notice_lane).where(_L.lane == _LANE).values(next_at_s=bindparam("then_s"), failures=bindparam("count"))
+    update(notice_lane)
+    .where(_L.lane == _LANE)
+    .values({name: bindparam(f"new_{name}") for name in ("next_at_s", "rank", "failures", "rests_until_s")})
 )
 
 
@@ -165,8 +185,9 @@ def pause_s(settings: NoticeSettings, failures: int) -> int:
 def asked_for(channels: tuple[str, ...]) -> Select[bool, bool]:
     """The question whether a notice waits for its deliveries, and whether a lane of these channels is due."""
     lanes = [
-        exists().where(_L.channel == name, when)  # each a range of the index
+        exists().where(_L.channel == name, _L.rank == rank, when)  # each a range of the index
         for name in channels
+        for rank in (MONEY, BULK)
         for when in (_L.next_at_s <= bindparam("now"), _L.next_at_s > bindparam("far"))
     ]
     return select(_FRESH_ONE, or_(false(), *lanes))
@@ -178,10 +199,10 @@ def due(connection: Connection, question: Select[bool, bool], now_s: int) -> tup
     return bool(some), bool(lanes)
 
 
-def _shared(limit: int, ask: Callable[[int, int], list[T]]) -> list[T]:
+def _shared(limit: int, part: int, ask: Callable[[int, int], list[T]]) -> list[T]:
     """`ask(rank, limit)` of both ranks: money first, and no less than its part of the places for bulk."""
     money = ask(MONEY, limit)
-    bulk = ask(BULK, max(limit - len(money), limit // BULK_PART))
+    bulk = ask(BULK, max(limit - len(money), part))
     return money[: limit - len(bulk)] + bulk
 
 
@@ -191,7 +212,7 @@ def fresh(connection: Connection, now_s: int, limit: int) -> Fresh:
     def ask(rank: int, most: int) -> list[tuple[Row, int]]:
         return [(dict(row), rank) for row in connection.execute(_FRESH[rank], _times(now_s, most)).mappings()]
 
-    ranked = _shared(limit, ask)
+    ranked = _shared(limit, limit // BULK_PART, ask)
     newest = {str(row["account"]): int(row["id"]) for row, rank in ranked if rank == MONEY}
     if not newest:
         return Fresh(ranked, [])
@@ -205,7 +226,7 @@ def fresh(connection: Connection, now_s: int, limit: int) -> Fresh:
 
 
 def fan_out(connection: Connection, fanned: Sequence[Fanned], now_s: int) -> None:
-    """One delivery for each lane of each notice; a lane that rests goes on resting."""
+    """One delivery for each lane of each notice; a lane that is due keeps its place, one that rests its rest."""
     rows = [
         {"notice_id": one.notice_id, "lane": lane, "next_at_s": now_s, "rank": one.rank}
         for one in fanned
@@ -216,21 +237,33 @@ def fan_out(connection: Connection, fanned: Sequence[Fanned], now_s: int) -> Non
     connection.execute(_DELIVER, rows)
     connection.execute(_FANNED, [{"of_notice": one.notice_id, "count": len(one.lanes)} for one in fanned])
     lanes = {lane: channel for one in fanned for lane, channel in one.lanes.items()}
+    money = {lane for one in fanned if one.rank == MONEY for lane in one.lanes}
+    ranks = {lane: MONEY if lane in money else BULK for lane in lanes}
     known = {row["lane"]: row for row in connection.execute(_LANES_KNOWN, {"of": sorted(lanes)}).mappings()}
     new = [
-        {"lane": lane, "channel": channel, "next_at_s": now_s} for lane, channel in lanes.items() if lane not in known
+        {"lane": lane, "channel": channel, "next_at_s": now_s, "rank": ranks[lane]}
+        for lane, channel in lanes.items()
+        if lane not in known
     ]
     if new:
         connection.execute(_NEW_LANE, new)
-    awake = [lane for lane, row in known.items() if row["next_at_s"] is None or not row["failures"]]
-    if awake:
-        connection.execute(_LANE_AT, [{"of_lane": lane, "then_s": now_s} for lane in awake])
+    moved = []
+    for lane, row in known.items():
+        until_s, old_s = row["rests_until_s"], row["next_at_s"]
+        at_s = until_s if now_s < until_s <= now_s + FAR_S else now_s
+        at_s = at_s if old_s is None else min(old_s, at_s)
+        if (at_s, rank := min(ranks[lane], row["rank"])) != (old_s, row["rank"]):
+            moved.append({"of_lane": lane, "then_s": at_s, "to_rank": rank})
+    if moved:
+        connection.execute(_LANE_AT, moved)
 
 
 def go_ahead(connection: Connection, notices: Sequence[int]) -> None:
-    """What is open of these goes with the notices about money."""
+    """What is open of these goes with the notices about money, and so do their lanes."""
     if notices:
-        connection.execute(_AHEAD, [{"of_notice": one, "to_rank": MONEY} for one in notices])
+        ahead = [{"of_notice": one, "to_rank": MONEY} for one in notices]
+        connection.execute(_AHEAD, ahead)
+        connection.execute(_LANES_AHEAD, ahead)
 
 
 def later(connection: Connection, row: Mapping[str, Any], why: str, now_s: int, settings: NoticeSettings) -> str:
@@ -255,24 +288,41 @@ def _finished(notice_id: int, state: str, why: str, now_s: int) -> dict[str, Any
     return {"of_notice": notice_id, "new_state": state, "why": why[:ERROR_MAX], "then_s": sent_at_s}
 
 
-def due_lanes(connection: Connection, channel: str, busy: Sequence[str], now_s: int, limit: int) -> list[str]:
-    """Lanes of a channel whose time has come, the longest waiting first."""
-    if limit <= 0:
+def due_lanes(
+    connection: Connection, channel: str, busy: Mapping[str, int], now_s: int, places: int
+) -> list[tuple[str, int]]:
+    """Lanes of a channel whose time has come and their ranks, for the places that the `busy` (lane -> rank) leave.
+
+    Those with money first, the longest waiting first in each rank; of all places a part is for bulk.
+    """
+    free = places - len(busy)
+    if free <= 0:
         return []
-    asked = {"of_channel": channel, "busy": list(busy)}
-    found = list(connection.scalars(_DUE_LANES, asked | {"now": now_s, "most": limit}))
-    if len(found) < limit:  # a range of its own, so that each is found by the index
-        found += connection.scalars(_FAR_LANES, asked | {"far": now_s + FAR_S, "most": limit - len(found)})
-    return found
+
+    def ask(rank: int, most: int) -> list[tuple[str, int]]:
+        asked = {"of_channel": channel, "of_rank": rank, "busy": list(busy)}
+        found = list(connection.scalars(_DUE_LANES, asked | {"now": now_s, "most": most}))
+        if len(found) < most:  # a range of its own, so that each is found by the index
+            found += connection.scalars(_FAR_LANES, asked | {"far": now_s + FAR_S, "most": most - len(found)})
+        return [(lane, rank) for lane in found]
+
+    part = places // BULK_PART - list(busy.values()).count(BULK)
+    return _shared(free, min(free, part), ask)
 
 
 def due_of_lane(connection: Connection, lane: str, now_s: int, limit: int) -> list[Delivery]:
-    """Its open deliveries whose time has come, at most `limit`: money first, oldest first in each rank."""
+    """Its open deliveries whose time has come, at most `limit`: money first, oldest first in each rank.
+
+    Those that failed before come last, whatever they are about, because a failure ends the batch. When two in a row
+    failed, alerts begin: else money of which each fails would keep them from ever being tried.
+    """
 
     def ask(rank: int, most: int) -> list[Delivery]:
         return _deliveries(connection, _DUE, {"of_lane": lane, "of_rank": rank} | _times(now_s, most))
 
-    return _shared(limit, ask)
+    failures = int(connection.scalar(_FAILURES, {"of_lane": lane}) or 0)
+    first = BULK if failures and failures % 2 == 0 else MONEY
+    return sorted(_shared(limit, limit // BULK_PART, ask), key=lambda one: (one.attempts > 0, one.rank != first))
 
 
 def open_of_keys(connection: Connection, lane: str, keys: Sequence[str]) -> list[Delivery]:
@@ -321,16 +371,27 @@ def record(connection: Connection, tried: Sequence[Tried], now_s: int, settings:
 
 
 def rest(
-    connection: Connection, lane: str, now_s: int, settings: NoticeSettings, *, failed: bool, more: bool = False
+    connection: Connection,
+    lane: str,
+    now_s: int,
+    settings: NoticeSettings,
+    *,
+    failed: Delivery | None,  # at which the channel failed
+    alive: bool,  # something got through before that
+    more: bool,  # some are due already: a queue of a hundred thousand is not looked through
 ) -> None:
-    """When a lane is looked at next: when a delivery is due, but after a failure not before its rest is over.
-
-    `more`: some are due already, behind the other lanes' turns; a queue of a hundred thousand is not looked through.
-    """
+    """When a lane is looked at next: when a delivery is due, but after a failure not before its rest is over."""
     mine = {"of_lane": lane}
-    at_s = now_s if more and not failed else connection.scalar(_FIRST, mine)
-    failures = 0
-    if failed:
-        failures = 1 + int(connection.scalar(_FAILURES, mine) or 0)
-        at_s = None if at_s is None else max(int(at_s), now_s + pause_s(settings, failures))
-    connection.execute(_REST, mine | {"then_s": at_s, "count": failures})
+    at_s = now_s if more else connection.scalar(_FIRST, mine)
+    failures, until_s = 0 if alive else int(connection.scalar(_FAILURES, mine) or 0), 0
+    if failed is not None:
+        failures = max(1, failures + (failed.attempts == 0))
+        until_s = now_s + pause_s(settings, failures)
+    rank = connection.scalar(_RANK, mine)
+    values = {
+        "new_next_at_s": None if at_s is None else max(int(at_s), until_s),
+        "new_rank": BULK if rank is None else rank,
+        "new_failures": failures,
+        "new_rests_until_s": until_s,
+    }
+    connection.execute(_REST, mine | values)

@@ -6,9 +6,10 @@
       -> sent when all its deliveries are, failed when one of them failed for good
 
 A lane is what can be down. One that fails stops at once and rests by the schedule, so a dead address costs one
-time-out now and then, and nobody who was reached is told again because another was not. Lanes run side by side, so
-many at a time for each kind of channel, so that what hangs in one kind holds up no other. What is about money goes
-before alerts, also at the fan-out, and alerts have their part of every batch (autopay.deliveries).
+time-out now and then, and nobody who was reached is told again because another was not. After its rest it begins
+with a message that did not fail yet; what is not the channel's doing is never the lane's failure. Lanes run side by
+side, so many at a time for each kind of channel, so that what hangs in one kind holds up no other. What is about
+money goes before alerts, at the fan-out, among lanes and in each, and alerts have their part (autopay.deliveries).
 
 `notice.sending` is passed when nothing of a hand is out, `notice.sent` when it is out and the database does not know.
 A hand is one message, so that a death there repeats that one of each lane at most; but of a channel that knows
@@ -62,7 +63,7 @@ from config.steps import reach
 BATCH_MAX: Final = 512  # notices fanned out in one pass
 LANE_MAX: Final = 32  # messages of one lane before it is another's turn
 HAND_MAX: Final = 512  # the same, of a channel that takes them at once
-LANES: Final = {"file": 1, "webhook": 1, "apprise": 4}  # of a kind of channel, at a time
+LANES: Final = {"file": 1, "webhook": 1, "apprise": 4}  # of a kind of channel, at a time; what has 1 has 1 address
 OPERATOR: Final = "operator"
 STOP_REAL_S: Final = 10.0
 Parties = Callable[[str, str], Party | None]  # (party, account) -> who; party "" is the account's holder
@@ -88,6 +89,22 @@ class Turn(NamedTuple):
     more: bool
 
 
+class Running(NamedTuple):
+    """A lane under way: its channel, its rank when it began, and what will come of it."""
+
+    channel: str
+    rank: int
+    turn: Future[Turn]
+
+
+class Sent(NamedTuple):
+    """What became of the first so many of a hand, and how the channel did."""
+
+    tried: list[Tried]
+    failed: Delivery | None  # at which the channel failed: the last of `tried`, nothing behind it is out
+    alive: bool  # it took something
+
+
 class NoticeDispatcher:
     """Call `step` again and again from one thread, and `stop` at the end.
 
@@ -110,7 +127,7 @@ class NoticeDispatcher:
         self._clock, self._settings, self._wait_real_s = clock, settings, wait_real_s
         self._pools = {name: pool(LANES.get(name, 1), f"notices-{name}") for name in self._channels}
         self._question = asked_for(tuple(self._channels))
-        self._lanes: dict[str, tuple[str, Future[Turn]]] = {}  # under way: lane -> channel, what came of it
+        self._lanes: dict[str, Running] = {}
         self._recalled: set[str] = set()  # lanes of which it is marked what a former process sent
         self._backlog = False  # the last pass left notices that are to be fanned out
         self._stopping = threading.Event()
@@ -135,7 +152,7 @@ class NoticeDispatcher:
     def stop(self, deadline_real_s: float = STOP_REAL_S) -> None:
         """Let the messages in hand go out and be marked; what does not end in time may be repeated."""
         self._stopping.set()
-        wait([future for _, future in self._lanes.values()], deadline_real_s)
+        wait([lane.turn for lane in self._lanes.values()], deadline_real_s)
         for pool in self._pools.values():
             pool.shutdown(wait=False, cancel_futures=True)
         for channel in self._channels.values():
@@ -196,28 +213,30 @@ class NoticeDispatcher:
         now_s = self._clock.now_s()
         with self._store.reader() as connection:
             for name in self._channels:
-                busy = [lane for lane, (channel, _) in self._lanes.items() if channel == name]
-                for lane in due_lanes(connection, name, busy, now_s, LANES.get(name, 1) - len(busy)):
-                    self._lanes[lane] = name, self._pools[name].submit(self._run_lane, name, lane)
+                busy = {lane: running.rank for lane, running in self._lanes.items() if running.channel == name}
+                for lane, rank in due_lanes(connection, name, busy, now_s, LANES.get(name, 1)):
+                    turn = self._pools[name].submit(self._run_lane, name, lane)
+                    self._lanes[lane] = Running(name, rank, turn)
 
     def _run_lane(self, name: str, lane: str) -> Turn:
-        """Send what is due at one address up to the first failure; runs in a thread of its channel."""
+        """Send what is due at one address until its channel fails; runs in a thread of its channel."""
         channel = self._channels[name]
         words = self._recall(channel, lane) if isinstance(channel, Batched) and lane not in self._recalled else []
         most, hand = (HAND_MAX, HAND_MAX) if isinstance(channel, Batched) else (LANE_MAX, 1)
         with self._store.reader() as connection:
             left = due_of_lane(connection, lane, self._clock.now_s(), most)
-        more, failed = len(left) == most, False
-        while left and not failed and not self._stopping.is_set():
+        full, failed, alive = len(left) == most, None, False
+        while left and failed is None and not self._stopping.is_set():
             reach("notice.sending")
-            tried = self._send(channel, left[:hand])
+            sent = self._send(channel, left[:hand])
             reach("notice.sent")
             now_s = self._clock.now_s()
-            words += self._store.write(partial(record, tried=tried, now_s=now_s, settings=self._settings))
-            failed, left = tried[-1][1] is not None, left[len(tried) :]
-        now_s = self._clock.now_s()
-        self._store.write(lambda connection: rest(connection, lane, now_s, self._settings, failed=failed, more=more))
-        return Turn(words, more and not failed)
+            words += self._store.write(partial(record, tried=sent.tried, now_s=now_s, settings=self._settings))
+            failed, alive, left = sent.failed, alive or sent.alive, left[len(sent.tried) :]
+        now_s, more = self._clock.now_s(), full or bool(left)
+        end = partial(rest, lane=lane, now_s=now_s, settings=self._settings, failed=failed, alive=alive, more=more)
+        self._store.write(end)
+        return Turn(words, full and failed is None)
 
     def _recall(self, channel: Batched, lane: str) -> list[str]:
         """Mark what the channel took from a process that died before it could: nothing is sent before."""
@@ -231,42 +250,49 @@ class NoticeDispatcher:
         self._recalled.add(lane)
         return words
 
-    def _send(self, channel: Channel, hand: Sequence[Delivery]) -> list[Tried]:
-        """What became of the first so many, one at least; a failure is the last of them. Nothing behind it is out."""
-        ready: list[tuple[Delivery, Message | None]] = []
+    def _send(self, channel: Channel, hand: Sequence[Delivery]) -> Sent:
+        """Try the first so many of a hand, one at least."""
+        ready: list[tuple[Delivery, Message | None, str | None]] = []
         messages, address = [], ""
         for row in hand:
-            party = self._who(row.party, row.account)
-            if party is None:
-                if ready:
-                    break  # it is the first of the next hand
-                return [(row, f"no party {row.party!r} for account {row.account!r}")]
-            found = [one for one in channel.addresses(party) if lane_of(channel.name, one) == row.lane]
-            message = self._message(row, party) if found else None  # the address is no longer the party's
+            message, where, why = self._message(channel, row)
             if message is not None:
-                address = found[0]
+                address = where
                 messages.append(message)
-            ready.append((row, message))
-        out, why = 0, None
+            ready.append((row, message, why))
+        out, fault = 0, None
         try:
             if isinstance(channel, Batched) and messages:
                 out = channel.send_all(messages, address)
             elif messages:
                 channel.send(messages[0], address)
                 out = 1
-        except ChannelFailed as fault:
-            why = str(fault)
+        except ChannelFailed as error:
+            fault = str(error)
         tried: list[Tried] = []
-        for row, message in ready:
-            if message is not None and out == 0:
-                return tried if why is None else [*tried, (row, why)]
-            out -= message is not None
-            tried.append((row, None))
-        return tried
+        taken = 0
+        for row, message, why in ready:
+            if message is not None and taken == out:
+                if fault is not None:
+                    return Sent([*tried, (row, fault)], row, alive=False)
+                break
+            taken += message is not None
+            tried.append((row, why))
+        return Sent(tried, None, alive=out > 0)
 
-    def _message(self, row: Delivery, party: Party) -> Message:
-        words = render(row.template, party.language, row.account, row.params)
-        return Message(row.key, row.template, party, row.account, words, row.created_at_s)
+    def _message(self, channel: Channel, row: Delivery) -> tuple[Message | None, str, str | None]:
+        """(message, address, why not); neither a message nor why when the address is no longer the party's."""
+        party = self._who(row.party, row.account)
+        if party is None:
+            return None, "", f"no party {row.party!r} for account {row.account!r}"
+        found = [one for one in channel.addresses(party) if lane_of(channel.name, one) == row.lane]
+        if not found:
+            return None, "", None
+        try:
+            words = render(row.template, party.language, row.account, row.params)
+        except NoSuchTemplate as fault:
+            return None, "", str(fault)
+        return Message(row.key, row.template, party, row.account, words, row.created_at_s), found[0], None
 
     def _collect(self, real_s: float, *, more: bool = False) -> int:
         """Take note of lanes that have ended; wait up to `real_s` for all of them.
@@ -276,10 +302,10 @@ class NoticeDispatcher:
         until, count = self._clock.monotonic_s() + real_s, 0
         while self._lanes:
             left_s = max(0.0, until - self._clock.monotonic_s())
-            wait([future for _, future in self._lanes.values()], left_s, FIRST_COMPLETED)
-            ended = [lane for lane, (_, future) in self._lanes.items() if future.done()]
+            wait([running.turn for running in self._lanes.values()], left_s, FIRST_COMPLETED)
+            ended = [lane for lane, running in self._lanes.items() if running.turn.done()]
             for lane in ended:
-                turn = self._lanes.pop(lane)[1].result()  # a broken ledger stops us here
+                turn = self._lanes.pop(lane).turn.result()  # a broken ledger stops us here
                 count += self._count(turn.words)
                 more = more or turn.more
             if more or not ended:

@@ -10,8 +10,9 @@ from __future__ import annotations
 import json
 import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
 
 from sqlalchemy import insert
 
@@ -50,6 +51,13 @@ def rows(alerts: int, charges: int, now_s: int) -> list[dict[str, Any]]:
     return told + charged
 
 
+def whole_lines(file: BinaryIO) -> Iterator[bytes]:
+    """The lines that are whole by now; the rest of a file that grows is read the next time."""
+    while (line := file.readline()).endswith(b"\n"):
+        yield line
+    file.seek(-len(line), os.SEEK_CUR)
+
+
 def measure(folder: Path, alerts: int, charges: int) -> tuple[float, float]:
     """Seconds until all were out, and until the last charge was; AssertionError when one was told twice."""
     clock = RealClock()
@@ -63,11 +71,11 @@ def measure(folder: Path, alerts: int, charges: int) -> tuple[float, float]:
     begun_s, charged_s = clock.monotonic_s(), 0.0
     keys: list[str] = []
     charged = 0
-    with path.open(encoding="utf-8") as file:
+    with path.open("rb") as file:
         while len(keys) < len(values):
             assert clock.monotonic_s() - begun_s < DEADLINE_S, f"{len(keys)} of {len(values)} are out"
             sender.step()
-            for line in file:
+            for line in whole_lines(file):
                 keys.append(json.loads(line)["key"])
                 charged += keys[-1].startswith("charged")
             if charged == charges and not charged_s:

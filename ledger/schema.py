@@ -386,13 +386,15 @@ notice_delivery = _table(  # one notice to one address, marked as soon as it is 
     Column("error", Text, nullable=False, server_default=text("''")),
     Column("rank", Integer, nullable=False, server_default=text("0")),  # 0 goes before 1: autopay/deliveries.py
     PrimaryKeyConstraint("notice_id", "lane"),
-    _where("ix_notice_delivery_open", "state = 'pending'", "lane", "rank", "notice_id"),
+    _where("ix_notice_delivery_open", "state = 'pending'", "lane", "rank", "attempts", "notice_id"),
 )
 notice_lane = _table(  # an address: channel and digest of its URL, and when it is looked at next
     "notice_lane",
     Column("lane", String(60), primary_key=True),
     Column("channel", String(20), nullable=False),
     Column("next_at_s", BigInteger),  # NULL: nothing is left to send
-    Column("failures", Integer, nullable=False, server_default=text("0")),  # in a row
-    Index("ix_notice_lane_due", "channel", "next_at_s"),
+    Column("failures", Integer, nullable=False, server_default=text("0")),  # in a row: autopay/deliveries.py
+    Column("rank", Integer, nullable=False, server_default=text("1")),  # the lowest of what is open in it
+    Column("rests_until_s", BigInteger, nullable=False, server_default=text("0")),  # it failed: nothing before
+    Index("ix_notice_lane_due", "channel", "rank", "next_at_s"),
 )

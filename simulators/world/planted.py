@@ -318,9 +318,9 @@ _FAULTS: Final = (
         (
             Edit(
                 "autopay.outbox:NoticeDispatcher._run_lane",
-                "    tried = self._send(channel, left[:hand])\n",
-                "    tried = [(row, None) for row in left[:hand]]\n"
-                "        self._store.write(partial(record, tried=tried, now_s=self._clock.now_s(),"
+                "    sent = self._send(channel, left[:hand])\n",
+                "    sent = Sent([(row, None) for row in left[:hand]], None, alive=True)\n"
+                "        self._store.write(partial(record, tried=sent.tried, now_s=self._clock.now_s(),"
                 " settings=self._settings))\n"
                 "        self._send(channel, left[:hand])\n",
             ),

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import threading
 import time
+from functools import partial
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import event, select
 
 import autopay.outbox as outbox_module
 from autopay.channels import AppriseChannel, ChannelFailed, FileChannel
@@ -231,14 +232,39 @@ def test_the_work_is_found_by_index(world, tmp_path):
                 "SELECT * FROM notice WHERE state = 'pending' AND template = 'low_balance' AND account IN ('a', 'b')",
                 "ix_notice_bulk (account=?)",
             ),
-            (
-                "SELECT lane FROM notice_lane WHERE channel = 'file' AND next_at_s <= 5 ORDER BY next_at_s",
-                "ix_notice_lane_due",
-            ),
-            (
-                "SELECT * FROM notice_delivery WHERE state = 'pending' AND lane = 'x' AND rank = 1 ORDER BY 1",
-                "ix_notice_delivery_open (lane=? AND rank=?)",
-            ),
         ):
             assert index in str(connection.exec_driver_sql("EXPLAIN QUERY PLAN " + query).all())
         assert connection.scalar(select(notice_lane.c.next_at_s)) is None  # nothing is left to send
+
+
+def test_every_statement_of_a_pass_uses_an_index(world):
+    """As they are made, and none sorts or walks through all lanes or deliveries."""
+    said: dict[str, tuple] = {}
+    post = Post("webhook", "")
+    sender = sender_of(world, post, retry_after_s=(10,))
+
+    def hear(connection, cursor, statement, parameters, context, many):
+        if statement.startswith(("SELECT", "UPDATE")):
+            said.setdefault(statement, parameters[0] if many else parameters)
+
+    event.listen(world.store.engine, "before_cursor_execute", hear)
+    for number in range(3):
+        put(world, 2, first=2 * number)
+        low = partial(add_notice, key=f"low{number}", template="low_balance", party="", account="a1")
+        world.store.write(partial(low, params={"balance_fen": 1}, now_s=world.clock.now_s()))
+        post.down = {""} if number == 1 else set()
+        for _ in range(2):
+            sender.step()
+        world.clock.advance(10)
+    event.remove(world.store.engine, "before_cursor_execute", hear)
+    of_rows = {sql: values for sql, values in said.items() if "notice_lane" in sql or "notice_delivery" in sql}
+    assert len(of_rows) >= 10
+    with world.store.reader() as connection:
+        for sql, values in of_rows.items():
+            plan = [row[3] for row in connection.exec_driver_sql("EXPLAIN QUERY PLAN " + sql, values)]
+            assert not [step for step in plan if "SCAN notice_" in step or "TEMP B-TREE" in step], (sql, plan)
+        plans = str(
+            [connection.exec_driver_sql("EXPLAIN QUERY PLAN " + sql, values).all() for sql, values in of_rows.items()]
+        )
+    assert "ix_notice_lane_due (channel=? AND rank=? AND next_at_s<?)" in plans
+    assert "ix_notice_delivery_open (lane=? AND rank=?)" in plans

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import json
 import threading
+from itertools import pairwise
 
 import pytest
 from sqlalchemy import func, select
 
 import autopay.channels as channels_module
 import autopay.outbox as outbox_module
-from autopay.channels import ChannelFailed, FileChannel
-from autopay.notices import FIELDS, Party
-from autopay.outbox import BATCH_MAX, HAND_MAX, LANE_MAX, NoticeDispatcher
+from autopay.channels import ChannelFailed, FileChannel, lane_of
+from autopay.deliveries import due_lanes
+from autopay.notices import FIELDS, NoSuchTemplate, Party
+from autopay.outbox import BATCH_MAX, HAND_MAX, LANE_MAX, LANES, NoticeDispatcher
 from autopay.records import add_notice
 from config.settings import NoticeSettings
-from ledger.schema import notice, notice_delivery
+from ledger.schema import notice, notice_delivery, notice_lane
 
 TOLD = {"amount_fen": 1, "balance_fen": 2, "code": "c", "order_id": 3, "gateway": "g", "why": "w"}
 MONEY = sorted(set(FIELDS) - {"low_balance"})
@@ -286,26 +288,273 @@ def test_one_message_longer_than_that_goes_out_all_the_same(world, tmp_path, mon
     assert keys_of(tmp_path / "n") == alerts(3)
 
 
-def test_who_is_gone_in_the_middle_of_a_batch_holds_back_nobody_before(world, tmp_path):
-    gone = {"of-low0005"}
+def test_who_is_gone_in_the_middle_of_a_batch_holds_back_nobody(world, tmp_path):
+    """Nobody before and nobody behind, and the file is no less healthy for it."""
+    gone, path = set(), tmp_path / "n"
     someone = Party("someone", "Someone", "en")
     put(world, *alerts(10))
-    known, path = {"all": True}, tmp_path / "n"
     sender = sender_of(
-        world, FileChannel(path), who=lambda _, account: None if account in gone and not known["all"] else someone,
-        retry_after_s=(10,),
-    )  # fmt: skip
+        world, FileChannel(path), who=lambda _, account: None if account in gone else someone, retry_after_s=(10,)
+    )
+    forget_after_fan_out(sender, gone, "of-low0005")
+    sender.step()
+    assert keys_of(path) == [key for key in alerts(10) if key != "low0005"]
+    assert [row["failures"] for row in world.rows(notice_lane)] == [0]
+    put(world, "charged", template="charged")
+    sender.step()
+    assert keys_of(path)[-1] == "charged"
+    world.clock.advance(10)
+    gone.clear()
+    step_until_told(world, sender)
+    assert sorted(keys_of(path)) == sorted([*alerts(10), "charged"])
+
+
+def forget_after_fan_out(sender, gone, *accounts):
+    """From then on these are nobody's: as when a party vanishes between fan-out and send."""
     fan_out = sender._fan_out
 
-    def forget():
+    def and_forget():
         done = fan_out()
-        known["all"] = False
+        gone.update(accounts)
         return done
 
-    sender._fan_out = forget
+    sender._fan_out = and_forget
+
+
+def test_parties_that_are_gone_use_up_their_own_tries_and_no_rest_of_the_lane(world):
+    """Also of a channel of one message at a time, also when all of them are gone."""
+    post, gone, someone = Post(), set(), Party("someone", "Someone", "en")
+    put(world, *alerts(5))
+    sender = sender_of(
+        world, post, who=lambda _, account: None if account in gone else someone, attempts_max=2, retry_after_s=(10,)
+    )
+    forget_after_fan_out(sender, gone, *(f"of-{key}" for key in alerts(5)))
     sender.step()
-    assert keys_of(path) == alerts(5)
+    assert [row["attempts"] for row in world.rows(notice_delivery)] == [1] * 5
+    put(world, "charged", template="charged")
+    sender.step()
+    assert post.sent == ["charged"]
     world.clock.advance(10)
-    known["all"] = True
-    step_until_told(world, sender)
-    assert sorted(keys_of(path)) == alerts(10)
+    sender.step()
+    assert [row["state"] for row in world.rows(notice)] == ["failed"] * 5 + ["sent"]
+
+
+def test_a_template_that_is_gone_is_a_failure_of_that_notice(world, monkeypatch):
+    """As when an older version starts on what a newer one has fanned out."""
+    post, real = Post(), outbox_module.render
+    put(world, "odd", template="person")
+    put(world, "charged", template="charged")
+    sender = sender_of(world, post, attempts_max=1)
+    sender._start_lanes = lambda: None
+    sender.step()
+    del sender._start_lanes
+
+    def render(template, *rest):
+        if template == "person":
+            raise NoSuchTemplate("no template")
+        return real(template, *rest)
+
+    monkeypatch.setattr(outbox_module, "render", render)
+    sender.step()
+    assert post.sent == ["charged"]
+    assert [row["state"] for row in world.rows(notice)] == ["failed", "sent"]
+
+
+# -- one message that fails ----------------------------------------------------------------------------------------
+
+
+class Choosy(Post):
+    """Down for some messages only, as a webhook that answers 400."""
+
+    def __init__(self, *bad, name="webhook"):
+        super().__init__()
+        self.name, self.bad, self.tried = name, set(bad), []
+
+    def send(self, message, address):
+        self.tried.append(message.key)
+        if message.key in self.bad or message.template in self.bad:
+            raise ChannelFailed("400")
+        super().send(message, address)
+
+
+def test_one_bad_message_holds_up_the_others_for_one_rest(world):
+    post, good = Choosy("bad"), [f"good{number}" for number in range(8)]
+    put(world, "bad", *good, template="charged")
+    sender = sender_of(world, post, retry_after_s=(10, 60, 600, 3600))
+    sender.step()
+    assert post.tried == ["bad"]
+    world.clock.advance(10)
+    sender.step()
+    assert post.sent == good
+    while {row["state"] for row in world.rows(notice, notice.c.key == "bad")} == {"pending"}:
+        world.clock.advance(3600)
+        sender.step()
+        put(world, f"late{post.tried.count('bad')}", template="charged")
+        world.clock.advance(10)  # the lane's rest is that of one failure, however often the same one failed
+        sender.step()
+        assert post.sent[-1] == f"late{post.tried.count('bad')}"
+    assert post.tried.count("bad") == 10
+    assert sender.counts["failed"] == 1
+
+
+def test_a_bad_message_that_rests_for_an_hour_is_no_rest_of_the_lane(world):
+    post = Choosy("bad")
+    put(world, "bad", template="charged")
+    sender = sender_of(world, post, retry_after_s=(10, 3600))
+    for _ in range(2):
+        sender.step()
+        world.clock.advance(10)
+    assert post.tried == ["bad", "bad"]  # it rests now
+    put(world, "good", template="charged")
+    sender.step()
+    assert post.sent == ["good"]
+
+
+def test_the_eldest_alert_is_in_the_batch_of_a_lane_whose_money_failed(world):
+    """What failed is tried last, also money: else it would end the batch before the alerts."""
+    post = Choosy("bad")
+    put(world, "bad", template="charged")
+    sender = sender_of(world, post, retry_after_s=(10,))
+    sender.step()
+    put(world, *alerts(4 * LANE_MAX))
+    for batch in range(1, 4):
+        world.clock.advance(10)
+        sender.step()
+        assert post.sent == alerts(batch * (LANE_MAX - 1))
+        assert post.tried[-1] == "bad"
+
+
+def test_alerts_get_through_though_all_money_fails(world):
+    post = Choosy("charged")
+    put(world, *(f"charged{number}" for number in range(40)), template="charged")
+    put(world, *alerts(8))
+    sender = sender_of(world, post, retry_after_s=(10,))
+    for _ in range(3):
+        sender.step()
+        world.clock.advance(10)
+    assert post.sent == alerts(8)
+
+
+def test_a_dead_address_is_tried_once_a_rest_and_the_rests_grow(world):
+    post = Post()
+    post.down, tried = True, []
+    send = post.send
+    post.send = lambda message, address: [tried.append((message.key, world.clock.now_s())), send(message, address)]
+    put(world, *(f"charged{number}" for number in range(10)), template="charged")
+    put(world, *alerts(10))
+    sender = sender_of(world, post, retry_after_s=(10, 60, 600))
+    for _ in range(1400):
+        sender.step()
+        world.clock.advance(1)
+    times = [at_s for _, at_s in tried]
+    assert [after - before for before, after in pairwise(times)] == [10, 60, 600, 600]
+    assert [key for key, _ in tried] == ["charged0", "charged1", "low0000", "charged2", "low0001"]
+
+
+# -- a lane for each party -----------------------------------------------------------------------------------------
+
+
+class Personal(Choosy):
+    """Each account's party has an address of its own."""
+
+    def __init__(self, *bad):
+        super().__init__(*bad, name="apprise")
+
+    def addresses(self, party):
+        return (party.notify,)
+
+
+def personal_of(world, channel, **settings):
+    return sender_of(
+        world, channel, who=lambda _, account: Party(account, account, "en", f"to-{account}"), **settings
+    )  # fmt: skip
+
+
+def test_a_lane_with_money_goes_before_lanes_with_alerts_only(world):
+    post = Personal()
+    put(world, *alerts(300))
+    sender = personal_of(world, post)
+    sender.step()
+    put(world, "charged", template="charged")
+    before = len(post.sent)
+    sender.step()
+    assert "charged" in post.sent[before : before + LANES["apprise"]]
+
+
+def test_a_charge_for_a_lane_that_waits_does_not_cost_its_place(world):
+    """The lane of an alert that was next in line: a charge takes it to the front, and never to the end."""
+    post = Personal()
+    put(world, *alerts(300))
+    sender = personal_of(world, post)
+    sender.step()
+    world.clock.advance(100)
+    before = len(post.sent)
+    put(world, "charged", template="charged", account=f"of-low{before:04d}")
+    put(world, "low again", account=f"of-low{before + LANES['apprise']:04d}")
+    sender.step()
+    assert {f"low{before:04d}", "charged"} <= set(post.sent[before:])
+    sender.step()
+    assert "low again" in post.sent  # in the turn of the alert before it
+
+
+def test_a_lane_whose_alert_goes_ahead_goes_with_it(world):
+    """Of an alert that goes to two addresses, and the charge after it to one: both lanes have money now."""
+    post, two = Personal(), {"of-low0099": ["first", "second"]}
+    post.addresses = lambda party: two.get(party.id, [party.notify])
+    put(world, *alerts(100))
+    sender = personal_of(world, post)
+    sender.step()
+    two["of-low0099"] = ["second"]
+    put(world, "charged", template="charged", account="of-low0099")
+    ranks = {row["lane"]: row["rank"] for row in world.rows(notice_lane)}
+    assert ranks[lane_of("apprise", "first")] == ranks[lane_of("apprise", "second")] == 1
+    sender._start_lanes = lambda: None
+    sender.step()
+    ranks = {row["lane"]: row["rank"] for row in world.rows(notice_lane)}
+    assert ranks[lane_of("apprise", "first")] == ranks[lane_of("apprise", "second")] == 0
+
+
+def test_lanes_with_alerts_have_a_quarter_of_the_places(world):
+    post, places = Personal(), LANES["apprise"]
+    put(world, *alerts(10))
+    put(world, *(f"charged{number:03d}" for number in range(60)), template="charged")
+    sender = personal_of(world, post)
+    for batch in range(1, 6):
+        sender.step()
+        assert len(post.sent) == batch * places
+        assert sum(key.startswith("low") for key in post.sent) == batch * places // 4
+
+
+def test_what_hangs_in_lanes_with_alerts_has_no_more_than_their_part(world):
+    """While there is money: lanes under way count."""
+    put(world, *alerts(10))
+    put(world, *(f"charged{number:03d}" for number in range(60)), template="charged")
+    sender = personal_of(world, Personal())
+    sender._start_lanes = lambda: None
+    sender.step()
+    with world.store.reader() as connection:
+        now_s = world.clock.now_s()
+        ranks = {row["lane"]: row["rank"] for row in world.rows(notice_lane)}
+        bulk = next(lane for lane, rank in ranks.items() if rank == 1)
+        found = due_lanes(connection, "apprise", {}, now_s, 4)
+        assert [rank for _, rank in found] == [0, 0, 0, 1]
+        found = due_lanes(connection, "apprise", {bulk: 1}, now_s, 4)
+        assert [rank for _, rank in found] == [0, 0, 0]
+        money = [lane for lane, rank in ranks.items() if rank == 0][:3]
+        found = due_lanes(connection, "apprise", dict.fromkeys(money, 0), now_s, 4)
+        assert [rank for _, rank in found] == [1]
+
+
+def test_a_lane_that_rests_goes_on_resting_whatever_comes(world):
+    post = Personal("low")
+    put(world, "low", account="down")
+    sender = personal_of(world, post, retry_after_s=(10,))
+    sender.step()
+    world.clock.advance(9)
+    put(world, "charged", template="charged", account="down")
+    sender.step()
+    assert post.tried == ["low"]
+    world.clock.advance(1)
+    sender.step()
+    assert post.tried == ["low", "charged", "low"]  # what did not fail yet goes first
+    assert post.sent == ["charged"]

@@ -184,22 +184,48 @@ def test_a_ledger_of_the_first_schema_comes_along_and_nobody_in_it_is_forgotten(
     assert [tuple(row) for row in found] == [(1, "a1", 0, "window"), (2, "a2", 0, "nobody_can_pay")]
 
 
-def test_notices_that_were_on_their_way_in_an_older_schema_keep_their_order(tmp_path: Path) -> None:
+def test_of_notices_that_were_on_their_way_in_an_older_schema_money_goes_first(tmp_path: Path) -> None:
+    """An alert that a charge of its account follows stays before it; a lane that rests goes on resting."""
     engine = writer_engine(tmp_path / "a.db")
+    notices = [
+        (1, "low_balance", "a1", "pending", "file"),
+        (2, "low_balance", "a2", "pending", "apprise:x"),
+        (3, "charged", "a2", "pending", "file"),
+        (4, "low_balance", "a2", "pending", "file"),
+        (5, "low_balance", "a3", "sent", "file"),
+        (6, "charged", "a3", "sent", "apprise:y"),
+        (7, "low_balance", "a3", "pending", "apprise:y"),
+    ]
     with engine.connect() as connection, connection.begin():
         command.upgrade(_config(connection), "0003")
-        for number in (1, 2):
+        for number, template, account, state, lane in notices:
             connection.exec_driver_sql(
-                "INSERT INTO notice (id, key, template, party, account, params, created_at_s, next_at_s, deliveries)"
-                f" VALUES ({number}, 'k{number}', 'low_balance', '', 'a', '{{}}', 5, 5, 1)"
+                "INSERT INTO notice"
+                " (id, key, template, party, account, params, created_at_s, next_at_s, deliveries, state)"
+                f" VALUES ({number}, 'k{number}', '{template}', '', '{account}', '{{}}', 5, 5, 1, '{state}')"
             )
             connection.exec_driver_sql(
-                f"INSERT INTO notice_delivery (notice_id, lane, next_at_s) VALUES ({number}, 'file', 5)"
+                "INSERT INTO notice_delivery (notice_id, lane, next_at_s, state)"
+                f" VALUES ({number}, '{lane}', 5, '{state}')"
+            )
+        for lane, next_at_s, failures in (
+            ("file", 9, 2),
+            ("apprise:x", 5, 0),
+            ("apprise:y", 5, 0),
+            ("webhook", None, 1),
+        ):
+            connection.exec_driver_sql(
+                "INSERT INTO notice_lane (lane, channel, next_at_s, failures) VALUES (?, ?, ?, ?)",
+                (lane, lane.split(":")[0], next_at_s, failures),
             )
     migrate(engine)
     with engine.connect() as connection:
-        order = "SELECT rank, notice_id FROM notice_delivery ORDER BY rank, notice_id"
-        assert [tuple(row) for row in connection.exec_driver_sql(order)] == [(0, 1), (0, 2)]
+        order = "SELECT rank, notice_id FROM notice_delivery WHERE state = 'pending' ORDER BY rank, notice_id"
+        assert [tuple(row) for row in connection.exec_driver_sql(order)] == [(0, 2), (0, 3), (1, 1), (1, 4), (1, 7)]
+        lanes = "SELECT lane, rank, next_at_s, rests_until_s FROM notice_lane ORDER BY lane"
+        assert [tuple(row) for row in connection.exec_driver_sql(lanes)] == [
+            ("apprise:x", 0, 5, 0), ("apprise:y", 1, 5, 0), ("file", 0, 9, 9), ("webhook", 1, None, 0)
+        ]  # fmt: skip
 
 
 def test_another_process_reads_without_the_lock(written: Path, opener: Make) -> None:
