@@ -5,8 +5,8 @@
 
 The time runs from the publisher's first byte to the moment when the ledger's checkpoints cover every reading:
 decoded, durable in the log, acknowledged, rated and committed. The baseline's ends with the last message received;
-it uses the same broker, publisher and frames, under another shard, while the daemon idles. One round of readings
-goes ahead, unmeasured, so that both start warm. Afterwards every home's charge is compared with what numpy says.
+it uses the same broker, publisher and frames, under as many other shards, while the daemon idles. One round goes
+ahead, unmeasured, so that both start warm. Afterwards every home's charge is compared with what numpy says.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ JSON_MESSAGES: Final = 40_000
 JSON_METERS: Final = 20_000
 SESSIONS: Final = 4
 SHARDS: Final = ("0", "1", "2", "3")  # as many sessions: the embedded broker keeps 100 messages of each in flight
-BARE_SHARD: Final = "b"
+BARE: Final = "b"  # before a shard's name: as many shards, since the broker keeps so much of each and no more
 _ROOT: Final = Path(__file__).parents[1]
 _POLL_S: Final = 0.02
 _DEADLINE_S: Final = 120.0
@@ -164,8 +164,9 @@ class Stage:
 
     def through_bare(self, port: int, messages: Messages) -> float:
         """The same through a client that only acknowledges."""
-        topic = subscription(BARE_SHARD)
-        with _Helper("benchmarks.e2e_bare", str(port), self.settings.mqtt.version, topic, str(len(messages))) as bare:
+        topics = [subscription(BARE + shard) for shard in SHARDS]
+        version, count = self.settings.mqtt.version, str(len(messages))
+        with _Helper("benchmarks.e2e_bare", str(port), version, count, *topics) as bare:
             return self.publish(port, "bare", messages, lambda: float(bare.go(bare.told)["last"]))
 
     def check(self, readings: int) -> None:
@@ -225,9 +226,9 @@ def _await(done: Callable[[], bool], alive: Callable[[], bool], what: str) -> No
 
 
 def _moved(messages: Messages) -> Messages:
-    """The same messages under the bare client's shard."""
+    """The same messages under the bare client's shards."""
     head = "meters/v1/"
-    return [(s, f"{head}{BARE_SHARD}/{t.removeprefix(head).partition('/')[2]}", body) for s, t, body in messages]
+    return [(session, head + BARE + topic.removeprefix(head), body) for session, topic, body in messages]
 
 
 def _frames(homes: Homes) -> Messages:

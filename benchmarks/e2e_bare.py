@@ -1,8 +1,9 @@
 """I/O: the baseline: a process with a bare paho client that acknowledges by hand and does nothing else.
 
-    python -m benchmarks.e2e_bare PORT VERSION TOPIC COUNT
+    python -m benchmarks.e2e_bare PORT VERSION COUNT TOPIC...
 
-It subscribes, prints a line, and prints when the last of COUNT messages came (monotonic seconds).
+One session for all topics: four of them, a thread of paho each, are slower. It subscribes, prints a line, and prints
+when the last of COUNT messages came (monotonic seconds).
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ _DEADLINE_S = 120.0
 
 
 def main() -> None:
-    port, version, topic, count = int(sys.argv[1]), sys.argv[2], sys.argv[3], int(sys.argv[4])
+    port, version, count, topics = int(sys.argv[1]), sys.argv[2], int(sys.argv[3]), sys.argv[4:]
     five = version == "5"
     client = mqtt.Client(
         CallbackAPIVersion.VERSION2,
@@ -43,7 +44,7 @@ def main() -> None:
             done.set()
 
     client.on_message = on_message
-    client.on_connect = lambda *_: client.subscribe(topic, 1) and None
+    client.on_connect = lambda *_: client.subscribe([(topic, 1) for topic in topics]) and None
     client.on_subscribe = lambda *_: subscribed.set()
     options: dict[str, Any] = {}
     if five:
