@@ -84,7 +84,9 @@ def _ladder(
 ) -> None:
     ladder = book.ladders[account, tariff]
     ladder.opened_s, ladder.reached = opened_s, reached
-    ladder.brought = {cycle: wh for cycle, wh in brought}  # noqa: C416 - pairs of a list
+    ladder.brought.clear()
+    for cycle, wh in brought:
+        ladder.brought[cycle] = wh
     ladder.used.clear()
     for cycle, wh in used:
         ladder.used[cycle][0] = wh

@@ -109,15 +109,11 @@ _ALERTS: Final = (
     .where(text("state = 'pending' AND template = 'low_balance'"), _N.account.in_(bindparam("of", expanding=True)))
     .order_by(_N.id)
 )
-_AHEAD: Final = (
-    update(notice_delivery)
-    .where(text("state = 'pending'"), _D.notice_id == _NOTICE)
-    .values(rank=bindparam("to_rank"))
-)
+_AHEAD: Final = update(notice_delivery).where(text("state = 'pending'"), _D.notice_id == _NOTICE).values(rank=MONEY)
 _LANES_AHEAD: Final = (
     update(notice_lane)
     .where(_L.lane.in_(select(_D.lane).where(text("state = 'pending'"), _D.notice_id == _NOTICE)))
-    .values(rank=bindparam("to_rank"))
+    .values(rank=MONEY)
 )
 _DELIVER: Final = insert(notice_delivery)
 _FANNED: Final = update(notice).where(_N.id == _NOTICE).values(deliveries=bindparam("count"))
@@ -261,7 +257,7 @@ def fan_out(connection: Connection, fanned: Sequence[Fanned], now_s: int) -> Non
 def go_ahead(connection: Connection, notices: Sequence[int]) -> None:
     """What is open of these goes with the notices about money, and so do their lanes."""
     if notices:
-        ahead = [{"of_notice": one, "to_rank": MONEY} for one in notices]
+        ahead = [{"of_notice": one} for one in notices]
         connection.execute(_AHEAD, ahead)
         connection.execute(_LANES_AHEAD, ahead)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, TypeVar
@@ -209,11 +209,9 @@ class LedgerStore:
         """Any unit of work as a transaction in the writer's thread; raises what it raises, having written nothing."""
         return self._writer.do(work, deadline_s=deadline_s)
 
-    @contextlib.contextmanager
-    def reader(self) -> Iterator[Connection]:
+    def reader(self) -> contextlib.AbstractContextManager[Connection]:
         """One moment of the ledger, for reading."""
-        with snapshot(self._readers) as connection:
-            yield connection
+        return snapshot(self._readers)
 
     def take_over(self, role: str, holder: str) -> int:
         """Raise the epoch of `role` and return it."""

@@ -125,10 +125,8 @@ def _places(
     unmetered = (1 << 32) | np.arange(count)  # behind all slots
     account_slot = _give_slots(known[1], before[1], np.where(first == columns.BAD, unmetered, first))
     ladder_slot = _give_slots(known[2], before[2], _first(ladder, channel_slot, len(key)))
-    return _Places(
-        tariff_of, channel_tariff, channel_slot, account_slot, ladder_slot, ladder_account, ladder_tariff, ladder,
-        opened,
-    )  # fmt: skip
+    slots = (channel_slot, account_slot, ladder_slot)
+    return _Places(tariff_of, channel_tariff, *slots, ladder_account, ladder_tariff, ladder, opened)
 
 
 def _channel_facts(tables: Tables, channels: Channels, places: _Places) -> npt.NDArray[np.void]:

@@ -7,13 +7,13 @@ and what an account brought never change behind the engine's back: its state too
 from __future__ import annotations
 
 from dataclasses import dataclass
-from decimal import Decimal
 from functools import partial
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
+from config.units import decimal_text
 from registry import columns, lookup
 from registry.columns import Ints
 from registry.devices import Meters, Registers
@@ -126,8 +126,8 @@ class Previous:
             accounts.opening_line,
             opened & (told_wh >= 0) & (told_wh != brought_wh),
             lambda place: (
-                f"cycle_energy {_units(told_wh[place])} of account {accounts.ids[place]}, "
-                f"which was opened with {_units(brought_wh[place])}: that is counted and does not change"
+                f"cycle_energy {decimal_text(int(told_wh[place]), 3)} of account {accounts.ids[place]}, which was"
+                f" opened with {decimal_text(int(brought_wh[place]), 3)}: that is counted and does not change"
             ),
         )
         return opened
@@ -154,11 +154,6 @@ def check_points(
     home = np.full(len(ids), -1, np.int16)
     home[found[~lost]] = partition[~lost]
     return home
-
-
-def _units(quantity: np.int64) -> str:
-    """Thousandths as a decimal of whole units."""
-    return f"{(Decimal(int(quantity)) / 1000).normalize():f}"
 
 
 def _whole(rows: npt.NDArray[np.bool_]) -> Ints:

@@ -106,7 +106,7 @@ def _set_balances(path: Path, accounts: Any, balances: Any) -> None:
     """`accounts`, `balances`: pyarrow strings, in the order in which the accounts stand in the file.
 
     Nobody else is near a limit: of a made-up city one home in thirty is, which a daemon that sees it for the first
-    time would tell all at once, and every message about a charge would wait behind that.
+    time would tell all at once: that is a night's work of its own, and no part of the load.
     """
     table = csv_table(path)
     few = pc.less(pc.cast(table["balance"], pa.float64()), ENOUGH_YUAN)

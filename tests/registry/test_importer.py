@@ -283,8 +283,8 @@ def test_another_cycle_energy_of_an_open_account_is_refused_by_its_line(town: An
         staging(town("second", opening_accounts=told), previous=first.digest)
     counted = "that is counted and does not change"
     assert [str(fault) for fault in refused.value.faults] == [
-        f"opening_accounts.csv:2: cycle_energy 7 of account a3, which was opened with 0: {counted}",
-        f"opening_accounts.csv:4: cycle_energy 150 of account a1, which was opened with 12.5: {counted}",
+        f"opening_accounts.csv:2: cycle_energy 7.000 of account a3, which was opened with 0.000: {counted}",
+        f"opening_accounts.csv:4: cycle_energy 150.000 of account a1, which was opened with 12.500: {counted}",
     ]
 
 
