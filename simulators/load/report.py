@@ -119,11 +119,12 @@ def _html(told: Mapping[str, Any], test: Test, result: Result) -> str:
     wish = test.wish
     head = (
         f"{wish.pattern}: {wish.meters:,} meters, {wish.rate:,g} readings a second for {wish.seconds:g} s, "
-        f"{wish.per_message} a message as {test.format}, {test.connections} connections in each of"
-        f" {test.processes} processes"
+        f"{wish.per_message} a message as {test.format}, {_many(test.connections, 'connection')} in"
+        f" {'each of ' if test.processes > 1 else ''}{_many(test.processes, 'generator process', 'es')}"
+        + (f"; faults: {', '.join(f'{name} {rate:g}' for name, rate in test.faults.items())}" if test.faults else "")
     )
     parts = [
-        f"<p>{escape(head)}<br>{escape(told['date'])}, {escape(json.dumps(told['machine']))}</p>",
+        f"<p>{escape(head)}<br>{escape(told['date'])}, {escape(_machine(told['machine']))}</p>",
         f"<p class={'yes' if result.verdict['good'] else 'no'}>{escape(_said(result.verdict))}</p>",
     ]
     if missing(result.verdict):
@@ -137,11 +138,16 @@ def _html(told: Mapping[str, Any], test: Test, result: Result) -> str:
     parts += ["<h2>Latency, from when a message was due</h2>", _table(table(result.figures.histograms))]
     parts += ["<ul>", *(f"<li><b>{name}</b>: {escape(what)}</li>" for name, what in MEASURES.items()), "</ul>"]
     parts += [_latency_plot(result), "<h2>Throughput</h2>", _throughput_plot(result)]
-    parts += ["<h2>Verdict</h2>", _table([[str(k), _cell(v)] for k, v in result.verdict.items() if k not in MISSING])]
+    parts += [
+        "<h2>Verdict</h2>",
+        _table([[str(k), _cell(v)] for k, v in result.verdict.items() if k not in MISSING], head=False),
+    ]
     if told["resources"]:
-        columns = ["cores", "rss_most", "written_a_reading"]
-        rows = [["process", "cores", "memory, most", "written a reading"]]
-        rows += [[name, *(f"{one[c]:,}" for c in columns)] for name, one in told["resources"].items()]
+        rows = [["process", "cores, mean", "memory at most, MB", "bytes written a reading"]]
+        rows += [
+            [name, f"{one['cores']:.2f}", f"{one['rss_most'] / 1e6:,.0f}", f"{one['written_a_reading']:,}"]
+            for name, one in told["resources"].items()
+        ]
         parts += ["<h2>Processor, memory and disk</h2>", _table(rows)]
         parts += [
             f"<p>Daemon: {escape(told['daemon'])}<br>Broker: {escape(told['broker'])}</p>",
@@ -150,7 +156,7 @@ def _html(told: Mapping[str, Any], test: Test, result: Result) -> str:
     if told["growth"]:
         grown = [["from a third of the run to its end", "times"]]
         parts.append(_table(grown + [[name, f"{value:g}"] for name, value in told["growth"].items()]))
-    parts += ["<h2>Sent</h2>", _table([[k, f"{v:,}"] for k, v in result.sent.counts.items()])]
+    parts += ["<h2>Sent</h2>", _table([[k, f"{v:,}"] for k, v in result.sent.counts.items()], head=False)]
     body = "\n".join(parts)
     return (
         f'<!doctype html><html lang="en"><meta charset="utf-8"><title>meterd load</title><style>{_STYLE}</style>'
@@ -188,8 +194,20 @@ def _cell(value: Any) -> str:
     return f"{value:,}" if isinstance(value, int) else str(value)
 
 
-def _table(rows: Sequence[Sequence[str]]) -> str:
-    lines = ["".join(f"<td>{escape(cell)}</td>" for cell in row) for row in rows]
+def _many(count: int, what: str, plural: str = "s") -> str:
+    return f"{count:,} {what}{plural if count != 1 else ''}"
+
+
+def _machine(told: Mapping[str, Any]) -> str:
+    return f"{_many(told['cores'], 'core')}, {told['system']}, Python {told['python']}"
+
+
+def _table(rows: Sequence[Sequence[str]], *, head: bool = True) -> str:
+    """`head`: the first row names the columns."""
+    kinds = ["th" if head and not place else "td" for place in range(len(rows))]
+    lines = [
+        "".join(f"<{kind}>{escape(cell)}</{kind}>" for cell in row) for kind, row in zip(kinds, rows, strict=True)
+    ]
     return "<table>" + "".join(f"<tr>{line}</tr>" for line in lines) + "</table>"
 
 
