@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import time
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -31,6 +32,7 @@ from simulators.fleet_check import Charge, Credit
 _Name = tuple[int, int]  # meter address, register code
 _Rows = npt.NDArray[np.void]  # SUBLEDGER
 BUSY_DEADLINE_S: Final = 10.0
+_STEPS: Final = 1000  # of SQLite's machine, from one look at the clock to the next
 _NO_MESSAGE: Final = tuple(f"{reason.value}:" for reason in (Reason.SEQUENCE_LOST, *FORGED))
 _NEWEST: Final = (
     "SELECT partition, registry_digest, counters FROM checkpoint"
@@ -43,25 +45,29 @@ class NotReadable(Exception):
 
 
 @contextmanager
-def _snapshot(path: Path) -> Iterator[sqlite3.Connection]:
+def _snapshot(path: Path, most_real_s: float | None = None) -> Iterator[sqlite3.Connection]:
+    """`most_real_s`: then questions fail (sqlite3.OperationalError): a daemon's files grow while it is read."""
     if not path.exists():
         raise NotReadable(f"{path} is missing")
     db = sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=BUSY_DEADLINE_S, isolation_level=None)
     try:
+        if most_real_s is not None:
+            until = time.monotonic() + most_real_s
+            db.set_progress_handler(lambda: time.monotonic() > until, _STEPS)
         db.execute("BEGIN")
         yield db
     finally:
         db.close()
 
 
-def billed_wh(data_dir: Path) -> dict[int, int]:
+def billed_wh(data_dir: Path, most_real_s: float | None = None) -> dict[int, int]:
     """Energy billed by meter address: posted days, and the days that are still open.
 
     Without what was estimated for a bill and no reading has made good yet: no meter has said that.
     """
     paths = Paths(data_dir)
     found: dict[int, int] = defaultdict(int)
-    with _snapshot(paths.ledger) as db:
+    with _snapshot(paths.ledger, most_real_s) as db:
         for partition, digest, _ in db.execute(_NEWEST).fetchall():
             if not digest:
                 continue

@@ -21,6 +21,22 @@ if TYPE_CHECKING:
     from simulators.load.run import Result
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells count
+# Of a daemon and a broker that are there already
+DataDir = Annotated[
+    Path | None, typer.Option(metavar="DIR", help="With --broker: of a daemon here: watched, checked.")
+]
+Config = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="With --broker: that daemon's settings (--data-dir, too).")
+]
+Books = Annotated[
+    list[Path] | None, typer.Option(metavar="FILE", help="With --broker: a gateway's own book; once for each.")
+]
+BrokerPid = Annotated[
+    int | None, typer.Option(min=1, help="With --broker: its process here, if its port does not tell.")
+]
+DaemonPid = Annotated[
+    int | None, typer.Option(min=1, help="With --broker: the daemon's process here, to be measured.")
+]
 
 
 def load(
@@ -41,21 +57,19 @@ def load(
         "load-out"
     ),
     wait: Annotated[float, typer.Option(min=0, help="Seconds after the last message for all to be held.")] = 60.0,
-    audit: Annotated[bool, typer.Option(help="Of a daemon of our own; six million accounts take a while.")] = True,
+    audit: Annotated[bool, typer.Option(help="Recompute every balance; six million accounts take a while.")] = True,
     broker: Annotated[str, typer.Option(metavar="HOST:PORT", help="Of yours; without: a daemon of our own.")] = "",
     registry: Annotated[Path | None, typer.Option(metavar="DIR", help="With --broker: its registry's CSV.")] = None,
-    data_dir: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="With --broker: of a daemon on this machine, to be watched.")
-    ] = None,
+    data_dir: DataDir = None,
+    config: Config = None,
+    gateway_book: Books = None,
     user: Annotated[str, typer.Option(help="MQTT user name.")] = "",
     password_file: Annotated[Path | None, typer.Option(metavar="FILE", help="MQTT password.")] = None,
     cafile: Annotated[Path | None, typer.Option(metavar="FILE", help="TLS: who signed the broker.")] = None,
     cert: Annotated[Path | None, typer.Option(metavar="FILE", help="TLS: our certificate.")] = None,
     key: Annotated[Path | None, typer.Option(metavar="FILE", help="TLS: its key.")] = None,
-    broker_pid: Annotated[
-        int | None,
-        typer.Option(min=1, help="With --broker: its process on this machine, if it is not found by its port."),
-    ] = None,
+    broker_pid: BrokerPid = None,
+    daemon_pid: DaemonPid = None,
 ) -> None:
     """Load a daemon or any broker by a schedule, and measure from when each message was due; exit 1 on a miss."""
     from simulators.load.asked import Target, Test
@@ -63,8 +77,10 @@ def load(
     from simulators.load.schedule import Wish
 
     _known(format_)
-    _belong_together(broker, registry, (data_dir, user, password_file, cafile, cert, key, broker_pid))
-    _files(password_file, cafile, cert, key)
+    theirs = (data_dir, config, gateway_book, user, password_file, cafile, cert, key, broker_pid, daemon_pid)
+    _belong_together(broker, registry, any(theirs))
+    _in_pairs(user, password_file, cert, key)
+    _files(password_file, cafile, cert, key, config, *(gateway_book or ()))
     with _said():
         test = Test(
             Wish(pattern, meters, per_message, rate, seconds, seed), format_, connections, processes, wait,
@@ -78,12 +94,47 @@ def load(
             target = Target(
                 *_address(broker), registry, data_dir, None, None, user, password, ca, own, secret, broker=broker_pid
             )
+            _daemon_of(target, config, gateway_book or [], daemon_pid)
+            _can_be_met(test, target)
         _tested(test, target, report)
+
+
+def _daemon_of(target: Target, config: Path | None, books: list[Path], pid: int | None) -> None:
+    """What is known of the daemon behind a broker of somebody else's: its files, its process, its gateways' books."""
+    from simulators.load.observe import can_watch
+    from simulators.load.processes import DAEMON
+
+    if config is not None:
+        from meterd.commands.config import settings_or_stop
+
+        settings = settings_or_stop(config)
+        target.config, target.data = config, target.data or settings.data_dir
+        if settings.notices.file is not None:
+            target.notices = target.data / settings.notices.file
+    if books and target.data is None:
+        raise Stop(Exit.USAGE, "--gateway-book goes with --data-dir or --config: it is compared with that ledger")
+    target.books = books
+    if len(books) == 1 and target.notices is not None and can_watch(books[0]):
+        target.book = books[0]
+    if pid is not None:
+        target.processes[DAEMON] = pid
+
+
+def _can_be_met(test: Test, target: Target) -> None:
+    """An objective for what this test cannot see would be missed after an hour, whatever happened in it."""
+    from simulators.load.checks import unseen
+
+    for name, why in unseen(target).items():
+        for one in test.objectives:
+            if one.measure in name.split(", "):
+                raise Stop(Exit.USAGE, f"--objective {one.text}: {one.measure} is not measured here: {why}")
 
 
 def _tested(test: Test, target: Target | None, report: Path) -> None:
     from simulators.load import report as pages
 
+    if report.exists() and not report.is_dir():
+        raise Stop(Exit.USAGE, f"--report {report}: that is a file, and a folder is wanted")
     report.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="meterd-load-") as name:
         folder = Path(name)
@@ -153,12 +204,18 @@ def _known(format_: str) -> None:
         raise Stop(Exit.USAGE, f"there is no format {format_!r}; there are {', '.join(FORMATS)}")
 
 
-def _belong_together(broker: str, registry: Path | None, more: tuple[object, ...]) -> None:
-    _, user, password_file, _, cert, key, _ = more
+def _belong_together(broker: str, registry: Path | None, theirs: bool) -> None:
     if broker and registry is None:
         raise Stop(Exit.USAGE, "--broker needs --registry: the directory whose meters are sent for")
-    if not broker and (registry is not None or any(more)):
-        raise Stop(Exit.USAGE, "--registry, --data-dir, --user, --broker-pid and TLS go with --broker HOST:PORT")
+    if not broker and (registry is not None or theirs):
+        raise Stop(
+            Exit.USAGE,
+            "--registry, --data-dir, --config, --gateway-book, --user, --broker-pid, --daemon-pid and TLS go with"
+            " --broker HOST:PORT",
+        )
+
+
+def _in_pairs(user: str, password_file: Path | None, cert: Path | None, key: Path | None) -> None:
     if bool(cert) != bool(key):
         raise Stop(Exit.USAGE, "--cert and --key go together")
     if password_file and not user:
@@ -188,18 +245,24 @@ def _address(text: str) -> tuple[str, int]:
 
 
 def _there(test: Test, target: Target, folder: Path) -> Result:
-    """Against a broker that is there already."""
+    """Against a broker that is there already, and the daemon behind it as far as it is known."""
+    from simulators.load.checks import before, check_running
     from simulators.load.run import load as run
 
-    return run(test, target, folder, lambda told: _say(_second(told, test)))
+    earlier = before(target)
+    result = run(test, target, folder, lambda told: _say(_second(told, test)))
+    if target.data is not None:
+        _say("comparing every meter's energy" + ("; auditing" if test.audit else ""))
+    check_running(result, target, test, earlier)
+    return result
 
 
 def _here(test: Test, folder: Path) -> Result:
     """Against a daemon, a gateway and a city of our own, which end with the test."""
     from simulators.load.asked import Target
+    from simulators.load.checks import check_balances
     from simulators.load.host import Host
     from simulators.load.processes import DAEMON
-    from simulators.load.run import check_balances
     from simulators.load.run import load as run
 
     _say("making a city")
@@ -229,23 +292,28 @@ def _say(text: str) -> None:
 
 
 def _second(told: dict[str, Any], test: Test) -> str:
-    share = min(100.0, 100.0 * told["t"] / test.wish.seconds)
+    at_s = max(0.0, told["t"])  # generators begin to speak a little before the run does
+    share = min(100.0, 100.0 * at_s / test.wish.seconds)
     return (
-        f"{told['t']:6.0f} s {share:4.0f} %  due {told['due']:,}  sent {told['sent']:,}"
+        f"{at_s:6.0f} s {share:4.0f} %  due {told['due']:,}  sent {told['sent']:,}"
         f"  acknowledged {told['acked']:,}  held {told['held']:,}  behind {told['behind']:,}"
     )
 
 
 def _tell(result: Result, resources: dict[str, dict[str, float]], report: Path) -> None:
     from meterd import output
+    from simulators.load import report as pages
     from simulators.load.figures import table
 
     rows = table(result.figures.histograms)
     output.table(rows[0], rows[1:], title="from when a message was due")
-    output.record(result.verdict)
+    output.record({name: told for name, told in result.verdict.items() if name not in pages.MISSING})
+    for text in pages.missing(result.verdict):
+        typer.echo(text)
     for name, one in resources.items():
         typer.echo(f"{name}: {one['cores']:.2f} cores, {one['rss_most'] / 1e6:,.0f} MB at most")
-    typer.echo(f"broker: {result.usage.broker}")
+    typer.echo(f"the daemon: {result.usage.daemon}")
+    typer.echo(f"the broker: {result.usage.broker}")
     for one in result.objectives:
         typer.echo(f"{'met' if one['met'] else 'MISSED'}: {one['objective']}, measured {one['measured_ms']} ms")
     typer.echo(f"{report / 'report.html'}")

@@ -14,6 +14,7 @@
     answers.py      that as latencies, while the run goes on; what is answered is forgotten
     dues.py         when each message is due, from the generators to the observer
     accounts.py     the concentrator of every account's meter
+    checks.py       energy, balances and exceptions once all is sent; what could not be checked, and why
     processes.py    processor and memory of daemon, broker and the rest, each by itself
     proc.py         what the system says of one process
     figures.py      latencies, throughput, objectives: from times to answers

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta, tzinfo
 from math import ceil
 from pathlib import Path
 from typing import Final
 
 from simulators.load.figures import Objective
-from simulators.load.schedule import BACKFILL_S, NoSchedule, Wish, schedule
+from simulators.load.schedule import BACKFILL_S, QUARTER_S, NoSchedule, Wish, schedule, sweep_s
 
 READ_AGAIN_S: Final = 10  # a meter is read no more often: its register moves in steps
 PEAKS: Final = {"ramp": 2.0, "morning": 2.0}
@@ -24,7 +25,8 @@ class Target:
     """Where the load goes. `registry`: the directory whose meters are sent for; `data`: of a daemon on this machine.
 
     `cafile`, `cert`, `key`: files for TLS; `processes`: whose processor and memory are noted, by name;
-    `broker`: the broker's process, when it is not to be looked for.
+    `broker`: the broker's process, when it is not to be looked for; `config`, `books`: for the audit of a daemon that
+    is not ours, its settings and what its gateways say that they have charged. `book` is one that can be watched.
     """
 
     host: str
@@ -40,6 +42,8 @@ class Target:
     key: str = ""
     processes: dict[str, int] = field(default_factory=dict)
     broker: int | None = None
+    config: Path | None = None
+    books: Sequence[Path] = ()
 
 
 @dataclass(slots=True)
@@ -73,5 +77,19 @@ class Test:
 
 
 def begin_s(wish: Wish) -> int:
-    """Second of the run from which registers move: a backlog's beginning, or the run's."""
-    return -BACKFILL_S if wish.pattern == "backfill" else 0
+    """Second of the run from which registers move: a quarter of an hour before it, or a backlog's beginning.
+
+    So the first reading of every meter has energy, as that of a meter that is read every quarter of an hour.
+    """
+    return -BACKFILL_S if wish.pattern == "backfill" else -QUARTER_S
+
+
+def starts_at(wish: Wish, now_s: int, zone: tzinfo) -> int:
+    """UTC of the run's second 0 by the meters' clocks: now; a midnight sweep was at 00:05 of the last midnight."""
+    if wish.pattern != "midnight":
+        return now_s
+    now = datetime.fromtimestamp(now_s, zone)
+    sweep = now.replace(hour=0, minute=5, second=0)
+    if sweep > now:
+        sweep = (sweep - timedelta(days=1)).replace(hour=0, minute=5)
+    return int(sweep.timestamp()) - sweep_s(wish)

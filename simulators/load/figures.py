@@ -64,7 +64,10 @@ class Objective:
         found = _OBJECTIVE.match(text)
         if found is None or found[1] not in MEASURES:
             names = ", ".join(MEASURES)
-            raise NoObjective(f"{text!r}: as in reading_to_balance.p99=100ms; there are {names}")
+            raise NoObjective(
+                f"{text!r}: write NAME.pN=TIME or NAME.max=TIME, the time in us, ms or s, as in"
+                f" reading_to_balance.p99=100ms; names are {names}"
+            )
         percent = 100.0 if found[2] == "max" else float(found[2][1:])
         if percent > 100.0:
             raise NoObjective(f"{text!r}: a percentile is at most 100")

@@ -6,9 +6,10 @@ with a mandate to top it up, so that orders and notices happen all through the r
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
+from zoneinfo import ZoneInfo
 
 import numpy as np
 import pyarrow as pa
@@ -17,10 +18,11 @@ import pyarrow.csv as pacsv
 
 from config.clock import RealClock, ScaledClock
 from config.settings import ArchiveSettings, IngestSettings
-from registry.generate import generate
+from registry.generate import TIMEZONE, generate
 from simulators.fleet import instant_of
+from simulators.load.asked import begin_s, starts_at
 from simulators.load.population import THIRSTY_W, csv_table
-from simulators.load.schedule import BACKFILL_S, Wish
+from simulators.load.schedule import QUARTER_S, Wish
 from simulators.quiet import quiet_of
 from simulators.rig import Rig, Story
 
@@ -32,7 +34,7 @@ PRICE_FEN_KWH: Final = 58.9  # of the first tier, to spread the crossings over t
 SHARDS: Final = ("0", "1", "2", "3")  # the embedded broker lets a session have 100 messages under way, no more
 PARTITIONS: Final = 4  # as docs/operating.md advises for one machine
 DEADLINE_A_METER_S: Final = 0.0005  # of an import, a start, an audit: several times what they take
-_ZONE: Final = timezone(timedelta(hours=8))
+_ZONE: Final = ZoneInfo(TIMEZONE)
 
 
 class Host(Rig):
@@ -59,7 +61,10 @@ class Host(Rig):
         self.wish = wish
         self.own_sessions = True
         self.deadline_real_s = max(self.deadline_real_s, wish.meters * DEADLINE_A_METER_S)
-        first = now - timedelta(seconds=BACKFILL_S + 86_400) if wish.pattern == "backfill" else now
+        first_s = starts_at(wish, int(now.timestamp()), _ZONE) + begin_s(wish)
+        first = datetime.fromtimestamp(first_s, _ZONE)
+        if wish.pattern == "backfill":
+            first -= timedelta(days=1)
         self._first_day = first.date().isoformat()
         self.thirsty: list[str] = []
 
@@ -96,7 +101,8 @@ class Host(Rig):
         poor = homes["account"].combine_chunks()
         dice = np.random.default_rng([wish.seed, 3])
         spend_fen = THIRSTY_W / 1000 * PRICE_FEN_KWH / 3600 * wish.seconds
-        fen = TRIGGER_FEN + 1 + dice.uniform(0, max(1.0, 0.9 * spend_fen), len(chosen)).astype(int)
+        before_fen = THIRSTY_W / 1000 * PRICE_FEN_KWH / 3600 * QUARTER_S  # in each meter's first reading
+        fen = TRIGGER_FEN + 1 + int(before_fen) + dice.uniform(0, max(1.0, 0.9 * spend_fen), len(chosen)).astype(int)
         few = pa.array([f"{one // 100}.{one % 100:02d}" for one in fen.tolist()])
         _set_balances(registry / "opening_accounts.csv", poor, few)
         _add_mandates(registry / "mandates.csv", poor)

@@ -212,6 +212,16 @@ class Observer:
         self._answers.records(found, ends)
 
 
+def can_watch(book: Path) -> bool:
+    """Whether a gateway's book says of every charge which order it was for, as that of `simulators.gateway` does."""
+    try:
+        with _reading(book) as db:
+            db.execute("SELECT id, reference FROM charge LIMIT 1").fetchall()
+    except sqlite3.Error:
+        return False
+    return True
+
+
 def _ends(log: sqlite3.Connection) -> dict[int, int]:
     """The last offset of every partition that has records."""
     ends: dict[int, int] = {}

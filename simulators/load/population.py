@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
+from zoneinfo import ZoneInfo
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +18,7 @@ import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 
 from registry.address import addresses
+from registry.generate import TIMEZONE
 
 STEP: Final = 10  # thousandths of a kWh: what a register's last digit is worth
 POWER_W: Final = (200, 1500)  # mean power of a home, evenly between
@@ -111,6 +113,13 @@ def read_population(directory: Path, *, begin_s: int, seed: int, thirsty: frozen
         np.full(len(meters), begin_s, np.int64),
         power.astype(np.int64),
     )
+
+
+def zone_of(directory: Path) -> ZoneInfo:
+    """Of the first metering point; where none is stated, the one of a made-up city."""
+    table = csv_table(directory / "points.csv")
+    named = table["timezone"][0].as_py() if len(table) and "timezone" in table.column_names else ""
+    return ZoneInfo(named or TIMEZONE)
 
 
 def csv_table(path: Path) -> Any:

@@ -37,10 +37,11 @@ class Sample:
 
 @dataclass(slots=True)
 class Usage:
-    """Samples with their time on the monotonic clock; `broker`: which process it is, or why it was not measured."""
+    """Samples with their time on the monotonic clock; `daemon`, `broker`: which process, or why none was measured."""
 
     samples: list[Sample] = field(default_factory=list)
     broker: str = ""
+    daemon: str = ""
 
 
 class Sampler:
@@ -48,7 +49,7 @@ class Sampler:
 
     def __init__(self, named: Mapping[str, int], host: str, port: int, broker: int | None, clock: Clock) -> None:
         self._named, self._host, self._port, self._given, self._clock = dict(named), host, port, broker, clock
-        self.usage = Usage()
+        self.usage = Usage(daemon=_daemon_said(self._named.get(DAEMON)))
         self._broker: int | None = None
         self._had_broker = False
         self._find()
@@ -103,6 +104,12 @@ def broker_of(host: str, port: int, given: int | None, daemon: int | None) -> tu
     if found == daemon:
         return None, "not measured: it is a part of the daemon's process, whose figures have both"
     return found, f"process {found}, {name_of(found)}"
+
+
+def _daemon_said(pid: int | None) -> str:
+    if pid is None:
+        return "not measured: nobody said which process it is (--daemon-pid, or --data-dir with its endpoint.json)"
+    return f"process {pid}, {name_of(pid)}" if there(pid) else f"not measured: there is no process {pid}"
 
 
 def here(host: str) -> bool:

@@ -26,6 +26,7 @@ from simulators.load.figures import MEASURES, table
 from simulators.load.processes import Sample
 from simulators.load.run import Result
 
+MISSING = {"not_checked": "not checked", "not_measured": "not measured"}  # of the verdict
 _STYLE = (
     "body{font:15px/1.5 sans-serif;max-width:62em;margin:2em auto;padding:0 1em;color:#222}"
     "table{border-collapse:collapse;margin:1em 0}td,th{border:1px solid #ccc;padding:.2em .6em;text-align:right}"
@@ -53,6 +54,7 @@ def as_json(test: Test, result: Result) -> dict[str, Any]:
         "looks_ms": result.seen.looks.as_json() if result.seen is not None else {},
         "sent": result.sent.counts,
         "resources": resources(result),
+        "daemon": result.usage.daemon,
         "broker": result.usage.broker,
         "growth": growth(result),
         "over_time": {name: counts.tolist() for name, counts in result.figures.over_time.items()},
@@ -114,35 +116,47 @@ def write(folder: Path, test: Test, result: Result) -> None:
 
 
 def _html(told: Mapping[str, Any], test: Test, result: Result) -> str:
-    verdict = "everything is held, seen and right" if result.verdict["good"] else "something is lost, late or wrong"
     wish = test.wish
     head = (
         f"{wish.pattern}: {wish.meters:,} meters, {wish.rate:,g} readings a second for {wish.seconds:g} s, "
-        f"{wish.per_message} a message as {test.format}, {test.connections} connections in each of"
-        f" {test.processes} processes"
+        f"{wish.per_message} a message as {test.format}, {_many(test.connections, 'connection')} in"
+        f" {'each of ' if test.processes > 1 else ''}{_many(test.processes, 'generator process', 'es')}"
+        + (f"; faults: {', '.join(f'{name} {rate:g}' for name, rate in test.faults.items())}" if test.faults else "")
     )
     parts = [
-        f"<p>{escape(head)}<br>{escape(told['date'])}, {escape(json.dumps(told['machine']))}</p>",
-        f"<p class={'yes' if result.verdict['good'] else 'no'}>{escape(verdict)}</p>",
+        f"<p>{escape(head)}<br>{escape(told['date'])}, {escape(_machine(told['machine']))}</p>",
+        f"<p class={'yes' if result.verdict['good'] else 'no'}>{escape(_said(result.verdict))}</p>",
     ]
+    if missing(result.verdict):
+        parts += ["<ul>", *(f"<li>{escape(text)}</li>" for text in missing(result.verdict)), "</ul>"]
     if result.objectives:
+        missed = sum(not one["met"] for one in result.objectives)
         rows = [["objective", "measured", "met"]]
-        rows += [[o["objective"], f"{o['measured_ms']} ms", "yes" if o["met"] else "NO"] for o in result.objectives]
-        parts += ["<h2>Objectives</h2>", _table(rows)]
+        rows += [[o["objective"], _measured(o), "yes" if o["met"] else "NO"] for o in result.objectives]
+        met = f"{missed} of {len(result.objectives)} missed" if missed else "all are met"
+        parts += ["<h2>Objectives</h2>", f"<p class={'no' if missed else 'yes'}>{met}</p>", _table(rows)]
     parts += ["<h2>Latency, from when a message was due</h2>", _table(table(result.figures.histograms))]
     parts += ["<ul>", *(f"<li><b>{name}</b>: {escape(what)}</li>" for name, what in MEASURES.items()), "</ul>"]
     parts += [_latency_plot(result), "<h2>Throughput</h2>", _throughput_plot(result)]
-    parts += ["<h2>Verdict</h2>", _table([[str(k), json.dumps(v)] for k, v in result.verdict.items()])]
+    parts += [
+        "<h2>Verdict</h2>",
+        _table([[str(k), _cell(v)] for k, v in result.verdict.items() if k not in MISSING], head=False),
+    ]
     if told["resources"]:
-        columns = ["cores", "rss_most", "written_a_reading"]
-        rows = [["process", "cores", "memory, most", "written a reading"]]
-        rows += [[name, *(f"{one[c]:,}" for c in columns)] for name, one in told["resources"].items()]
+        rows = [["process", "cores, mean", "memory at most, MB", "bytes written a reading"]]
+        rows += [
+            [name, f"{one['cores']:.2f}", f"{one['rss_most'] / 1e6:,.0f}", f"{one['written_a_reading']:,}"]
+            for name, one in told["resources"].items()
+        ]
         parts += ["<h2>Processor, memory and disk</h2>", _table(rows)]
-        parts += [f"<p>Broker: {escape(told['broker'])}</p>", _resource_plot(result)]
+        parts += [
+            f"<p>Daemon: {escape(told['daemon'])}<br>Broker: {escape(told['broker'])}</p>",
+            _resource_plot(result),
+        ]
     if told["growth"]:
         grown = [["from a third of the run to its end", "times"]]
         parts.append(_table(grown + [[name, f"{value:g}"] for name, value in told["growth"].items()]))
-    parts += ["<h2>Sent</h2>", _table([[k, f"{v:,}"] for k, v in result.sent.counts.items()])]
+    parts += ["<h2>Sent</h2>", _table([[k, f"{v:,}"] for k, v in result.sent.counts.items()], head=False)]
     body = "\n".join(parts)
     return (
         f'<!doctype html><html lang="en"><meta charset="utf-8"><title>meterd load</title><style>{_STYLE}</style>'
@@ -150,8 +164,50 @@ def _html(told: Mapping[str, Any], test: Test, result: Result) -> str:
     )
 
 
-def _table(rows: Sequence[Sequence[str]]) -> str:
-    lines = ["".join(f"<td>{escape(cell)}</td>" for cell in row) for row in rows]
+def missing(verdict: Mapping[str, Any]) -> list[str]:
+    """What was not checked or not measured, and why: a line each."""
+    return [f"{words}: {name}: {why}" for key, words in MISSING.items() for name, why in verdict.get(key, {}).items()]
+
+
+def _said(verdict: Mapping[str, Any]) -> str:
+    if verdict.get("interrupted"):
+        return "interrupted: this is what was measured until then"
+    if not verdict["good"]:
+        return "something is lost, late or wrong"
+    if verdict.get("not_checked"):
+        return "everything is held, and what could be checked is right; the rest is named below"
+    return "everything is held, seen and right"
+
+
+def _measured(objective: Mapping[str, Any]) -> str:
+    return "nothing" if objective["measured_ms"] is None else f"{objective['measured_ms']} ms"
+
+
+def _cell(value: Any) -> str:
+    """Of the verdict, for people."""
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name}: {_cell(one)}" for name, one in value.items()) or "none"
+    if isinstance(value, list):
+        return ", ".join(map(str, value)) or "none"
+    if isinstance(value, bool):
+        return "yes" if value else "NO"
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def _many(count: int, what: str, plural: str = "s") -> str:
+    return f"{count:,} {what}{plural if count != 1 else ''}"
+
+
+def _machine(told: Mapping[str, Any]) -> str:
+    return f"{_many(told['cores'], 'core')}, {told['system']}, Python {told['python']}"
+
+
+def _table(rows: Sequence[Sequence[str]], *, head: bool = True) -> str:
+    """`head`: the first row names the columns."""
+    kinds = ["th" if head and not place else "td" for place in range(len(rows))]
+    lines = [
+        "".join(f"<{kind}>{escape(cell)}</{kind}>" for cell in row) for kind, row in zip(kinds, rows, strict=True)
+    ]
     return "<table>" + "".join(f"<tr>{line}</tr>" for line in lines) + "</table>"
 
 

@@ -22,7 +22,7 @@ PATTERNS: Final = {
     "steady": "the rate, evenly",
     "ramp": "from nothing to twice the rate",
     "morning": "half the rate, a peak of twice the rate in the middle, half the rate",
-    "midnight": "every meter at one instant, a tenth into the run; evenly before and after",
+    "midnight": "every meter at one instant, 00:05 by its clock, a tenth into the run; evenly before and after",
     "backfill": "every tenth concentrator is away and comes back with three days, a fifth into the run",
     "reconnect": "evenly, and half-way through all connections break at once",
 }
@@ -139,13 +139,18 @@ def _merged(*parts: Schedule) -> Schedule:
     return Schedule(due_s[order], sender[order], read_s[order])
 
 
+def sweep_s(wish: Wish) -> int:
+    """The second of the run at which a midnight's sweep reads all meters."""
+    return int(wish.seconds / 10)
+
+
 def _midnight(wish: Wish, order: Ints) -> Schedule:
     """The sweep comes once; two messages of a concentrator within a second would be one instant read twice."""
     even = _round_robin(_evenly(wish), order)
-    at_s = float(np.floor(wish.seconds / 10)) + 0.5
-    far = np.abs(even.read_s - np.floor(at_s)) > 0
+    read_s = sweep_s(wish)
+    far = even.read_s != read_s
     rest = Schedule(even.due_s[far], even.sender[far], even.read_s[far])
-    all_at_once = Schedule(np.full(len(order), at_s), order, np.full(len(order), int(at_s)))
+    all_at_once = Schedule(np.full(len(order), read_s + 0.5), order, np.full(len(order), read_s))
     return _merged(rest, all_at_once)
 
 

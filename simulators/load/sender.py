@@ -12,6 +12,7 @@ import random
 import selectors
 import signal
 import sys
+import time
 from collections import deque
 from itertools import islice
 from pathlib import Path
@@ -34,6 +35,8 @@ from simulators.load.schedule import Schedule, Wish, schedule
 from simulators.load.session import Broker, Packed, Refused, Session
 
 WAIT_S: Final = 0.02  # at most so long for sockets, when nothing is due
+CONNECT_S: Final = 10.0  # for a connection before the run begins
+CONNECT_AGAIN_S: Final = 0.02
 AT_ONCE: Final = 200  # messages sent before sockets are served: brokers drop what nobody reads
 UNHELD_MAX: Final = 400_000  # messages: a receiver that is so far behind is lost
 AGAIN_AFTER_S: Final = 30.0  # a message that is acknowledged and not held is sent again
@@ -100,13 +103,18 @@ class Sender:
 
     # -- the run -----------------------------------------------------------------------------------------------
     def connect(self, deadline_s: float) -> None:
-        """All connections, before the run begins; raises `Refused`, or TimeoutError."""
-        until = self._clock.monotonic_s() + deadline_s
-        while not all(session.connected for session, _ in self._sessions):
-            self._serve(0.01)
-            if self._clock.monotonic_s() > until:
-                why = next((session.why for session, _ in self._sessions if not session.connected), "")
-                raise TimeoutError(f"{self._orders.host}:{self._orders.port} does not take the connections: {why}")
+        """All connections, before the run begins, one after the other; raises `Refused`, or TimeoutError.
+
+        `deadline_s`: from one connection to the next.
+        """
+        for session, _ in self._sessions:
+            until = self._clock.monotonic_s() + deadline_s
+            while not session.open():
+                if self._clock.monotonic_s() > until:
+                    where = f"{self._orders.host}:{self._orders.port}"
+                    raise TimeoutError(f"{where} does not take the connections: {session.why}")
+                time.sleep(CONNECT_AGAIN_S)
+        self._serve(0.0)
 
     def end_early(self) -> None:
         """Nothing more becomes due; what was sent may still be held. For a signal handler: it only notes it."""
@@ -144,7 +152,11 @@ class Sender:
     def save(self, path: Path, used: npt.NDArray[np.int64]) -> None:
         """`used`: by meter of the population, thousandths since its opening register."""
         mine = np.concatenate([np.arange(s.start, s.stop) for s in map(self._population.meters_of, self._stream)])
-        counts = self.counts | {"refused": sum(session.refused for session, _ in self._sessions)}
+        totals = {
+            "sessions": sum(session.connections for session, _ in self._sessions),
+            "refused": sum(session.refused for session, _ in self._sessions),
+        }
+        counts = self.counts | totals
         arrays: dict[str, Any] = Sent.of(self.times, self._population.address[mine], used[mine], counts).arrays()
         np.savez(path, **arrays)
 
@@ -349,7 +361,7 @@ def main(argv: list[str] | None = None) -> int:
     del whole
     code = 0
     try:
-        sender.connect(30.0)
+        sender.connect(CONNECT_S)
         _say(ready=True)
         told = json.loads(sys.stdin.readline())
         orders.start_s, orders.start_unix = told["start_s"], told["start_unix"]

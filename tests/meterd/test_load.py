@@ -1,4 +1,4 @@
-"""`meterd load`: a daemon of its own under load, its report, how it ends; and a broker of somebody else's."""
+"""`meterd load`: a daemon of its own under load, its report, how it ends, and what it refuses."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import contextlib
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -44,6 +43,7 @@ def test_a_city_of_its_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     assert verdict["energy_sent_wh"] == verdict["energy_billed_wh"] > 0
     assert verdict["audit_ok"]
     assert set(verdict["exceptions"]) <= {"malformed", "late"}
+    assert report["sent"]["duplicated"] > 0 < report["sent"]["cuts"]
     assert 0 < report["sent"]["bad"] <= verdict["exceptions"]["malformed"]  # more where one came twice
     assert latency["published"]["count"] == latency["held"]["count"] == 45
     assert 0 < latency["reading_to_balance"]["count"] == 45 - report["sent"]["bad"]
@@ -54,7 +54,7 @@ def test_a_city_of_its_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     assert daemon["cores"] > 0
     assert report["looks_ms"]["count"] > 1000
     assert report["broker"].startswith("process ")
-    assert "broker: process " in said.out
+    assert "the broker: process " in said.out
     assert said.err.count("due ") >= 4  # a line a second
     page = (tmp_path / "report.html").read_text()
     assert page.count("<svg") == 3
@@ -117,16 +117,6 @@ def test_an_interrupt_ends_it_in_order(number: int, after: str, whole_group: boo
     assert (out / "daemon.log").stat().st_size
 
 
-def test_a_backlog_makes_balances_low_that_autopay_puts_off(tmp_path: Path) -> None:
-    """Three days of use are more than one order: the next one is a cool-down away, and nobody waits for it."""
-    words = ("--pattern", "backfill", "--no-audit", "--report", str(tmp_path))
-    assert load("--meters", "1000", "--per-message", "10", "--rate", "60", "--seconds", "5", *words) == Exit.OK
-    report = told(tmp_path)
-    assert report["verdict"]["put_off_by_autopay"] > 0
-    assert report["verdict"]["never_seen"] == {}
-    assert report["latency_ms"]["reading_to_order"]["count"] == report["latency_ms"]["reading_to_notice"]["count"] > 0
-
-
 @pytest.mark.parametrize(
     ("words", "why"),
     [
@@ -145,6 +135,13 @@ def test_a_backlog_makes_balances_low_that_autopay_puts_off(tmp_path: Path) -> N
         (("--broker", "localhost:1"), "--registry"),
         (("--broker", "localhost", "--registry", "."), "localhost:8883"),
         (("--user", "me"), "--broker"),
+        (("--config", "meterd.toml"), "--broker"),
+        (("--daemon-pid", "1"), "--broker"),
+        (("--broker", "localhost:1", "--registry", ".", "--gateway-book", __file__), "--data-dir"),
+        (
+            ("--broker", "localhost:1", "--registry", ".", "--objective", "reading_to_balance.max=1s"),
+            "without --data-dir",
+        ),
         (("--broker-pid", "1"), "--broker"),
         (("--broker", "localhost:99999", "--registry", "."), "localhost:8883"),
         (("--broker", "localhost:1", "--registry", ".", "--cert", "c.pem"), "go together"),
@@ -159,76 +156,14 @@ def test_what_cannot_be_is_refused_at_once(
     assert why in capsys.readouterr().err
 
 
+def test_a_report_is_a_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "out").touch()
+    assert load(*SHORT, "--report", str(tmp_path / "out")) == Exit.USAGE
+    assert "that is a file" in capsys.readouterr().err
+
+
 def test_a_registry_of_other_concentrators_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     generate(tmp_path / "city", meters=600, seed=1, start="2026-07-01", concentrator_size=50)
     there = ("--broker", "127.0.0.1:1", "--registry", str(tmp_path / "city"), "--report", str(tmp_path / "out"))
     assert load(*SHORT, *there) == Exit.USAGE
     assert "--meters 600 --per-message 50" in capsys.readouterr().err
-
-
-@pytest.fixture
-def certificates(tmp_path: Path) -> Path:
-    """ca.pem, and broker and client with their keys, signed by it."""
-    folder = tmp_path / "tls"
-    folder.mkdir()
-
-    def openssl(*words: str) -> None:
-        subprocess.run(["openssl", *words], check=True, capture_output=True, cwd=folder, timeout=30)
-
-    new = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
-    openssl("req", "-x509", *new, "-keyout", "ca.key", "-out", "ca.pem", "-days", "2", "-subj", "/CN=test ca")
-    (folder / "names").write_text("subjectAltName=DNS:localhost,IP:127.0.0.1\n")
-    for name in ("broker", "client"):
-        openssl("req", *new, "-keyout", f"{name}.key", "-out", f"{name}.csr", "-subj", f"/CN={name}")
-        openssl(
-            "x509", "-req", "-in", f"{name}.csr", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial",
-            "-out", f"{name}.pem", "-days", "2", "-extfile", "names",
-        )  # fmt: skip
-    return folder
-
-
-@pytest.mark.mosquitto
-def test_a_broker_of_somebody_elses_over_tls(
-    mosquitto: int, certificates: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """Mosquitto asks for a certificate; nobody is behind it, so nothing comes to be held, and that is said."""
-    from benchmarks.mosquitto import Mosquitto
-
-    assert mosquitto  # a machine without one skips here
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    lines = (
-        f"listener {port} 127.0.0.1", f"cafile {certificates / 'ca.pem'}", f"certfile {certificates / 'broker.pem'}",
-        f"keyfile {certificates / 'broker.key'}", "require_certificate true", "use_identity_as_username true",
-    )  # fmt: skip
-    registry = tmp_path / "city"
-    generate(registry, meters=600, seed=1, start="2026-07-01", concentrator_size=20)
-    there = ("--broker", f"localhost:{port}", "--registry", str(registry), "--wait", "1", "--report", str(tmp_path))
-    ca, own = ("--cafile", str(certificates / "ca.pem")), ("--cert", str(certificates / "client.pem"))
-    with Mosquitto(*lines):
-        code = load(*SHORT, *there, *ca, *own, "--key", str(certificates / "client.key"), "--format", "json")
-        assert code == Exit.NO
-        report = told(tmp_path)
-        assert report["verdict"]["unheld"] == 15
-        assert report["broker"].endswith(", mosquitto")
-        assert report["resources"]["broker"]["rss_most"] > 1e6
-        assert "daemon" not in report["resources"]
-        assert report["latency_ms"]["published"]["count"] == 15
-        assert report["latency_ms"]["reading_to_balance"]["count"] == 0
-        capsys.readouterr()
-        (tmp_path / "other.pem").write_bytes((certificates / "client.pem").read_bytes())
-        code = load(
-            *SHORT, *there, "--cafile", str(tmp_path / "other.pem"), *own, "--key", str(certificates / "client.key")
-        )
-        assert code == Exit.NO
-        assert "certificate" in capsys.readouterr().err
-        code = load(*SHORT, *there, *ca)
-        assert code == Exit.NO
-        assert "CERTIFICATE_REQUIRED" in capsys.readouterr().err
-        code = load(*SHORT, *there, *ca, *own, "--key", str(certificates / "broker.key"))
-        assert code == Exit.NO
-        assert "TLS: " in capsys.readouterr().err
-        code = load(*SHORT, *there, *ca, "--data-dir", str(registry))
-        assert code == Exit.NO
-        assert "no data directory" in capsys.readouterr().err
