@@ -5,13 +5,15 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+import traceback
+from collections.abc import Mapping
 
-from benchmarks.harness import RESULTS, choose, collect, merge, ran
+from benchmarks.harness import RESULTS, Benchmark, choose, collect, merge, ran
 from benchmarks.table import write
 
 
 def main() -> int:
-    """0 when all ran and were right; 2 when no benchmark has that name."""
+    """0 when all ran and were right; 1 when one was not; 2 when no benchmark has that name."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--only", help="a benchmark, a group or a row: kernel.random, kernel, latency.city.written")
     parser.add_argument("--list", action="store_true", help="print the names and leave")
@@ -28,11 +30,21 @@ def main() -> int:
     if asked.list:
         print("\n".join(sorted(names)))
         return 0
-    began = time.monotonic()
-    for name in names:
+    return _run({name: found[name] for name in names})
+
+
+def _run(chosen: Mapping[str, Benchmark]) -> int:
+    """One after the other; what fails writes nothing, and the others go on."""
+    began, failed = time.monotonic(), list[str]()
+    for name, benchmark in chosen.items():
         start = time.monotonic()
         print(f"{name} ...", flush=True)
-        results = ran(name, found[name])
+        try:
+            results = ran(name, benchmark)
+        except Exception:  # noqa: BLE001 - whatever it is, it is told, and is the exit code
+            traceback.print_exc()
+            failed.append(name)
+            continue
         merge(results)
         write()
         for r in results:
@@ -42,7 +54,9 @@ def main() -> int:
             )
         print(f"  {name} took {time.monotonic() - start:.0f} s", flush=True)
     print(f"{(time.monotonic() - began) / 60:.1f} minutes; written to {RESULTS} and the pages' tables")
-    return 0
+    if failed:
+        print(f"FAILED, and not written: {', '.join(failed)}", file=sys.stderr)
+    return 1 if failed else 0
 
 
 if __name__ == "__main__":

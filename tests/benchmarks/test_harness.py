@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks import __main__ as main
 from benchmarks.city import Runner, make_city, next_round, order_of
-from benchmarks.harness import choose, collect, merge, result
+from benchmarks.harness import Result, choose, collect, merge, result
 
 
 def test_results_are_merged_by_name(tmp_path: Path) -> None:
@@ -33,6 +34,22 @@ def test_names_and_groups() -> None:
     assert choose(names, "latency.city.held_p99") == ["latency.city"]  # a row: what it comes from
     assert choose(names, "registry.import_6m") == ["registry"]
     assert choose(names, "stream.frames") == ["stream.frames"]
+
+
+def test_one_that_fails_writes_nothing_and_the_others_go_on(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    written: list[str] = []
+    monkeypatch.setattr(main, "merge", lambda results: written.extend(r.name for r in results))
+    monkeypatch.setattr(main, "write", lambda: None)
+
+    def wrong() -> list[Result]:
+        raise AssertionError("the charges are not what the tariffs say")
+
+    assert main._run({"a": wrong, "b": lambda: [result("b", "s", "X", [1.0], [2.0])]}) == 1
+    assert written == ["b"]
+    assert "FAILED, and not written: a" in capsys.readouterr().err
+    assert main._run({"b": lambda: [result("b", "s", "X", [1.0], [2.0])]}) == 0
 
 
 @pytest.mark.parametrize("neighbours", [True, False])
