@@ -71,7 +71,7 @@ def _rates(channels: int, *, neighbours: bool, use: str = "typical") -> tuple[fl
 
 def _against_memory(name: str, *, neighbours: bool, use: str = "typical") -> list[Result]:
     rates = repeated(RUNS, lambda: _rates(CHANNELS, neighbours=neighbours, use=use))
-    return [result(name, UNIT, "a gather-scatter of the same rows", *zip(*rates, strict=True))]
+    return [result(name, UNIT, "a gather-scatter of the same rows", *zip(*rates, strict=True), paired=True)]
 
 
 def neighbours() -> list[Result]:
@@ -179,7 +179,7 @@ def vs_batch() -> list[Result]:
             before = after
     _check(city, runner)
     rates = ([CHANNELS / seconds for seconds in side] for side in (kernel, job))
-    return [result("kernel.vs_batch", UNIT, "DuckDB, one thread", *rates)]
+    return [result("kernel.vs_batch", UNIT, "DuckDB, one thread", *rates, paired=True)]
 
 
 WHY: Final = {

@@ -116,8 +116,8 @@ def backlog() -> list[Result]:
     took_s, charged_s, bare_s = zip(*repeated(RUNS, once), strict=True)
     rates = ([count / seconds for seconds in side] for side in (took_s, bare_s))
     return [
-        result("notices.backlog", "messages/s", "the same lines into a file, a sync a batch", *rates),
-        result("notices.backlog.last_charge", "s", "until all messages are out", charged_s, took_s),
+        result("notices.backlog", "messages/s", "the same lines into a file, a sync a batch", *rates, paired=True),
+        result("notices.backlog.last_charge", "s", "until all messages are out", charged_s, took_s, paired=True),
     ]
 
 
