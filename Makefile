@@ -32,7 +32,7 @@ check: $(READY)  ## lint, format, types, layers, house rules
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest tests/tidy -q
 
-bench: $(READY)  ## benchmarks into benchmarks/results/latest.json (ONLY=name for one)
+bench: $(READY)  ## benchmarks into benchmarks/results/latest.json and the tables (ONLY=name for one)
 	-@sh tools/services.sh bench
 	$(BIN)/python -m benchmarks $(if $(ONLY),--only $(ONLY))
 
@@ -45,7 +45,7 @@ sim-planted: $(READY)  ## break the code on purpose, fault by fault, and see the
 chaos: $(READY)  ## 1,000 kills at random moments and at named steps, then checker and audit
 	$(BIN)/python -m pytest tests/chaos -m chaos -q
 
-soak: $(READY)  ## half an hour at twenty times a city's load: memory and files stay as they are
+soak: $(READY)  ## half an hour at twenty times a city's load: exit 1 when memory or disk grows
 	$(BIN)/python -m benchmarks.soak
 
 services:  ## install Mosquitto, libfiu and libfaketime (Debian packages) where they are missing

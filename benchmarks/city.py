@@ -176,9 +176,8 @@ class Runner:
                 *(batch.slots[part], batch.value[part], batch.read_at_s[part], batch.quality[part]),
                 *(frames, np.full(len(frames), batch.not_after_s)),
             )
-            self.verdict[:] = 0
-            done, closed = rate(
-                homes, readings, self.city.book.lines, self.params, 0, self.verdict[:n], self.warnings, self.closes
-            )
+            verdict = self.verdict[:n]
+            verdict[:] = 0
+            done, closed = rate(homes, readings, city.book.lines, self.params, 0, verdict, self.warnings, self.closes)
             assert (done, closed) == (n, 0)
-            self.accepted += int(np.count_nonzero(self.verdict[:n] == Verdict.ACCEPTED))
+            self.accepted += int(np.count_nonzero(verdict == Verdict.ACCEPTED))

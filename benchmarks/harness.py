@@ -1,8 +1,9 @@
 """I/O: what a benchmark hands back, and the one file of results.
 
 A benchmark is a function without arguments that returns `Result`s; a module of this folder names its benchmarks
-in `BENCHMARKS: dict[str, Benchmark]`. Its baseline is measured in the same run, on the same data. A benchmark
-asserts that what it timed was also right; a figure of a wrong result is never written.
+in `BENCHMARKS: dict[str, Benchmark]`. Its baseline is measured in the same run, on the same data, and what can be
+repeated in minutes is. A benchmark asserts that what it timed was also right; a figure of a wrong result is never
+written.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
-from typing import Final
+from typing import Any, Final, TypeVar
 
 from config.clock import RealClock
 
@@ -26,10 +27,12 @@ RESULTS: Final = Path(__file__).parent / "results" / "latest.json"
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """One figure; `ratio` is value / baseline. `command` repeats it.
+    """One figure: medians of repeated runs of ours and of what it is compared with; `ratio` is value / baseline.
 
-    Against a peer: who it is, the number of runs of each, and the range of the ratio: our slowest run against its
-    fastest, and the other way about. `date` and `machine` are noted when it is written. What is None is not written.
+    `peer` names that: another program, or the least that any program must do. Each range is the least and the most
+    of the runs; that of the ratio is our least against the peer's most, and the other way about, or that of the
+    runs' own ratios where both sides are one run's. `command` repeats it; the command, `date` and `machine` are
+    noted when it is run and written. What is None is not written.
     """
 
     name: str
@@ -38,39 +41,58 @@ class Result:
     baseline: float
     ratio: float
     command: str
-    peer: str | None = None
-    repeats: int | None = None
-    ratio_low: float | None = None
-    ratio_high: float | None = None
+    peer: str
+    repeats: int
+    value_low: float
+    value_high: float
+    baseline_low: float
+    baseline_high: float
+    ratio_low: float
+    ratio_high: float
     date: str | None = None
     machine: str | None = None
 
 
 Benchmark = Callable[[], list[Result]]
+T = TypeVar("T")
 
 
-def result(name: str, unit: str, value: float, baseline: float) -> Result:
-    """A figure with its ratio and the command that repeats it, rounded to four significant digits."""
-    value, baseline, ratio = (float(f"{v:.4g}") for v in (value, baseline, value / baseline))
-    return Result(name, unit, value, baseline, ratio, f"make bench ONLY={name}")
+def result(
+    name: str, unit: str, peer: str, ours: Iterable[float], theirs: Iterable[float], *, paired: bool = False
+) -> Result:
+    """A figure of as many runs as there are values, rounded to four significant digits.
+
+    `paired`: both sides of a run were one process or one moment, so that each run has a ratio of its own.
+    """
+    one, other = list(ours), list(theirs)
+    assert len(one) == len(other) >= 1
+    value, baseline = median(one), median(other)
+    ratios = [v / w for v, w in zip(one, other, strict=True)] if paired else [value / baseline]
+    ends = ratios if paired else [min(one) / max(other), max(one) / min(other)]
+    found = {
+        "value": value, "baseline": baseline, "ratio": median(ratios),
+        "value_low": min(one), "value_high": max(one), "baseline_low": min(other), "baseline_high": max(other),
+        "ratio_low": min(ends), "ratio_high": max(ends),
+    }  # fmt: skip
+    rounded: dict[str, Any] = {of: float(f"{v:.4g}") for of, v in found.items()}
+    return Result(name=name, unit=unit, command="", peer=peer, repeats=len(one), **rounded)
 
 
-def against(name: str, unit: str, peer: str, ours: list[float], theirs: list[float]) -> Result:
-    """Medians of repeated runs of both (higher is better) and the range of their ratio."""
-    assert min(len(ours), len(theirs)) >= 1
-    plain = result(name, unit, median(ours), median(theirs))
-    low, high = (float(f"{v:.4g}") for v in (min(ours) / max(theirs), max(ours) / min(theirs)))
-    command = f"make bench ONLY={name.rsplit('.', 1)[0]}"
-    return replace(
-        plain, peer=peer, repeats=min(len(ours), len(theirs)), ratio_low=low, ratio_high=high, command=command
-    )
+def repeated(runs: int, once: Callable[[], T]) -> list[T]:
+    """What each of so many runs found, one after the other."""
+    return [once() for _ in range(runs)]
+
+
+def ran(name: str, benchmark: Benchmark) -> list[Result]:
+    """Run it; each of its figures gets the command that repeats it."""
+    return [replace(found, command=f"make bench ONLY={name}") for found in benchmark()]
 
 
 def collect() -> dict[str, Benchmark]:
     """Every benchmark of this folder by name."""
     found: dict[str, Benchmark] = {}
     for module in pkgutil.iter_modules([str(Path(__file__).parent)]):
-        if module.name in ("__main__", "harness"):
+        if module.name == "__main__":
             continue
         own: dict[str, Benchmark] = getattr(importlib.import_module(f"benchmarks.{module.name}"), "BENCHMARKS", {})
         doubled = own.keys() & found.keys()
@@ -80,8 +102,12 @@ def collect() -> dict[str, Benchmark]:
 
 
 def choose(names: Iterable[str], only: str | None) -> list[str]:
-    """The benchmark named `only`, or those of the group `only.`; all without it."""
-    return [n for n in names if only is None or n == only or n.startswith(only + ".")]
+    """The benchmark named `only`, or those of the group `only.`, or that whose row it is; all without it."""
+    known = list(names)
+    if only is None:
+        return known
+    found = [n for n in known if n == only or n.startswith(only + ".")]
+    return found or [n for n in known if only.startswith(n + ".")]
 
 
 def merge(results: Iterable[Result], path: Path = RESULTS) -> None:

@@ -2,7 +2,8 @@
 
 16 partitions, four arrays (192 bytes a home, 1.15 GB), pages plus a round of deltas, checksums verified. The
 baseline reads files with the same bytes into the same arrays, unchecked. Both read warm from the page cache, as
-a restart after an upgrade does; a cold start adds the disk's time to both.
+a restart after an upgrade does; a cold start adds the disk's time to both. One ledger, RUNS starts in turn with
+RUNS plain reads.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.harness import Benchmark, Result, result, timed
+from benchmarks.harness import Benchmark, Result, repeated, result, timed
 from config.clock import ManualClock
 from config.settings import LedgerSettings
 from ledger.effects import PartitionCheckpoint, StateChange
@@ -24,6 +25,7 @@ from rating.state import ARRAYS
 
 HOMES: Final = 6_000_000
 PARTITIONS: Final = 16
+RUNS: Final = 5
 _CHANGED: Final = 5_000  # slots a partition in the last checkpoint before the stop
 Arrays = dict[str, npt.NDArray[np.void]]
 
@@ -79,21 +81,23 @@ def accounts_6m() -> list[Result]:
         store = opened()
         expected = _write(store, folder)
         store.close()
-        found: list[str] = []
 
-        def start() -> None:
+        def start() -> list[str]:
             again = opened()
-            found.extend(_digest(again.recover(partition).arrays) for partition in range(PARTITIONS))
+            found = [_digest(again.recover(partition).arrays) for partition in range(PARTITIONS)]
             again.close()
+            return found
 
-        seconds = timed(start)
-        assert found == expected, "the recovered balances differ from what was committed"
-        plain: list[str] = []
-        baseline = timed(lambda: plain.extend(_plain(folder)))
-        assert plain == expected
-    assert seconds < 10, f"start took {seconds:.1f} s"
-    return [result("start.accounts_6m", "s", seconds, baseline)]
+        def once() -> tuple[float, float]:
+            found: list[list[str]] = []
+            took = timed(lambda: found.append(start())), timed(lambda: found.append(_plain(folder)))
+            assert found == [expected] * 2, "the balances differ from what was committed"
+            return took
+
+        ours, plain = zip(*repeated(RUNS, once), strict=True)
+    assert max(ours) < 10, f"a start took {max(ours):.1f} s"
+    return [result("start.accounts_6m", "s", "numpy reading the same bytes from files", ours, plain, paired=True)]
 
 
-WHY: Final = {"start.accounts_6m": "checksums of every page, and a copy into place; the baseline checks nothing"}
+WHY: Final = {"start.accounts_6m": "checksums of every page, and a copy into place; numpy checks nothing"}
 BENCHMARKS: dict[str, Benchmark] = {"start.accounts_6m": accounts_6m}

@@ -1,5 +1,7 @@
-"""I/O: the table of benchmarks/README.md, from the file of results and the reasons kept beside each benchmark.
+"""I/O: the tables of three pages, from the file of results, the goals and the reasons kept beside each benchmark.
 
+benchmarks/README.md has every row, README.md the figures that it shows, docs/performance.md the goals. Each stands
+between two marks; what is around it stays. `make bench` writes them when it writes results.
 A module of this folder says why a peer is slower or faster in `WHY: dict[name of the result, one line]`.
 """
 
@@ -8,14 +10,21 @@ from __future__ import annotations
 import importlib
 import json
 import pkgutil
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
+from benchmarks.goals import Row, figures, table, targets
 from benchmarks.harness import RESULTS
 
-README: Final = Path(__file__).parent / "README.md"
+ROOT: Final = Path(__file__).parents[1]
 BEGIN: Final = "<!-- table: python -m benchmarks --table -->"
 END: Final = "<!-- end of table -->"
+PAGES: Final[dict[str, Callable[[Mapping[str, Row]], str]]] = {
+    "benchmarks/README.md": lambda rows: table(list(rows.values()), reasons()),
+    "README.md": figures,
+    "docs/performance.md": targets,
+}
 
 
 def reasons() -> dict[str, str]:
@@ -27,25 +36,21 @@ def reasons() -> dict[str, str]:
     return found
 
 
-def table(results: list[dict[str, Any]], why: dict[str, str]) -> str:
-    """Markdown; a row a result, older ones without a peer included."""
-    head = "| Benchmark | Peer | Ours | Theirs | Unit | Ratio (range, runs) | Command | When, where | Why |"
-    lines = [head, "|" + "---|" * 9]
-    for r in results:
-        ratio = f"{r['ratio']:.3g}"
-        if "repeats" in r:
-            ratio += f" ({r['ratio_low']:.3g} to {r['ratio_high']:.3g}, {r['repeats']})"
-        cells = (f"`{r['name']}`", r.get("peer", "baseline"), f"{r['value']:.4g}", f"{r['baseline']:.4g}", r["unit"])
-        where = ", ".join(filter(None, (r.get("date"), r.get("machine"))))
-        reason = next((why[name] for name in (r["name"], r["name"].rpartition(".")[0]) if name in why), "")
-        lines.append("| " + " | ".join((*cells, ratio, f"`{r['command']}`", where, reason)) + " |")
-    return "\n".join(lines)
+def read(results: Path = RESULTS) -> dict[str, Row]:
+    """The rows by name, in the order of names."""
+    return {row["name"]: row for row in json.loads(results.read_text(encoding="utf-8"))}
 
 
-def write(path: Path = README, results: Path = RESULTS) -> None:
-    """Put the table between its two marks; the prose around it stays."""
-    text = path.read_text(encoding="utf-8")
+def replaced(text: str, made: str) -> str:
+    """The page with its table anew."""
     head, rest = text.split(BEGIN)
     tail = rest.split(END)[1]
-    made = table(json.loads(results.read_text(encoding="utf-8")), reasons())
-    path.write_text(f"{head}{BEGIN}\n{made}\n{END}{tail}", encoding="utf-8")
+    return f"{head}{BEGIN}\n{made}\n{END}{tail}"
+
+
+def write(root: Path = ROOT, results: Path = RESULTS) -> None:
+    """All pages."""
+    rows = read(results)
+    for name, made in PAGES.items():
+        path = root / name
+        path.write_text(replaced(path.read_text(encoding="utf-8"), made(rows)), encoding="utf-8")

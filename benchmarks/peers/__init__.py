@@ -3,7 +3,7 @@
     job.py          the readings of `batch.*` and `stream.*`, and what must come out
     balances.py     the batches of `state.*`
     ours_batch.py, duckdb_batch.py, polars_batch.py, pandas_batch.py, numpy_batch.py
-    single.py, dict_stream.py, bytewax_stream.py
+    single.py, ours_stream.py, numpy_stream.py, dict_stream.py, bytewax_stream.py
     year.py, ours_year.py, pysam_year.py
     ours_state.py, sqlite_state.py, postgres_state.py
 

@@ -10,7 +10,7 @@ from benchmarks.city import CHUNK, City, Round, Runner, make_city
 from benchmarks.peers.job import START_S, Ints, work
 
 
-def _city(of: dict[str, Ints]) -> City:
+def city_of(of: dict[str, Ints]) -> City:
     """The homes of the job in the kernel's arrays, as they stand at 09:00."""
     homes = len(of["tariff"])
     city = make_city(homes)
@@ -25,11 +25,11 @@ def _city(of: dict[str, Ints]) -> City:
 
 def prepare(of: dict[str, Ints]) -> Callable[[], tuple[Ints, Ints, Ints]]:
     """State for each run anew; readings in chunks in the order of arrival."""
-    city = _city(of)
+    city = city_of(of)
     runner = Runner(city)
     meter, value = of["meter"].astype(np.int32), of["value"]
     at_s, quality = of["at_s"].astype(np.uint32), np.full(len(meter), 4, np.uint8)
-    warm = Runner(_city(of))
+    warm = Runner(city_of(of))
     warm.run(Round(meter[:1000], value[:1000], at_s[:1000], quality[:1000], START_S + 360))
 
     def do() -> tuple[Ints, Ints, Ints]:

@@ -8,6 +8,10 @@ from typing import Final
 from benchmarks.peers.job import ADDERS_E8, BOUNDS_WH, FLAT, PEAK_S, PRICES_E8, Ints
 
 PRICES: Final = PRICES_E8.tolist()
+BOUND_1: Final = BOUNDS_WH[0]
+BOUND_2: Final = BOUNDS_WH[1]
+ADDER_1: Final = ADDERS_E8[0]
+ADDER_2: Final = ADDERS_E8[1]
 
 
 @dataclass(slots=True)
@@ -22,21 +26,21 @@ class Home:
 
 
 def tiers(used: int) -> int:
-    total = 0
-    for bound, adder in zip(BOUNDS_WH, ADDERS_E8, strict=True):
-        if used > bound:
-            total += (used - bound) * adder
-    return total
+    if used <= BOUND_1:
+        return 0
+    total = (used - BOUND_1) * ADDER_1
+    return total + (used - BOUND_2) * ADDER_2 if used > BOUND_2 else total
 
 
 def charge(home: Home, value: int, at_s: int) -> None:
     """Rate one reading."""
     energy = value - home.value
     home.value = value
-    home.charge += energy * PRICES[home.tariff][at_s > PEAK_S]
-    if home.tariff != FLAT:
-        home.adder += tiers(home.used + energy) - tiers(home.used)
-    home.used += energy
+    tariff, before = home.tariff, home.used
+    home.used = after = before + energy
+    home.charge += energy * PRICES[tariff][at_s > PEAK_S]
+    if after > BOUND_1 and tariff != FLAT:
+        home.adder += tiers(after) - tiers(before)
 
 
 def records(of: dict[str, Ints]) -> list[tuple[int, int, int]]:

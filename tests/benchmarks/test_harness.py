@@ -7,26 +7,20 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks import __main__ as main
 from benchmarks.city import Runner, make_city, next_round, order_of
-from benchmarks.harness import choose, collect, merge, result
+from benchmarks.harness import Result, choose, collect, merge, result
 
 
 def test_results_are_merged_by_name(tmp_path: Path) -> None:
     path = tmp_path / "results" / "latest.json"
-    merge([result("b", "readings/s", 20.0, 10.0), result("a", "s", 1.0, 4.0)], path)
-    merge([result("b", "readings/s", 30.00004, 10.0)], path)
+    merge([result("b", "readings/s", "X", [20.0], [10.0]), result("a", "s", "Y", [1.0], [4.0])], path)
+    merge([result("b", "readings/s", "X", [30.00004], [10.0])], path)
     written = json.loads(path.read_text(encoding="utf-8"))
-    assert all(row.pop("date") >= "2026-11-27" and "cores" in row.pop("machine") for row in written)
-    assert written == [
-        {"name": "a", "unit": "s", "value": 1.0, "baseline": 4.0, "ratio": 0.25, "command": "make bench ONLY=a"},
-        {
-            "name": "b",
-            "unit": "readings/s",
-            "value": 30.0,
-            "baseline": 10.0,
-            "ratio": 3.0,
-            "command": "make bench ONLY=b",
-        },
+    assert all(row["date"] >= "2026-11-27" and "cores" in row["machine"] for row in written)
+    assert [(row["name"], row["value"], row["baseline"], row["ratio"]) for row in written] == [
+        ("a", 1.0, 4.0, 0.25),
+        ("b", 30.0, 10.0, 3.0),
     ]
 
 
@@ -37,6 +31,25 @@ def test_names_and_groups() -> None:
     assert set(choose(names, "kernel")) == {n for n in names if n.startswith("kernel.")}
     assert set(choose(names, None)) == names
     assert choose(names, "kern") == []
+    assert choose(names, "latency.city.held_p99") == ["latency.city"]  # a row: what it comes from
+    assert choose(names, "registry.import_6m") == ["registry"]
+    assert choose(names, "stream.frames") == ["stream.frames"]
+
+
+def test_one_that_fails_writes_nothing_and_the_others_go_on(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    written: list[str] = []
+    monkeypatch.setattr(main, "merge", lambda results: written.extend(r.name for r in results))
+    monkeypatch.setattr(main, "write", lambda: None)
+
+    def wrong() -> list[Result]:
+        raise AssertionError("the charges are not what the tariffs say")
+
+    assert main._run({"a": wrong, "b": lambda: [result("b", "s", "X", [1.0], [2.0])]}) == 1
+    assert written == ["b"]
+    assert "FAILED, and not written: a" in capsys.readouterr().err
+    assert main._run({"b": lambda: [result("b", "s", "X", [1.0], [2.0])]}) == 0
 
 
 @pytest.mark.parametrize("neighbours", [True, False])
