@@ -45,7 +45,8 @@ from ledger.port import CommitPort
 from ledger.reads import counters
 from ledger.schema import archive_file
 from meterd.city import City
-from registry.memory import release
+from registry.arrays import CUT_BY
+from registry.memory import release, unload
 
 METERS: Final = 6_000_000
 JOBS: Final = 2
@@ -95,6 +96,8 @@ class Rater:
                 began = self._lap("rate", began)
         self._commit(engine.checkpoint(epoch=self._epochs[number], log_id=self._log.log_id))
         del engine
+        for name in CUT_BY:  # nobody looks at this partition's registry again
+            unload(getattr(self._city.image.partitions[number], name))
         release()
         self._lap("commit", began)
 
