@@ -1,4 +1,4 @@
-"""A living city, and a daemon whose clock jumps: fleet and gateway keep the right time; then checker and audit at zero.
+"""A living city, and a daemon whose clock jumps; fleet and gateway keep the right time. Then checker and audit.
 
 Small jumps, forward and back, stop nothing. A leap ends the daemon before it writes, under load, in either direction;
 it is not started before its clock is right. libfaketime tells the whole daemon the wrong time, where it can be had;
@@ -14,6 +14,10 @@ import pytest
 FASTER = 15_000.0
 SETTINGS = {"autopay": {"cooldown_s": 0, "cap_day_count": 1000, "cap_day_fen": 10**7, "cap_month_fen": 10**8}}
 HOUR, REFUSED = 3600, 4
+# Seven hours back are before the city began, and its clock stands at its start then: so many real seconds back as it
+# has lived. For that leap the limits are shorter.
+LIVED_S, SHORT_S = 40, 10
+SHORT = f"clock_leap_max_real_s = {SHORT_S}.0\nclock_behind_max_real_s = {SHORT_S}.0\n"
 SMALL_S = 0.3  # of the machine's: more than an hour of the city's
 DEADLINE_S = 120.0
 # libfaketime 0.9.10 refuses clock_nanosleep as Python's sleep calls it when the monotonic clock is to stay as it is.
@@ -110,10 +114,19 @@ def leapt(wrong, offset_s):
     wrong.crash.holds(wrong.crash.moment(wrong.rig))
     said = wrong.said()[before:]
     again = wrong.refused()  # as a supervisor would, at once
-    found = Leap(code, said, again, now_s, wrong.newest_s())
-    wrong.by(0)
+    return Leap(code, said, again, now_s, wrong.newest_s())
+
+
+def back(wrong, lived_real_s):
+    """Limits that a leap back can reach, and the leap."""
+    assert wrong.rig.stop_daemon() == 0
+    usual = wrong.rig.config.read_text()
+    wrong.rig.config.write_text(usual.replace("[ingest]\n", f"[ingest]\n{SHORT}"))
     wrong.start()
     wrong.goes_on()
+    time.sleep(max(0.0, lived_real_s - time.monotonic()))
+    found = leapt(wrong, -7 * HOUR)
+    wrong.rig.config.write_text(usual)
     return found
 
 
@@ -128,6 +141,7 @@ def story(crash, tmp_path_factory):
     told = crash.story(meters=40, days=400, seed=17, factor=FASTER, partitions=4, lead_real_s=3.0, settings=SETTINGS)
     with crash.city(tmp_path_factory.mktemp("clock"), told) as rig:
         rig.prepare()
+        lived_real_s = time.monotonic() + told.lead_real_s + LIVED_S
         rig.start_gateway()
         wrong = Wrong(crash, rig, _library())
         wrong.by(0)
@@ -138,8 +152,14 @@ def story(crash, tmp_path_factory):
             wrong.by(offset_s)
             wrong.goes_on()
             found.pids.append(rig.daemon.pid)
-        for offset_s in (7 * HOUR, -7 * HOUR):
-            found.leaps.append(leapt(wrong, offset_s))
+        found.leaps.append(leapt(wrong, 7 * HOUR))
+        wrong.by(0)
+        wrong.start()
+        wrong.goes_on()
+        found.leaps.append(back(wrong, lived_real_s))
+        wrong.by(0)
+        wrong.start()
+        wrong.goes_on()
         found.end = crash.ends_at_zero(rig)
     return found
 
