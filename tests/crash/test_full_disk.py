@@ -7,6 +7,8 @@ and everywhere as one more episode, the limit of a file's size (RLIMIT_FSIZE) st
 
 import contextlib
 import resource
+import subprocess
+import sys
 import time
 import urllib.request
 from contextlib import ExitStack
@@ -50,6 +52,17 @@ class Story:
     end: dict = field(default_factory=dict)
 
 
+def ballast(disk, leave=0):
+    """Not a byte is left on it, or so many."""
+    with (disk / "ballast").open("wb", buffering=0) as file:
+        for size in (1 << 20, 4096):
+            with contextlib.suppress(OSError):
+                while file.write(b"\0" * size) == size:
+                    pass
+        if leave:
+            file.truncate(max(0, file.tell() - leave))
+
+
 class Small:
     """A rig on small disks."""
 
@@ -58,14 +71,7 @@ class Small:
         self.disks = {"archive": rig.data / "archive", "notices": rig.folder / "told", "data": rig.data}
 
     def fill(self, name, leave=0):
-        """Not a byte is left, or so many."""
-        with (self.disks[name] / "ballast").open("wb", buffering=0) as file:
-            with contextlib.suppress(OSError):
-                for size in (1 << 20, 4096):
-                    while file.write(b"\0" * size) == size:
-                        pass
-            if leave:
-                file.truncate(max(0, file.tell() - leave))
+        ballast(self.disks[name], leave)
 
     def room(self, name):
         (self.disks[name] / "ballast").unlink()
@@ -87,7 +93,7 @@ class Small:
 
     def untold(self):
         """Deliveries that wait because the file's disk is full."""
-        asked = "SELECT count(*) FROM notice_delivery WHERE state = 'pending' AND error LIKE '%No space left%'"
+        asked = "SELECT count(*) FROM notice_delivery WHERE state = 'pending' AND error LIKE '%Errno 28%'"
         return self.crash.asked(self.rig.data / "ledger.db", asked)[0][0]
 
     def log_failures(self):
@@ -276,8 +282,25 @@ def test_nothing_is_held_while_the_log_finds_no_room(episodes):
 
 def test_a_start_on_a_full_disk_says_what_is_wrong(episodes, story):
     code, said = story.killed
-    assert code in (0, REFUSED)
+    assert code in (0, REFUSED), said[-2000:]
     assert "Traceback" not in said
+    assert code == 0 or "Make room" in said
+
+
+@pytest.mark.parametrize("left_kb", [0, 16, 128, 512])
+def test_a_first_start_on_a_full_disk_is_refused(crash, mounting, tmp_path, left_kb):
+    """Whichever file it is for which there is no room: what is said is to make some, and not to restore a backup."""
+    if not mounting:
+        pytest.skip("nothing can be mounted here (root can)")
+    data, config = tmp_path / "data", tmp_path / "meterd.toml"
+    config.write_text(f'data_dir = "{data}"\npartitions = 2\n[mqtt]\nport = 0\n[http]\nport = 0\n')
+    with crash.small_disk(data, 2):
+        ballast(data, left_kb << 10)
+        arguments = [sys.executable, "-m", "meterd.cli", "run", "--config", str(config)]
+        done = subprocess.run(arguments, capture_output=True, check=False, timeout=DEADLINE_S, text=True)
+    assert done.returncode == REFUSED, done.stderr[-2000:]
+    assert "make room" in done.stderr.lower()
+    assert "Traceback" not in done.stderr
 
 
 def test_a_limit_of_file_sizes_ends_the_daemon_at_most(story):
