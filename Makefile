@@ -20,8 +20,9 @@ setup: $(READY)  ## virtual environment with the pinned dependencies
 demo: $(READY)  ## the story: 2,000 households, 30 days, on embedded parts
 	$(BIN)/meterd demo
 
-test: $(READY)  ## all tests (the marked ones run when their part can be had)
-	-@sh tools/services.sh
+# A missing part is a failure with CI=true; else its tests are skipped, and the end of the run says which and why.
+test: $(READY)  ## all tests; those whose part cannot be had are skipped by name (none with CI=true)
+	@sh tools/services.sh || { echo "make test: a part is missing; its tests are skipped, with CI=true they fail" >&2; [ "$$CI" != true -a "$$CI" != 1 ]; }
 	$(BIN)/python -m meterd.warm
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 

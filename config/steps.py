@@ -4,6 +4,9 @@ The ack order, the checkpoint and the order machine are written once, here, as n
 `reach(step)` as it passes. Tests set METERD_KILL_AT=<step>[:n] and the process ends itself with SIGKILL the
 n-th time it gets there. A simulated world is told of every step (`watched`) and may raise there, which ends the
 simulated process. Without either, `reach` is a dictionary look-up.
+
+What stands around the daemon in a test dies in the same way: the concentrators at a step of their outbox, the
+simulated gateway at one of a charge. They call `reach_outside`, of which no world is told.
 """
 
 from __future__ import annotations
@@ -40,6 +43,22 @@ PAYMENT_ORDER: Final = (
     "notice.sent",  # delivered, the outbox does not know
 )
 STEPS: Final = ACK_ORDER + CHECKPOINT_ORDER + PAYMENT_ORDER
+OUTBOX_ORDER: Final = (  # of a concentrator
+    "fleet.taken",  # readings are numbered messages in memory
+    "fleet.truth_written",  # the truth book knows them, the outbox does not
+    "fleet.outbox_written",  # durable in the outbox, nothing of it is published
+    "fleet.published",  # handed to the broker, which has not acknowledged
+    "fleet.held",  # told that they are held; they are still in the outbox
+    "fleet.forgotten",  # deleted from the outbox
+)
+CHARGE_ORDER: Final = (  # of the simulated gateway
+    "gateway.heard",  # a charge was asked for, nothing is durable
+    "gateway.charged",  # durable in its book, nobody has been told
+    "gateway.replying",  # the webhook is planned, the answer is not written
+    "gateway.replied",
+    "gateway.webhook",  # about to be sent
+)
+OUTSIDE_STEPS: Final = OUTBOX_ORDER + CHARGE_ORDER
 
 
 def _armed() -> dict[str, int]:
@@ -47,8 +66,8 @@ def _armed() -> dict[str, int]:
     if not asked:
         return {}
     step, _, times = asked.partition(":")
-    if step not in STEPS:
-        raise SystemExit(f"METERD_KILL_AT: no step {step!r}; there are {', '.join(STEPS)}")
+    if step not in STEPS + OUTSIDE_STEPS:
+        raise SystemExit(f"METERD_KILL_AT: no step {step!r}; there are {', '.join(STEPS + OUTSIDE_STEPS)}")
     return {step: int(times or "1")}
 
 
@@ -72,6 +91,11 @@ def reach(step: str) -> None:
     """Pass `step`; die here when a test asked for it."""
     for watcher in _WATCHERS:
         watcher(step)
+    reach_outside(step)
+
+
+def reach_outside(step: str) -> None:
+    """Pass a step of something that stands around the daemon; die here when a test asked for it."""
     if step in _LEFT:
         _LEFT[step] -= 1
         if _LEFT[step] <= 0:

@@ -83,7 +83,8 @@ class SqliteLog:
             self._first: dict[int, int] = {}  # as far as asked: looks at bounds must not wait for a running append
             self._load_ends()
         except (sqlite3.Error, ValueError) as error:
-            raise LogFailed(f"{path}: {error}", retriable=False) from error
+            no_room = getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_FULL
+            raise LogFailed(f"{path}: {error}", retriable=no_room) from error
 
     def _connect(self) -> sqlite3.Connection:
         connection = sqlite3.connect(

@@ -25,7 +25,7 @@ from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
 from sqlalchemy.exc import DatabaseError
 from sqlalchemy.util import LRUCache
 
-from ledger.port import StartRefused
+from ledger.port import MAKE_ROOM, StartRefused
 
 Query = Mapping[str, str]
 BUSY_TIMEOUT_MS: Final = 10_000
@@ -56,6 +56,11 @@ def waiting_helps(error: DatabaseError) -> bool:
     Not an input/output error: what it left is unknown. Nor a statement that is wrong.
     """
     return (getattr(error.orig, "sqlite_errorcode", 0) & 0xFF) in _PASSING
+
+
+def full(error: DatabaseError | sqlite3.DatabaseError) -> bool:
+    """The disk is full."""
+    return getattr(getattr(error, "orig", error), "sqlite_errorcode", 0) == sqlite3.SQLITE_FULL
 
 
 class _Connection(sqlite3.Connection):
@@ -161,6 +166,5 @@ def migrate(engine: Engine) -> None:
                 )
             command.upgrade(config, "head")
     except (DatabaseError, sqlite3.DatabaseError) as error:
-        raise StartRefused(
-            f"The ledger cannot be opened: {error}", "Check the disk, then restore a backup with `meterd restore`"
-        ) from error
+        advice = MAKE_ROOM if full(error) else "Check the disk, then restore a backup with `meterd restore`"
+        raise StartRefused(f"The ledger cannot be opened: {getattr(error, 'orig', error)}", advice) from error

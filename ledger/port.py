@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from typing import Protocol, TypeVar
+from typing import Final, Protocol, TypeVar
 
 from sqlalchemy import Connection
 
 from ledger.effects import PartitionCheckpoint, Recovered
 
 T = TypeVar("T")
+
+
+MAKE_ROOM: Final = "Make room on its disk, and start again"
 
 
 class StartRefused(Exception):

@@ -22,9 +22,9 @@ from config.settings import LedgerSettings
 from config.steps import reach
 from ledger import commit as rows
 from ledger import recover as recovery
-from ledger.database import migrate, reader_engine, snapshot, waiting_helps, writer_engine
+from ledger.database import full, migrate, reader_engine, snapshot, waiting_helps, writer_engine
 from ledger.effects import PAGE_SLOTS, STATE_FORMAT, PartitionCheckpoint, Recovered
-from ledger.port import LedgerFailed, LogBounds, StartRefused
+from ledger.port import MAKE_ROOM, LedgerFailed, LogBounds, StartRefused
 from ledger.schema import meta, owner
 from ledger.writer import Writer, WriterMaker, outcome
 
@@ -143,8 +143,9 @@ class LedgerStore:
         except BaseException as error:
             engine.dispose()
             os.close(descriptor)
-            if isinstance(error, DatabaseError):  # torn below our checksums
-                raise StartRefused(f"The ledger cannot be read: {error.orig}", recovery.RESTORE) from error
+            if isinstance(error, DatabaseError):  # torn below our checksums, if the disk is not full
+                advice = MAKE_ROOM if full(error) else recovery.RESTORE
+                raise StartRefused(f"The ledger cannot be opened: {error.orig}", advice) from error
             raise
         store._dtypes = dict(arrays)
         return store

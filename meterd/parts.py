@@ -33,7 +33,7 @@ from ingest.routing import HashRoutes, Routes
 from ingest.shell import MqttShell
 from ingest.tail import TailedLog
 from ledger.inbox import submit
-from ledger.port import StartRefused
+from ledger.port import MAKE_ROOM, StartRefused
 from ledger.reads import cursors
 from ledger.recover import RESTORE
 from ledger.store import LedgerStore, take_lock
@@ -145,7 +145,8 @@ class Parts:
         try:
             return self._outside.log(self.paths, self.settings)
         except LogFailed as error:
-            raise StartRefused(f"The reading log cannot be opened: {error}", RESTORE) from error
+            advice = MAKE_ROOM if error.retriable else RESTORE
+            raise StartRefused(f"The reading log cannot be opened: {error}", advice) from error
 
     def made_shell(self, port: int) -> MqttShell:
         """Ingest, for a broker at that port."""

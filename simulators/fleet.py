@@ -25,7 +25,7 @@ from simulators.concentrator import Link, Outbox
 from simulators.faults import BadFaults, Plan, draw, parse_rates
 from simulators.fleet_keys import read_keys
 from simulators.fleet_load import Load, build, rollover_openings
-from simulators.fleet_registry import BadFleet, Fleet, read_fleet, write_rollover
+from simulators.fleet_registry import BadFleet, Fleet, read_fleet, write_changeouts, write_rollover
 from simulators.fleet_run import Limits, Run
 from simulators.truth import TruthBook
 
@@ -129,12 +129,13 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--clock", help="origin,start,factor of a scaled clock")
     parser.add_argument("--as-fast-as-possible", action="store_true")
     parser.add_argument("--window", type=int, default=500, help="unacknowledged messages of a session")
+    parser.add_argument("--keepalive", type=int, default=60, help="real seconds of silence before a PING")
     parser.add_argument("--unheld-max", type=int, default=50_000)
     parser.add_argument("--resend-after", type=float, default=10.0, help="real seconds without `held`")
     parser.add_argument("--deadline", type=float, default=120.0, help="real seconds for all to be held at the end")
     parser.add_argument("--report", type=Path)
     found = parser.parse_args(argv)
-    for name in ("days", "interval", "clients", "window", "unheld_max"):
+    for name in ("days", "interval", "clients", "window", "unheld_max", "keepalive"):
         if getattr(found, name) <= 0:
             parser.error(f"--{name.replace('_', '-')} must be above 0")
     if found.keys is not None and found.mqtt_version != "5":
@@ -188,7 +189,7 @@ def _run(args: argparse.Namespace, clock: Clock, stopped: list[int], ended: list
             if ended:
                 run.finish()
             if setting.load.changes and run.position:
-                changed = run.write_changeouts_due(args.registry, target, changed)
+                changed = _write_changeouts_due(setting.load, run.position, args.registry, target, changed)
         return {
             "event": "end",
             "quiet": run.quiet(),
@@ -205,6 +206,17 @@ def _run(args: argparse.Namespace, clock: Clock, stopped: list[int], ended: list
         truth.close()
 
 
+def _write_changeouts_due(load: Load, position: int, registry: Path, target: Path, done: int) -> int:
+    """Write the registry with the meters replaced so far, when there are more than `done`; how many there are."""
+    past_s = load.end_s(position - 1)
+    changes = [change for change in load.changes if change.at_s <= past_s]
+    if len(changes) > done:
+        write_changeouts(registry, target, changes)
+        meters = [[change.old_meter, change.new_meter] for change in changes]
+        _tell({"event": "changeout", "directory": str(target), "meters": meters, "at_s": changes[-1].at_s})
+    return len(changes)
+
+
 def _links(
     args: argparse.Namespace, shards: dict[str, str], names: list[str], first: str, clock: Clock
 ) -> list[Link]:
@@ -219,6 +231,7 @@ def _links(
             clock,
             version=args.mqtt_version,
             window=args.window,
+            keepalive_s=args.keepalive,
         )
         for number in range(count)
     ]

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import heapq
 from collections import Counter, deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final
 
 from config.clock import Clock
+from config.steps import reach_outside
 from config.units import Quality
 from ingest.wire import reads_topic
 from registry.address import TEXT_BIT
@@ -24,7 +24,6 @@ from simulators.fleet_batch import Batch
 from simulators.fleet_formats import Envelope, encode
 from simulators.fleet_frames import FrameMaker
 from simulators.fleet_load import Load
-from simulators.fleet_registry import write_changeouts
 from simulators.truth import MessageRow, TruthBook
 
 COMMIT_EVERY_S: Final = 0.05
@@ -244,8 +243,13 @@ class Run:
         batch, self._batch = self._batch, Batch()
         dirty = [self._streams[place] for place in sorted(self._dirty)]
         self._dirty.clear()
-        self._truth.write(batch.truth, batch.expected, {s.stream: s.held for s in dirty if s.held})
+        told = {s.stream: s.held for s in dirty if s.held}
+        _passed("fleet.taken", batch.messages)
+        self._truth.write(batch.truth, batch.expected, told)
+        _passed("fleet.truth_written", batch.messages)
         self._outbox.commit((m for m, _ in batch.messages), dirty, self.position)
+        _passed("fleet.outbox_written", batch.messages)
+        _passed("fleet.forgotten", told)
         for message in batch.forged:
             self._ready[self._link_of(message.stream)].append(message)
         for message, release in batch.messages:
@@ -290,6 +294,7 @@ class Run:
                 if place is None:
                     continue
                 if self._streams[place].confirm(held):
+                    reach_outside("fleet.held")
                     self._dirty.add(place)
                     self._moved_at_s[place] = now_s
                     self._patience_s[place] = self._limits.resend_after_real_s
@@ -328,6 +333,7 @@ class Run:
             for _ in range(min(link.room(), len(queue))):
                 link.publish(queue.popleft())
                 self.counts["published"] += 1
+                reach_outside("fleet.published")
 
     # -- the loop ----------------------------------------------------------------------------------------------
 
@@ -373,16 +379,6 @@ class Run:
             and self.unheld() == 0
         )
 
-    def write_changeouts_due(self, registry: Path, target: Path, done: int) -> int:
-        """Write the registry with the meters replaced so far, when there are more than `done`; how many there are."""
-        past_s = self._load.end_s(self.position - 1)
-        changes = [change for change in self._load.changes if change.at_s <= past_s]
-        if len(changes) > done:
-            write_changeouts(registry, target, changes)
-            meters = [[change.old_meter, change.new_meter] for change in changes]
-            self._emit({"event": "changeout", "directory": str(target), "meters": meters, "at_s": changes[-1].at_s})
-        return len(changes)
-
     def figures(self) -> dict[str, Any]:
         """Progress, for a line of JSON."""
         elapsed_s = max(1e-9, self._clock.monotonic_s() - self._started_s)
@@ -396,3 +392,8 @@ class Run:
             "readings_per_s": round(self.counts["readings"] / elapsed_s),
             **dict(sorted(self.counts.items())),
         }
+
+
+def _passed(step: str, anything: Collection[object]) -> None:
+    if anything:
+        reach_outside(step)

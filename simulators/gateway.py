@@ -10,7 +10,8 @@ Faults are drawn per request from (seed, key, how often that key was heard), so 
     error              500, before or after the charge    duplicate_webhook, early_webhook (before the answer),
                                                           late_webhook (after --late-real-s)
 
-It prints one JSON line {"port": ...} when it listens. SIGTERM ends it; kill -9 loses webhooks, never the book.
+It prints one JSON line {"port": ...} when it listens. SIGTERM ends it; kill -9 loses webhooks, never the book;
+METERD_KILL_AT names a step of a charge at which it kills itself (config.steps).
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ import httpx
 
 from autopay.gateways.signing import HEADER, sign
 from config.clock import Clock, RealClock, ScaledClock
+from config.steps import reach_outside
 from simulators.gateway_book import Book, KeyReused, Result
 
 FAULTS: Final = (
@@ -94,6 +96,7 @@ class Webhooks:
     def send_now(self, body: bytes) -> bool:
         """One try in the caller's thread: the early webhook overtakes the answer."""
         assert self._config.webhook is not None
+        reach_outside("gateway.webhook")
         headers = {HEADER: sign(self._config.secret, body, self._wall.now_s()), "Content-Type": "application/json"}
         try:
             return self._client.post(self._config.webhook, content=body, headers=headers).status_code // 100 == 2
@@ -140,6 +143,7 @@ class Gateway:
             return None
         if draw["error"] and draw["coin"]:
             return 500, {"status": "error"}
+        reach_outside("gateway.heard")
         refuse_first = self.config.refuse_first.get(str(token), 0)
         decline = "insufficient_funds" if draw["decline"] else None
         try:
@@ -154,6 +158,7 @@ class Gateway:
             )
         except KeyReused:
             return 409, {"status": "key_reused"}
+        reach_outside("gateway.charged")
         self._tell(result, draw)
         if draw["timeout_after"]:
             time.sleep(self.config.hang_real_s)
@@ -162,6 +167,7 @@ class Gateway:
             return 500, {"status": "error"}
         if draw["slow"]:
             time.sleep(self.config.slow_real_s)
+        reach_outside("gateway.replying")
         return (200 if result.status == "succeeded" else 402), result.body()
 
     def page(self, query: str) -> tuple[int, dict[str, Any]]:
@@ -216,6 +222,7 @@ class Handler(BaseHTTPRequestHandler):
             self._answer((404 if self.path != "/charges" else 400, {"status": "bad_request"}))
             return
         self._answer(self.gateway.charge(body))
+        reach_outside("gateway.replied")
 
     def do_GET(self) -> None:
         if self.path == "/healthz":

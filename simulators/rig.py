@@ -10,10 +10,8 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import random
 import secrets
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -26,9 +24,9 @@ from typing import Any, Final, Self
 from config.clock import ScaledClock
 from simulators.fleet import instant_of, prepare
 from simulators.fleet_keys import write_keys
+from simulators.ports import free_ports, listens
 
 DAY_S: Final = 86_400
-PORTS: Final = (20_000, 32_000)
 _POLL_REAL_S: Final = 0.05
 
 
@@ -50,6 +48,7 @@ class Story:
     factor: float = 60_000.0  # business seconds in a real one
     partitions: int = 16
     signed: bool = True  # with faults, every second concentrator signs what it sends
+    fleet_keepalive_real_s: int = 60
     lead_real_s: float = 8.0  # business time stands still for so long, while the parts come up
     settings: Mapping[str, Mapping[str, object]] = field(default_factory=dict)  # section -> key -> value, on top
 
@@ -64,25 +63,6 @@ def end_process(process: subprocess.Popen[Any], deadline_real_s: float) -> None:
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait(5)
-
-
-def free_ports(count: int) -> list[int]:
-    """That many neighbouring free ports (the embedded broker's second listener is the next one).
-
-    Below the range that the system gives to outgoing connections: a port in it may be taken by anyone's client
-    between two lives of a daemon.
-    """
-    draw = random.Random(secrets.randbits(64))
-    for _ in range(500):
-        first = draw.randrange(*PORTS)
-        with contextlib.ExitStack() as stack:
-            try:
-                for offset in range(count):
-                    stack.enter_context(socket.socket()).bind(("127.0.0.1", first + offset))
-            except OSError:
-                continue
-            return list(range(first, first + count))
-    raise RigFailed("no neighbouring free ports")
 
 
 class Rig:
@@ -172,8 +152,8 @@ class Rig:
         return "\n".join(lines) + "\n"
 
     # -- parts -----------------------------------------------------------------------------------------------
-    def start_gateway(self) -> None:
-        """The payment gateway with its own book; the same book after a restart."""
+    def start_gateway(self, *, kill_at: str = "") -> None:
+        """The payment gateway with its own book; the same book after a restart. `kill_at`: as of the daemon."""
         arguments = [
             "-m", "simulators.gateway", "--port", str(self._pay), "--book", str(self.book),
             "--secret-file", str(self.folder / "gateway.secret"), "--seed", str(self.story.seed),
@@ -183,8 +163,10 @@ class Rig:
         ]  # fmt: skip
         if self.story.gateway_faults:
             arguments += ["--faults", self.story.gateway_faults]
-        self.gateway = self._start("gateway", arguments)
-        self._await(lambda: _listens(self._pay), 20, "gateway")
+        gateway = self.gateway = self._start("gateway", arguments, _dying(kill_at))
+        self._await(lambda: listens(self._pay) or gateway.poll() is not None, 20, "gateway")
+        if gateway.poll() is not None and not kill_at:
+            raise RigFailed(f"the gateway ended with {gateway.poll()}: see {self.folder / 'gateway.log'}")
 
     def start_daemon(
         self,
@@ -199,7 +181,7 @@ class Rig:
         `program`: what stands in the place of the CLI, and `environment`: what is added to ours, for a daemon that
         runs among faults of the machine.
         """
-        more = dict(environment or {}) | ({"METERD_KILL_AT": kill_at} if kill_at else {})
+        more = {**(environment or {}), **_dying(kill_at)}
         self.daemon = self._start("daemon", [*program, "run", "--config", str(self.config)], more)
         if wait:
             daemon, deadline_real_s = self.daemon, self.deadline_real_s
@@ -207,7 +189,7 @@ class Rig:
             if daemon.poll() is not None and not kill_at:
                 raise RigFailed(f"the daemon ended with {daemon.returncode}: see {self.folder / 'daemon.log'}")
 
-    def start_fleet(self) -> None:
+    def start_fleet(self, *, kill_at: str = "") -> None:
         """The fleet; its progress lines gather in `fleet_lines`, change-outs are imported as they come."""
         story = self.story
         self._lines_before = len(self.fleet_lines)
@@ -219,9 +201,10 @@ class Rig:
                 "--seed", str(story.seed), "--from", story.start, "--days", str(story.days),
                 "--interval", str(story.interval_s), "--faults", story.faults, "--clock", self.clock,
                 "--changeouts", str(self.folder / "changed"), "--resend-after", "3", "--deadline", "180",
-                "--report", str(self.folder / "fleet.json"),
+                "--report", str(self.folder / "fleet.json"), "--keepalive", str(story.fleet_keepalive_real_s),
                 *(("--keys", str(self.keys)) if self.keys is not None else ()),
             ],
+            _dying(kill_at),
             pipe=True,
         )  # fmt: skip
         fleet = self.fleet
@@ -254,13 +237,18 @@ class Rig:
         return found if self.daemon is not None and found["pid"] == self.daemon.pid else None
 
     # -- ends ------------------------------------------------------------------------------------------------
-    def wait_dead(self, deadline_real_s: float) -> int:
-        """Until the daemon has ended by itself; its return code."""
-        assert self.daemon is not None
+    def part(self, name: str) -> subprocess.Popen[bytes]:
+        """The process of "daemon", "fleet" or "gateway", as it was started last."""
+        found = {"daemon": self.daemon, "fleet": self.fleet, "gateway": self.gateway}[name]
+        assert found is not None, f"the {name} was never started"
+        return found
+
+    def wait_dead(self, deadline_real_s: float, part: str = "daemon") -> int:
+        """Until a part has ended by itself; its return code."""
         try:
-            return self.daemon.wait(deadline_real_s)
+            return self.part(part).wait(deadline_real_s)
         except subprocess.TimeoutExpired:
-            raise RigFailed(f"the daemon did not end in {deadline_real_s} s") from None
+            raise RigFailed(f"the {part} did not end in {deadline_real_s} s") from None
 
     def end_fleet(self) -> None:
         """No new rounds: the fleet ends once what it has sent is held."""
@@ -378,6 +366,10 @@ class Rig:
             time.sleep(_POLL_REAL_S)
 
 
+def _dying(kill_at: str) -> dict[str, str]:
+    return {"METERD_KILL_AT": kill_at} if kill_at else {}
+
+
 def _environment(more: Mapping[str, str]) -> dict[str, str]:
     clean = {name: value for name, value in os.environ.items() if not name.startswith("METERD_")}
     return {**clean, **more}
@@ -389,9 +381,3 @@ def _json(done: subprocess.CompletedProcess[bytes], what: str) -> dict[str, Any]
     except ValueError:
         raise RigFailed(f"{what} ended with {done.returncode}: {done.stderr.decode()[-2000:]}") from None
     return found
-
-
-def _listens(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.settimeout(0.2)
-        return probe.connect_ex(("127.0.0.1", port)) == 0

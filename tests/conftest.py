@@ -1,6 +1,7 @@
 """Fixtures that every package's tests may use."""
 
 import os
+import shutil
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -39,6 +40,12 @@ def fiu() -> Path:
 def faketime() -> Path:
     """libfaketime's library for threads, to be preloaded; a machine without skips, CI fails."""
     return _library("libfaketime", "faketime/libfaketimeMT.so.1")
+
+
+@pytest.fixture(scope="session")
+def openssl() -> str:
+    """The program that makes certificates; a machine without skips, CI fails."""
+    return shutil.which("openssl") or _missing("openssl")
 
 
 def _library(name: str, place: str) -> Path:

@@ -21,7 +21,10 @@ AcceptClock = Annotated[
 def run(config: ConfigOption = None, accept_clock: AcceptClock = False) -> None:
     """Run the whole system in one process on embedded parts, until SIGTERM."""
     settings = settings_or_stop(config)
-    from ledger.port import StartRefused
+    from sqlalchemy.exc import DatabaseError
+
+    from ledger.database import full
+    from ledger.port import MAKE_ROOM, StartRefused
     from meterd.clocks import clock_of
     from meterd.logs import configure, logger
 
@@ -50,12 +53,22 @@ def run(config: ConfigOption = None, accept_clock: AcceptClock = False) -> None:
         daemon.start(accept_clock=accept_clock)
     except StartRefused as refused:
         raise Stop(Exit.REFUSED, str(refused)) from None
+    except DatabaseError as error:
+        if not full(error):
+            raise
+        raise Stop(Exit.REFUSED, f"The ledger takes nothing: {error.orig}. {MAKE_ROOM}") from None
     failed = None
     while not stopping.wait(0.2):
         failed = daemon.failed()
         if failed is not None:
             break
-    clean = daemon.stop()
+    try:
+        clean = daemon.stop()
+    except Exception as error:  # what ended the daemon is told, not what that left of the stop
+        if failed is None:
+            raise
+        log.error("could not stop in order", error=str(error))
+        clean = False
     if daemon.watch.leapt is not None:
         raise Stop(Exit.REFUSED, daemon.watch.leapt)
     if failed is not None:

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from config.steps import STEPS
+from config.steps import OUTSIDE_STEPS, STEPS, reach, reach_outside, watched
 
 SCRIPT = "from config.steps import reach\nfor n in range(3):\n    reach('ack.sent')\n    print(n, flush=True)\n"
 
@@ -44,4 +44,12 @@ def test_a_step_that_does_not_exist_is_refused() -> None:
 
 
 def test_step_names_are_distinct() -> None:
-    assert len(STEPS) == len(set(STEPS))
+    assert len(STEPS + OUTSIDE_STEPS) == len(set(STEPS + OUTSIDE_STEPS))
+
+
+def test_no_world_is_told_of_what_stands_around_the_daemon() -> None:
+    seen: list[str] = []
+    with watched(seen.append):
+        reach("ack.sent")
+        reach_outside("fleet.held")
+    assert seen == ["ack.sent"]

@@ -2,8 +2,11 @@
 
 import csv
 import json
+import os
 import sqlite3
-from contextlib import closing
+import subprocess
+import tempfile
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -175,6 +178,33 @@ def agrees(rig: Rig) -> dict:
     return {"checked": checked, "audited": audited, "now": now}
 
 
+def _mount(*arguments):
+    subprocess.run(["mount", *map(str, arguments)], check=True, timeout=60, capture_output=True)
+
+
+@contextmanager
+def _small_disk(folder: Path, megabytes: int):
+    """A file system of its own at the folder, gone afterwards; whoever holds files there has ended by then."""
+    folder.mkdir(parents=True, exist_ok=True)
+    _mount("-t", "tmpfs", "-o", f"size={megabytes}m", "meterd-test", folder)
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "-l", str(folder)], check=True, timeout=60)
+
+
+@pytest.fixture(scope="session")
+def mounting() -> bool:
+    """Whether this user may mount on this machine."""
+    if os.geteuid() != 0:
+        return False
+    try:
+        with tempfile.TemporaryDirectory() as folder, _small_disk(Path(folder), 1):
+            return True
+    except (OSError, subprocess.SubprocessError):
+        return False
+
+
 @pytest.fixture(scope="session")
 def crash():
     """This file's helpers, for tests that import nothing from a conftest."""
@@ -189,6 +219,8 @@ def crash():
         ends_at_zero = staticmethod(ends_at_zero)
         agrees = staticmethod(agrees)
         asked = staticmethod(_asked)
+        mount = staticmethod(_mount)
+        small_disk = staticmethod(_small_disk)
         outbox_stands = staticmethod(_outbox_stands)
 
     return Helpers

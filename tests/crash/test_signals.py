@@ -1,20 +1,26 @@
-"""One city that is treated badly: SIGTERM under load, two of them, a daemon that sleeps past its keep-alive, kill -9
-of its broker, of the fleet and of the gateway; each comes back, and nothing is lost."""
+"""One city that is treated badly: SIGTERM under load, two of them; daemon and fleet that sleep past their keep-alive,
+a gateway that sleeps past the daemon's wait for it; kill -9 of broker, fleet and gateway. Each comes
+back, and nothing is lost."""
 
 import os
 import signal
 import time
-from dataclasses import dataclass, field
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
+
+from simulators.ports import lines
 
 FASTER = 15_000.0
 KEEPALIVE_S = 2
 SETTINGS = {
     "autopay": {"cooldown_s": 0, "cap_day_count": 1000, "cap_day_fen": 10**7, "cap_month_fen": 10**8},
     "mqtt": {"keepalive_real_s": KEEPALIVE_S},
+    # What a sleeping gateway has in its socket is charged when it wakes: "not found" is no answer before.
+    "gateways.simulated": {"settlement_horizon_s": int(300 * FASTER)},
 }
 
 
@@ -29,6 +35,9 @@ class Story:
     after_twice: object = None
     asleep: object = None
     awake: object = None
+    fleet_awake: object = None
+    ran_out: set[str] = field(default_factory=set)  # keys of calls that a sleeping gateway did not answer in time
+    gateway_awake: object = None
     broker_code: int = -1
     after_broker: object = None
     streams: list[dict] = field(default_factory=list)  # of every concentrator, before the fleet's death and after
@@ -36,7 +45,10 @@ class Story:
     end: dict = field(default_factory=dict)
 
 
-def wait_until(what, deadline_real_s=30.0):
+SLEEP_DEADLINE_S = 120.0
+
+
+def wait_until(what, deadline_real_s=60.0):
     until = time.monotonic() + deadline_real_s
     while not what():
         assert time.monotonic() < until, "waited too long"
@@ -47,9 +59,26 @@ def wait_until(what, deadline_real_s=30.0):
 def story(crash, tmp_path_factory):
     found = Story()
     told = crash.story(meters=40, days=400, seed=12, factor=FASTER, partitions=4, lead_real_s=3.0, settings=SETTINGS)
+    told = replace(told, fleet_keepalive_real_s=KEEPALIVE_S)
 
     def logged():
         return len(crash.moment(rig).logged)
+
+    def on_the_line(process):
+        return lines(process.pid, rig.mqtt_port)
+
+    def ran_out():
+        slow = "s.evidence LIKE '%no answer within%' OR s.evidence LIKE '%Timeout%'"
+        asked = f"SELECT DISTINCT o.key FROM order_step s JOIN order_ o ON o.id = s.order_id WHERE {slow}"
+        return {key for (key,) in crash.asked(rig.data / "ledger.db", asked)}
+
+    @contextmanager
+    def asleep(process):
+        process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            process.send_signal(signal.SIGCONT)
 
     def streams():
         return crash.asked(rig.outbox, "SELECT concentrator, stream, next_sequence FROM stream")
@@ -81,13 +110,28 @@ def story(crash, tmp_path_factory):
         found.after_twice = crash.moment(rig)
 
         rig.start_daemon()
-        rig.daemon.send_signal(signal.SIGSTOP)
-        found.asleep = crash.moment(rig)
-        time.sleep(2 * KEEPALIVE_S + 1)
-        rig.daemon.send_signal(signal.SIGCONT)
+        enough = logged() + 20  # both have their lines
+        wait_until(lambda: logged() > enough)
+        with asleep(rig.daemon):
+            found.asleep = crash.moment(rig)
+            wait_until(lambda: not on_the_line(rig.daemon), SLEEP_DEADLINE_S)
         enough = len(found.asleep.logged) + 20
         wait_until(lambda: logged() > enough)
         found.awake = crash.moment(rig)
+
+        with asleep(rig.fleet):
+            wait_until(lambda: not on_the_line(rig.fleet), SLEEP_DEADLINE_S)
+            enough = logged() + 20
+        wait_until(lambda: logged() > enough)
+        found.fleet_awake = crash.moment(rig)
+
+        before = ran_out()
+        with asleep(rig.gateway):
+            wait_until(lambda: ran_out() - before, SLEEP_DEADLINE_S)
+            found.ran_out = ran_out() - before
+        enough = len(crash.moment(rig).credited)
+        wait_until(lambda: len(crash.moment(rig).credited) > enough)
+        found.gateway_awake = crash.moment(rig)
 
         task = Path(f"/proc/{rig.daemon.pid}/task/{rig.daemon.pid}/children")
         for child in task.read_text().split():  # the embedded broker is its only one
@@ -126,6 +170,20 @@ def test_sleeping_past_the_keep_alive(story, crash):
     crash.holds(story.awake)
     assert story.awake.logged > story.asleep.logged or len(story.awake.logged) > len(story.asleep.logged)
     assert sum(story.awake.marks.values()) > sum(story.asleep.marks.values())
+
+
+def test_a_fleet_that_slept_goes_on(story, crash):
+    """Its line was closed under it; it comes back to its session, and sends what was not held."""
+    crash.holds(story.fleet_awake)
+    assert len(story.fleet_awake.logged) > len(story.awake.logged)
+
+
+def test_a_gateway_that_slept_charges_once(story):
+    """The daemon did not hear in time, and asked again: one charge for a key all the same, and its credit."""
+    assert story.ran_out
+    end = story.end["now"]
+    assert len(end.charged) == len(set(end.charged))
+    assert story.ran_out <= end.credited
 
 
 def test_daemon_without_its_broker_ends_loudly(story, crash):

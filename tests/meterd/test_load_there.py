@@ -30,20 +30,20 @@ def told(folder: Path) -> dict[str, Any]:
 
 
 @pytest.fixture
-def certificates(tmp_path: Path) -> Path:
+def certificates(openssl: str, tmp_path: Path) -> Path:
     """ca.pem, and broker and client with their keys, signed by it."""
     folder = tmp_path / "tls"
     folder.mkdir()
 
-    def openssl(*words: str) -> None:
-        subprocess.run(["openssl", *words], check=True, capture_output=True, cwd=folder, timeout=30)
+    def made(*words: str) -> None:
+        subprocess.run([openssl, *words], check=True, capture_output=True, cwd=folder, timeout=30)
 
     new = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
-    openssl("req", "-x509", *new, "-keyout", "ca.key", "-out", "ca.pem", "-days", "2", "-subj", "/CN=test ca")
+    made("req", "-x509", *new, "-keyout", "ca.key", "-out", "ca.pem", "-days", "2", "-subj", "/CN=test ca")
     (folder / "names").write_text("subjectAltName=DNS:localhost,IP:127.0.0.1\n")
     for name in ("broker", "client"):
-        openssl("req", *new, "-keyout", f"{name}.key", "-out", f"{name}.csr", "-subj", f"/CN={name}")
-        openssl(
+        made("req", *new, "-keyout", f"{name}.key", "-out", f"{name}.csr", "-subj", f"/CN={name}")
+        made(
             "x509", "-req", "-in", f"{name}.csr", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial",
             "-out", f"{name}.pem", "-days", "2", "-extfile", "names",
         )  # fmt: skip
