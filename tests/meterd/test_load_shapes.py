@@ -124,7 +124,7 @@ def test_a_reconnect_storm_makes_as_many_sessions_again(tmp_path: Path, held: He
     words = ("--connections", "5", "--processes", "2")
     report = loaded(tmp_path, Wish("reconnect", 600, 20, 60, 6), *words)
     assert report["sent"]["cuts"] == 10
-    assert report["sent"]["sessions"] >= 20  # a broker may end one that is back before it has seen the old one go
+    assert report["sent"]["sessions"] >= 20  # one or two more: docs/LOADTEST.md, Reconnect
     assert len(held.reads) == report["verdict"]["readings"] == 360  # also of what was sent twice
 
 
