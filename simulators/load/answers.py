@@ -33,7 +33,10 @@ def slots_of(sender: Ints, senders: int) -> Ints:
 
 
 def noted(due_s: float, *, good: bool) -> float:
-    """How a due time is written down: 0 is none yet, and what is below 0 is of a message that is no reading."""
+    """How a due time is written down: 0 is none yet; below 0: a message that no balance shows.
+
+    Such a one is no reading, or has only what is older than its meters' registers.
+    """
     return 1.0 + due_s if good else -1.0 - due_s
 
 
@@ -56,7 +59,7 @@ def summed(counts: Sequence[Ints]) -> Ints:
 
 @dataclass(slots=True, eq=False)
 class Answered:
-    """What came of it. `good`: messages with readings that became visible; times in seconds of the run."""
+    """What came of it. `good`: messages whose readings became visible; times in seconds of the run."""
 
     balance: Histogram = field(default_factory=Histogram)
     order: Histogram = field(default_factory=Histogram)
@@ -226,7 +229,7 @@ class Answers:
                 of.flying.popleft()
                 self._low(of, offset - 1)
                 slot = self._slot(concentrator, sequence)
-                if self._due[slot] > 0:  # a copy of an old one, or what is no reading, makes no balance low
+                if self._due[slot] > 0:  # a copy, no reading, or an old one makes no balance low
                     of.newest[concentrator] = max(of.newest[concentrator], sequence)
                 if not first:
                     continue

@@ -10,7 +10,16 @@ from pathlib import Path
 from typing import Final
 
 from simulators.load.figures import Objective
-from simulators.load.schedule import BACKFILL_S, QUARTER_S, NoSchedule, Wish, schedule, sweep_s
+from simulators.load.schedule import (
+    BACKFILL_S,
+    FREEZE_AGE_S,
+    QUARTER_S,
+    NoSchedule,
+    Wish,
+    midnight,
+    schedule,
+    sweep_s,
+)
 
 READ_AGAIN_S: Final = 10  # a meter is read no more often: its register moves in steps
 PEAKS: Final = {"ramp": 2.0, "morning": 2.0}
@@ -64,7 +73,7 @@ class Test:
         schedule(self.wish)
         peak = PEAKS.get(self.wish.pattern, 1.0)
         again_s = self.wish.meters / self.wish.rate / peak
-        if again_s < READ_AGAIN_S:
+        if again_s < READ_AGAIN_S and _reads_by_the_second(self.wish):
             most = f"{peak:g} times as many at the peak, " if peak > 1.0 else ""
             raise NoSchedule(
                 f"{self.wish.meters} meters at {self.wish.rate:g} readings a second, {most}are read every"
@@ -76,12 +85,28 @@ class Test:
             raise NoSchedule(f"{self.wish.senders} concentrators are too few for {self.processes} processes")
 
 
+def _reads_by_the_second(wish: Wish) -> bool:
+    """Whether meters are read as often as messages come; what a midnight has is of quarter hours, but the rest."""
+    return wish.pattern != "midnight" or midnight(wish).rest > wish.senders
+
+
 def begin_s(wish: Wish) -> int:
     """Second of the run from which registers move: a quarter of an hour before it, or a backlog's beginning.
 
-    So the first reading of every meter has energy, as that of a meter that is read every quarter of an hour.
+    So the first reading of every meter has energy, as that of a meter that is read every quarter of an hour. At a
+    midnight that is a quarter of an hour before the oldest reading.
     """
+    if wish.pattern == "midnight":
+        night = midnight(wish)
+        return night.read_s - QUARTER_S * max(night.quarters, night.rounds + 1)
     return -BACKFILL_S if wish.pattern == "backfill" else -QUARTER_S
+
+
+def uses_s(wish: Wish) -> tuple[int, float]:
+    """How long meters have used energy before what they send is to make balances low, and how long from then on."""
+    if wish.pattern == "midnight":  # the freeze has the quarter of an hour after the last one
+        return midnight(wish).read_s - QUARTER_S - begin_s(wish), QUARTER_S + FREEZE_AGE_S
+    return QUARTER_S, wish.seconds
 
 
 def starts_at(wish: Wish, now_s: int, zone: tzinfo) -> int:

@@ -15,11 +15,12 @@ from collections.abc import Callable, Collection, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 from config.settings import Paths
 from registry.address import addresses
-from simulators.fleet_ledger import NotReadable, billed_wh
+from simulators.fleet_ledger import NotReadable, billed_wh, counters
 from simulators.load.asked import LoadFailed, Target, Test
 from simulators.load.host import DEADLINE_A_METER_S, Host
 from simulators.load.population import NoPopulation, csv_table
@@ -39,10 +40,11 @@ _POLL_S: Final = 0.2
 
 @dataclass(frozen=True, slots=True)
 class Before:
-    """What a running daemon's ledger held before the load: concentrators of ours, rows of theirs by reason."""
+    """What a running daemon's ledger held before the load: our concentrators, their rows by reason, its counters."""
 
     sources: Collection[str] = ()
     exceptions: Mapping[str, int] = field(default_factory=dict)
+    counters: Mapping[str, int] = field(default_factory=dict)
 
 
 def before(target: Target) -> Before | None:
@@ -62,7 +64,7 @@ def before(target: Target) -> Before | None:
             f"{used} of the {len(meters)} meters of {target.registry} have used energy in {target.data}: what a load"
             " test sends begins at their opening registers, and is not true. Take a fresh data directory"
         )
-    return Before(ours, exceptions_of(target.data, ours))
+    return Before(ours, exceptions_of(target.data, ours), counters(target.data))
 
 
 def unseen(target: Target) -> dict[str, str]:
@@ -86,6 +88,7 @@ def check_balances(result: Result, host: Host, test: Test) -> None:
     """After the daemon of our own has ended: energy billed = energy sent, and the audit; into the verdict."""
     _energy(result, billed_wh(host.data))
     _exceptions(result, exceptions_of(host.data), test)
+    _unmoved(result, counters(host.data))
     if test.audit:
         _audit(result, host.audit)
     else:
@@ -126,6 +129,7 @@ def _ledger(result: Result, data: Path, test: Test, earlier: Before) -> None:
     now = exceptions_of(data, earlier.sources)
     came = {reason: count - earlier.exceptions.get(reason, 0) for reason, count in now.items()}
     _exceptions(result, {reason: count for reason, count in came.items() if count}, test)
+    _unmoved(result, counters(data), earlier.counters)
 
 
 def await_rated(data: Path) -> int:
@@ -152,6 +156,12 @@ def _energy(result: Result, billed: Mapping[int, int]) -> None:
         "meters_wrong": wrong,
     }
     result.verdict["good"] = result.verdict["good"] and not wrong
+
+
+def _unmoved(result: Result, now: Mapping[str, int], earlier: Mapping[str, int] = MappingProxyType({})) -> None:
+    """Readings by which no register moved, and which are no exceptions: rating counts them by verdict."""
+    for name in ("late", "duplicate"):
+        result.verdict[f"{name}_readings"] = now.get(f"verdict.{name}", 0) - earlier.get(f"verdict.{name}", 0)
 
 
 def _exceptions(result: Result, found: Mapping[str, int], test: Test) -> None:

@@ -23,5 +23,5 @@ class Dues:
         self.due: Floats = np.memmap(path, np.float64, "r+")
 
     def note(self, concentrator: int, sequence: int, due_s: float, *, good: bool) -> None:
-        """`good`: it has readings."""
+        """`good`: it has readings that a balance can show."""
         self.due[self.slots[concentrator] + sequence - 1] = noted(due_s, good=good)

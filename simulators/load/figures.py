@@ -189,7 +189,8 @@ def figures(sent: Sent, answered: Answered | None) -> Figures:
         }
         found.over_time["balance"] = answered.over_time
         found.put_off = answered.put_off
-        found.waits = {"reading_to_balance": sent.good - answered.good}
+        past = sent.counts.get("past", 0)  # no balance shows what is older than its register
+        found.waits = {"reading_to_balance": sent.good - past - answered.good}
         found.waits |= {f"reading_to_{name}": count for name, count in answered.orders_without.items()}
     return found
 

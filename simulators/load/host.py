@@ -20,9 +20,9 @@ from config.clock import RealClock, ScaledClock
 from config.settings import ArchiveSettings, IngestSettings
 from registry.generate import TIMEZONE, generate
 from simulators.fleet import instant_of
-from simulators.load.asked import begin_s, starts_at
+from simulators.load.asked import begin_s, starts_at, uses_s
 from simulators.load.population import THIRSTY_W, csv_table
-from simulators.load.schedule import QUARTER_S, Wish
+from simulators.load.schedule import Wish
 from simulators.quiet import quiet_of
 from simulators.rig import Rig, Story
 
@@ -100,8 +100,7 @@ class Host(Rig):
         self.thirsty = homes["metering_point"].to_pylist()
         poor = homes["account"].combine_chunks()
         dice = np.random.default_rng([wish.seed, 3])
-        spend_fen = THIRSTY_W / 1000 * PRICE_FEN_KWH / 3600 * wish.seconds
-        before_fen = THIRSTY_W / 1000 * PRICE_FEN_KWH / 3600 * QUARTER_S  # in each meter's first reading
+        before_fen, spend_fen = (THIRSTY_W / 1000 * PRICE_FEN_KWH / 3600 * each_s for each_s in uses_s(wish))
         fen = TRIGGER_FEN + 1 + int(before_fen) + dice.uniform(0, max(1.0, 0.9 * spend_fen), len(chosen)).astype(int)
         few = pa.array([f"{one // 100}.{one % 100:02d}" for one in fen.tolist()])
         _set_balances(registry / "opening_accounts.csv", poor, few)

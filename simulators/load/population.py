@@ -43,6 +43,8 @@ class Population:
     value: Ints  # thousandths, as last shown
     read_s: Ints  # when, in seconds of the run
     power_w: Ints
+    opening: Ints  # thousandths, at the second `begin_s`
+    begin_s: int
 
     def __len__(self) -> int:
         return len(self.address)
@@ -64,6 +66,14 @@ class Population:
         self.value[mine] = before + np.minimum(np.maximum(used, 0), most)
         self.read_s[mine] = at_s
         return self.address[mine], self.value[mine]
+
+    def earlier(self, concentrator: int, at_s: int) -> tuple[npt.NDArray[np.uint64], Ints]:
+        """(addresses, values) that its meters showed at a second at or before the last time; they stay as they are.
+
+        True of meters that were not read between quarter hours by then: those no connection has held up.
+        """
+        mine = self.meters_of(concentrator)
+        return self.address[mine], self.opening[mine] + self._shown(mine, at_s) - self._shown(mine, self.begin_s)
 
     def _read_one(self, meter: int, at_s: int) -> None:
         """The same for a lone meter: arrays of one cost five times as much as numbers."""
@@ -102,6 +112,7 @@ def read_population(directory: Path, *, begin_s: int, seed: int, thirsty: frozen
         thirst = np.asarray(pc.is_in(meters["metering_point"], value_set=pa.array(sorted(thirsty))))
         power = np.where(thirst, THIRSTY_W, power)
     concentrators = names.dictionary.to_pylist()
+    value = _thousandths(opening["value"].take(place))
     serials = meters["meter"].combine_chunks()
     return Population(
         concentrators,
@@ -109,9 +120,11 @@ def read_population(directory: Path, *, begin_s: int, seed: int, thirsty: frozen
         np.searchsorted(codes, np.arange(len(concentrators) + 1)).astype(np.int64),
         serials,
         addresses(serials),
-        _thousandths(opening["value"].take(place)),
+        value,
         np.full(len(meters), begin_s, np.int64),
         power.astype(np.int64),
+        value.copy(),
+        begin_s,
     )
 
 

@@ -29,7 +29,7 @@ from simulators.load.generators import DUES, Generators
 from simulators.load.observe import Observer, Seen, Streams
 from simulators.load.population import NoPopulation, Population, read_population, zone_of
 from simulators.load.processes import DAEMON, Sampler, Usage
-from simulators.load.schedule import Wish, schedule
+from simulators.load.schedule import Wish, midnight, schedule
 from simulators.load.sender import DRAIN_S
 from simulators.quiet import quiet_of
 
@@ -97,7 +97,7 @@ def load(
         usage = sampler.stop() if sampler is not None else Usage()
         seen = observer.stop() if observer is not None else None
     came = figures(sent, seen.answered if seen is not None else None)
-    verdict = _verdict(sent, came) | ({"interrupted": True, "good": False} if interrupted else {})
+    verdict = _verdict(sent, came, test.wish) | ({"interrupted": True, "good": False} if interrupted else {})
     return Result(
         came, sent, seen, usage, start_s, generators.seconds(), verdict, judged(test.objectives, came.histograms)
     )
@@ -163,7 +163,7 @@ def _fits(wish: Wish, town: Population, registry: Path) -> None:
     )
 
 
-def _verdict(sent: Sent, came: Figures) -> dict[str, Any]:
+def _verdict(sent: Sent, came: Figures, wish: Wish) -> dict[str, Any]:
     """Whether every message is held, and nothing that was to come did not."""
     found: dict[str, Any] = {
         "messages": sent.messages,
@@ -175,5 +175,9 @@ def _verdict(sent: Sent, came: Figures) -> dict[str, Any]:
         "put_off_by_autopay": came.put_off,
         "never_seen": {name: count for name, count in came.waits.items() if count},
     }
+    if wish.pattern == "midnight":
+        quarters = midnight(wish).quarters
+        came_to = sent.counts["curve"] // quarters if quarters else 0
+        found["curve"] = {"quarter_hours": quarters, "concentrators": came_to}
     found["good"] = not sent.unheld and not found["refused_by_broker"] and not found["never_seen"]
     return found

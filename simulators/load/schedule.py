@@ -16,13 +16,15 @@ import numpy.typing as npt
 DAY_S: Final = 86_400
 QUARTER_S: Final = 900
 BACKFILL_S: Final = 3 * DAY_S
+CURVE_MAX: Final = DAY_S // QUARTER_S  # quarter hours of a day's curve
+FREEZE_AGE_S: Final = 300  # at 00:05 the freeze of 00:00 is sent
 SHARE_AWAY: Final = 0.1  # of the concentrators: those that come back with three days of backlog
 PEAK: Final = 2.0  # a morning's peak, as a multiple of the mean
 PATTERNS: Final = {
     "steady": "the rate, evenly",
     "ramp": "from nothing to twice the rate",
     "morning": "half the rate, a peak of twice the rate in the middle, half the rate",
-    "midnight": "every meter at one instant, 00:05 by its clock, a tenth into the run; evenly before and after",
+    "midnight": "at 00:05, a tenth into the run, every meter's freeze (00:00) at one instant, then yesterday's curve",
     "backfill": "every tenth concentrator is away and comes back with three days, a fifth into the run",
     "reconnect": "evenly, and half-way through all connections break at once",
 }
@@ -51,30 +53,52 @@ class Wish:
         return -(-self.meters // self.per_message)
 
 
+@dataclass(frozen=True, slots=True)
+class Midnight:
+    """A sweep: when all freezes are due, when they were read, and how many messages come before and after them.
+
+    `rounds`: quarter hours that came by themselves before it, each as far as it goes; `quarters`: of yesterday's
+    curve, after it; `rest`: messages that still have room in the run when all of that is sent.
+    """
+
+    due_s: float
+    read_s: int
+    before: int
+    rounds: int
+    quarters: int
+    rest: int
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Schedule:
     """Messages in the order in which they are due.
 
     `due_s`: seconds from the run's start; `sender`: number of the concentrator; `read_s`: when its meters were read,
-    in the same seconds (before 0 in a backlog). `cuts_s`: when all connections break.
+    in the same seconds (before 0 in a backlog). `cuts_s`: when all connections break; `midnight`: of a sweep.
     """
 
     due_s: Floats
     sender: Ints
     read_s: Ints
     cuts_s: tuple[float, ...] = ()
+    midnight: Midnight | None = None
 
     def __len__(self) -> int:
         return len(self.due_s)
 
     def upto(self, place: int) -> Schedule:
         """Its first so many messages."""
-        return Schedule(self.due_s[:place], self.sender[:place], self.read_s[:place])
+        return Schedule(self.due_s[:place], self.sender[:place], self.read_s[:place], midnight=self.midnight)
+
+    def of_curve(self, place: int) -> bool:
+        """Whether a message is of yesterday's curve: due after the freeze, and read no later."""
+        night = self.midnight
+        return night is not None and bool(self.due_s[place] > night.due_s and self.read_s[place] <= night.read_s)
 
     def part(self, number: int, of: int) -> Schedule:
         """What one of several processes sends: every `of`-th concentrator."""
         mine = self.sender % of == number
-        return Schedule(self.due_s[mine], self.sender[mine], self.read_s[mine], self.cuts_s)
+        return Schedule(self.due_s[mine], self.sender[mine], self.read_s[mine], self.cuts_s, self.midnight)
 
 
 def schedule(wish: Wish) -> Schedule:
@@ -144,14 +168,38 @@ def sweep_s(wish: Wish) -> int:
     return int(wish.seconds / 10)
 
 
+def midnight(wish: Wish) -> Midnight:
+    """What a midnight's run has room for: its messages come beside the freezes, which are due all at once."""
+    at_s, count = sweep_s(wish), _messages(wish)
+    due_s = at_s + 0.5
+    before = int(np.searchsorted(_evenly(wish), due_s, side="right"))
+    quarters = min(CURVE_MAX, (count - before) // wish.senders)
+    rest = count - before - quarters * wish.senders
+    return Midnight(due_s, at_s - FREEZE_AGE_S, before, -(-before // wish.senders), quarters, rest)
+
+
 def _midnight(wish: Wish, order: Ints) -> Schedule:
-    """The sweep comes once; two messages of a concentrator within a second would be one instant read twice."""
-    even = _round_robin(_evenly(wish), order)
-    read_s = sweep_s(wish)
-    far = even.read_s != read_s
-    rest = Schedule(even.due_s[far], even.sender[far], even.read_s[far])
-    all_at_once = Schedule(np.full(len(order), read_s + 0.5), order, np.full(len(order), read_s))
-    return _merged(rest, all_at_once)
+    """Before the sweep the newest quarter hours come by themselves; after it each concentrator's curve in a row.
+
+    What is read before the freeze is read at a quarter hour, so that the curve says of it what it said itself.
+    """
+    even, night = _round_robin(_evenly(wish), order), midnight(wish)
+    age = night.rounds - np.arange(night.before) // len(order)
+    freeze = Schedule(np.full(len(order), night.due_s), order, np.full(len(order), night.read_s))
+    place = np.arange(night.quarters * len(order))
+    after = slice(night.before, night.before + len(place))
+    parts = (
+        Schedule(even.due_s[: night.before], even.sender[: night.before], night.read_s - QUARTER_S * age),
+        freeze,
+        Schedule(
+            even.due_s[after],
+            order[place // max(1, night.quarters)],
+            night.read_s - QUARTER_S * (night.quarters - 1 - place % max(1, night.quarters)),
+        ),
+        Schedule(even.due_s[after.stop :], even.sender[after.stop :], even.read_s[after.stop :]),
+    )
+    made = _merged(*parts)
+    return Schedule(made.due_s, made.sender, made.read_s, midnight=night)
 
 
 def _backfill(wish: Wish, order: Ints) -> Schedule:

@@ -45,6 +45,7 @@ DRAIN_S: Final = 10.0  # for what was sent to be held, when the run is to end ea
 REORDER_S: Final = 2.0  # at most so late does a reordered message come
 OWN_MAX: Final = 2000  # concentrators that are listened for one by one: brokers look through all subscriptions
 NOT_ALL: Final = 5  # exit code; 1 is what an error of ours ends with
+_COUNTS: Final = ("due", "sent", "acked", "held", "again", "bad", "duplicated", "cuts", "curve", "past")
 RATES: Final = ("duplicate", "reorder", "bad", "drop")
 _REGISTER: Final = REGISTER_CODE[Register.IMPORT_TOTAL]
 
@@ -63,7 +64,7 @@ class Sender:
         self._dice = random.Random(f"{orders.wish.get('seed')}:{orders.part}")
         self._dues = dues
         self.times = Times.of(plan.due_s)
-        self.counts = dict.fromkeys(("due", "sent", "acked", "held", "again", "bad", "duplicated", "cuts"), 0)
+        self.counts = dict.fromkeys(_COUNTS, 0)
         mine = range(orders.part, len(population.concentrators), orders.of)
         self._stream = {c: f"L{orders.run}-{c}" for c in mine}
         self._by_stream = {name: c for c, name in self._stream.items()}
@@ -184,9 +185,11 @@ class Sender:
         bad = bool(orders.faults) and self._dice.random() < orders.faults.get("bad", 0.0)
         sequence = self._next[concentrator]
         self._next[concentrator] = sequence + 1
-        payload = b"\x00 no reading" if bad else self._payload(concentrator, place, sequence)
+        past = not bad and self._is_past(concentrator, place)
+        payload = b"\x00 no reading" if bad else self._payload(concentrator, place, sequence, past=past)
         if self._dues is not None:
-            self._dues.note(concentrator, sequence, float(self._plan.due_s[place]), good=not bad)
+            moves = not bad and not past
+            self._dues.note(concentrator, sequence, float(self._plan.due_s[place]), good=moves)
         packed = Packed(place, concentrator, sequence, self._topic(concentrator, sequence), payload)
         self._unheld[concentrator].append(packed)
         self._unheld_count += 1
@@ -197,14 +200,26 @@ class Sender:
         self.times.sent[place] = self._now()
         self.counts["sent"] += 1
         self.counts["bad"] += bad
+        self.counts["past"] += past
+        self.counts["curve"] += self._plan.of_curve(place)
         if orders.faults and self._dice.random() < orders.faults.get("duplicate", 0.0):
             self.counts["duplicated"] += 1
             session.send(packed)
 
-    def _payload(self, concentrator: int, place: int, sequence: int) -> bytes:
-        last_s = int(self._population.read_s[self._population.first[concentrator]])
-        at_s = max(int(self._plan.read_s[place]), last_s)  # a reordered message is read when it is sent
-        address, value = self._population.read(concentrator, at_s)
+    def _is_past(self, concentrator: int, place: int) -> bool:
+        """Of a curve, and no newer than what its meters have sent."""
+        return self._plan.of_curve(place) and int(self._plan.read_s[place]) <= self._last_s(concentrator)
+
+    def _last_s(self, concentrator: int) -> int:
+        return int(self._population.read_s[self._population.first[concentrator]])
+
+    def _payload(self, concentrator: int, place: int, sequence: int, *, past: bool) -> bytes:
+        at_s = int(self._plan.read_s[place])
+        if past:
+            address, value = self._population.earlier(concentrator, at_s)
+        else:
+            at_s = max(at_s, self._last_s(concentrator))  # a reordered message is read when it is sent
+            address, value = self._population.read(concentrator, at_s)
         count = len(address)
         self.times.readings[place] = count
         readings = Readings(
@@ -354,7 +369,6 @@ def main(argv: list[str] | None = None) -> int:
         seed=int(orders.wish["seed"]),
         thirsty=frozenset(orders.thirsty),
     )
-    opening = population.value.copy()
     whole = schedule(Wish(**orders.wish))
     dues = Dues(Path(orders.dues), slots_of(whole.sender, len(population.concentrators)))
     sender = Sender(orders, population, whole.part(orders.part, orders.of), clock, dues)
@@ -375,7 +389,7 @@ def main(argv: list[str] | None = None) -> int:
         code = 3
     finally:
         sender.close()
-    sender.save(Path(orders.out), population.value - opening)
+    sender.save(Path(orders.out), population.value - population.opening)
     return code
 
 

@@ -21,7 +21,7 @@ from simulators.rig import RigFailed
 
 LOG = "CREATE TABLE record (id INTEGER PRIMARY KEY)"
 LEDGER = (
-    'CREATE TABLE checkpoint (id INTEGER PRIMARY KEY, partition, "offset")',
+    'CREATE TABLE checkpoint (id INTEGER PRIMARY KEY, partition, "offset", registry_digest, counters)',
     "CREATE TABLE exception (reason, source, repeats)",
 )
 
@@ -35,7 +35,7 @@ def data(tmp_path: Path) -> Path:
     with sqlite3.connect(tmp_path / "ledger.db") as ledger:
         for table in LEDGER:
             ledger.execute(table)
-        ledger.execute('INSERT INTO checkpoint (partition, "offset") VALUES (1, 3)')
+        ledger.execute("""INSERT INTO checkpoint VALUES (1, 1, 3, '', '{"verdict.late": 9, "readings": 20}')""")
         ledger.execute("INSERT INTO exception VALUES ('late', 'C1', 1), ('negative', 'stranger', 0)")
     return tmp_path
 
@@ -54,7 +54,7 @@ def checked(data: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict[s
         result: Any = SimpleNamespace(sent=sent, verdict={"good": True})
         test = asked.Test(Wish("steady", 2, 1, 1.0, 1.0), faults=faults or {"drop": 0.1})
         target = Target("localhost", 1, data, data if known else None)
-        check_running(result, target, test, Before({"C1"}, was or {}) if known else None)
+        check_running(result, target, test, Before({"C1"}, was or {}, {"verdict.late": 2}) if known else None)
         found: dict[str, Any] = result.verdict
         return found
 
@@ -67,6 +67,7 @@ def test_all_is_right(checked: Callable[..., dict[str, Any]]) -> None:
     assert verdict["good"]
     assert (verdict["energy_sent_wh"], verdict["energy_billed_wh"], verdict["meters_wrong"]) == (150, 150, 0)
     assert verdict["exceptions"] == {"late": 2}
+    assert (verdict["late_readings"], verdict["duplicate_readings"]) == (7, 0)  # while the load ran
     assert "not_checked" not in verdict
     assert checked({7: 100, 8: 50}, was={"late": 2})["exceptions"] == {}
 

@@ -79,6 +79,12 @@ def test_what_was_never_seen_is_counted() -> None:
     assert found.waits == {"reading_to_balance": 2, "reading_to_order": 1, "reading_to_notice": 1}
 
 
+def test_what_is_older_than_its_register_is_not_waited_for() -> None:
+    made = sent()
+    made.counts["past"] = 2
+    assert figures(made, answered(checkpoints=2, paid=False)).waits["reading_to_balance"] == 0
+
+
 def test_throughput_counts_readings_in_their_second() -> None:
     found = figures(sent(), answered())
     assert found.over_time["due"].tolist() == [10, 10, 10]
