@@ -1,9 +1,9 @@
 """I/O (only when asked to die): the named steps of every order that must survive a kill.
 
-The ack order, the checkpoint and the order machine are written once, here, as names; the code calls
-`reach(step)` as it passes. Tests set METERD_KILL_AT=<step>[:n] and the process ends itself with SIGKILL the
-n-th time it gets there. A simulated world is told of every step (`watched`) and may raise there, which ends the
-simulated process. Without either, `reach` is a dictionary look-up.
+The ack order, the checkpoint, the order machine and what people and gateways ask for are written once, here, as
+names; the code calls `reach(step)` as it passes. Tests set METERD_KILL_AT=<step>[:n] and the process ends itself with
+SIGKILL the n-th time it gets there. A simulated world is told of every step (`watched`) and may raise there, which
+ends the simulated process. Without either, `reach` is a dictionary look-up.
 """
 
 from __future__ import annotations
@@ -39,7 +39,18 @@ PAYMENT_ORDER: Final = (
     "notice.sending",
     "notice.sent",  # delivered, the outbox does not know
 )
-STEPS: Final = ACK_ORDER + CHECKPOINT_ORDER + PAYMENT_ORDER
+STEPS: Final = ACK_ORDER + CHECKPOINT_ORDER + PAYMENT_ORDER  # what a daemon passes by itself
+ASKED: Final = (  # what it passes when it is asked to; a backup and a restore are processes of their own
+    "webhook.taken",  # kept and its order moved; the gateway is not answered
+    "inbox.submitted",  # a top-up, a reversal, a release is durable; whoever asked does not know
+    "registry.submitted",  # a version's inbox row is durable
+    "registry.in_force",  # every partition stands on it, its mandates are in the ledger; routes are the old
+    "book.compared",  # a piece of the gateway's book is credited, the rest is not; HOLD stays
+    "backup.copied",  # ledger and log are copied, archive and registry are not
+    "backup.described",  # everything is there but the manifest
+    "restore.copied",  # everything is there but the ledger
+    "restore.held",  # the ledger is there, in HOLD, under another name
+)
 
 
 def _armed() -> dict[str, int]:
@@ -47,8 +58,8 @@ def _armed() -> dict[str, int]:
     if not asked:
         return {}
     step, _, times = asked.partition(":")
-    if step not in STEPS:
-        raise SystemExit(f"METERD_KILL_AT: no step {step!r}; there are {', '.join(STEPS)}")
+    if step not in STEPS + ASKED:
+        raise SystemExit(f"METERD_KILL_AT: no step {step!r}; there are {', '.join(STEPS + ASKED)}")
     return {step: int(times or "1")}
 
 
