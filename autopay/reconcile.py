@@ -30,6 +30,7 @@ from autopay.records import (
 )
 from autopay.settle import Book, settle
 from config.clock import Clock
+from config.steps import reach
 from ledger.schema import event, order
 
 CHUNK: Final = 100
@@ -73,6 +74,7 @@ def reconcile(
                     report.credited.append(word)
                 else:
                     report.unmatched.append(word)
+            reach("book.compared")
     now_s = clock.now_s()
     reason = f"{report.charges} charges, {len(report.credited)} credited, {len(report.unmatched)} unmatched"
     clean = not report.unmatched

@@ -326,6 +326,7 @@ class AutopayService:
             row = self._write(lambda c: take_webhook(c, self._book, gateway, told, body, now_s))
         except Fenced:
             return 503
+        reach("webhook.taken")
         if row is not None:
             self._after(row)
         return 200

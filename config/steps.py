@@ -1,9 +1,9 @@
 """I/O (only when asked to die): the named steps of every order that must survive a kill.
 
-The ack order, the checkpoint and the order machine are written once, here, as names; the code calls
-`reach(step)` as it passes. Tests set METERD_KILL_AT=<step>[:n] and the process ends itself with SIGKILL the
-n-th time it gets there. A simulated world is told of every step (`watched`) and may raise there, which ends the
-simulated process. Without either, `reach` is a dictionary look-up.
+The ack order, the checkpoint, the order machine and what people and gateways ask for are written once, here, as
+names; the code calls `reach(step)` as it passes. Tests set METERD_KILL_AT=<step>[:n] and the process ends itself with
+SIGKILL the n-th time it gets there. A simulated world is told of every step (`watched`) and may raise there, which
+ends the simulated process. Without either, `reach` is a dictionary look-up.
 
 What stands around the daemon in a test dies in the same way: the concentrators at a step of their outbox, the
 simulated gateway at one of a charge. They call `reach_outside`, of which no world is told.
@@ -42,7 +42,18 @@ PAYMENT_ORDER: Final = (
     "notice.sending",
     "notice.sent",  # delivered, the outbox does not know
 )
-STEPS: Final = ACK_ORDER + CHECKPOINT_ORDER + PAYMENT_ORDER
+STEPS: Final = ACK_ORDER + CHECKPOINT_ORDER + PAYMENT_ORDER  # what a daemon passes by itself
+ASKED: Final = (  # what it passes when it is asked to; a backup and a restore are processes of their own
+    "webhook.taken",  # kept and its order moved; the gateway is not answered
+    "inbox.submitted",  # a top-up, a reversal, a release is durable; whoever asked does not know
+    "registry.submitted",  # a version's inbox row is durable
+    "registry.in_force",  # every partition stands on it, its mandates are in the ledger; routes are the old
+    "book.compared",  # a piece of the gateway's book is credited, the rest is not; HOLD stays
+    "backup.copied",  # ledger and log are copied, archive and registry are not
+    "backup.described",  # everything is there but the manifest
+    "restore.copied",  # everything is there but the ledger
+    "restore.held",  # the ledger is there, in HOLD, under another name
+)
 OUTBOX_ORDER: Final = (  # of a concentrator
     "fleet.taken",  # readings are numbered messages in memory
     "fleet.truth_written",  # the truth book knows them, the outbox does not
@@ -59,6 +70,7 @@ CHARGE_ORDER: Final = (  # of the simulated gateway
     "gateway.webhook",  # about to be sent
 )
 OUTSIDE_STEPS: Final = OUTBOX_ORDER + CHARGE_ORDER
+_ALL: Final = STEPS + ASKED + OUTSIDE_STEPS
 
 
 def _armed() -> dict[str, int]:
@@ -66,8 +78,8 @@ def _armed() -> dict[str, int]:
     if not asked:
         return {}
     step, _, times = asked.partition(":")
-    if step not in STEPS + OUTSIDE_STEPS:
-        raise SystemExit(f"METERD_KILL_AT: no step {step!r}; there are {', '.join(STEPS + OUTSIDE_STEPS)}")
+    if step not in _ALL:
+        raise SystemExit(f"METERD_KILL_AT: no step {step!r}; there are {', '.join(_ALL)}")
     return {step: int(times or "1")}
 
 

@@ -1,8 +1,7 @@
 """I/O: one persistent MQTT session: receives, counts generations, acknowledges in one packet.
 
-The network thread is paho's; our callback there only puts a tuple into a queue. A *generation* is one connection
-of the session: an acknowledgement that was earned under an older one is dropped, because the packet id may by
-then belong to another message; the broker sends the message again and it is acknowledged then.
+The network thread is paho's; our callback there only puts a tuple into a queue. What is acknowledged over which
+connection is `ingest.session`'s.
 
 Four things are done below paho's public face, in `_Client` alone. The socket is read in pieces of READ_BYTES, and
 messages are cut out of them here (paho asks the kernel five times a message, and gives up Python's global lock each
@@ -29,6 +28,7 @@ from paho.mqtt.properties import Properties
 from config.settings import MqttSettings
 from ingest.pipeline import Message
 from ingest.port import LinkPort
+from ingest.session import Session
 from ingest.wire import subscription
 
 SESSION_EXPIRY_S: Final = 7 * 86_400
@@ -183,8 +183,8 @@ class _Client(mqtt.Client):
         return self._thread
 
 
-class Link:
-    """The session of one shard. Generation, lock and counters are shared with the worker thread."""
+class Link(Session):
+    """The session of one shard. Its counters are shared with the worker thread, too."""
 
     def __init__(
         self,
@@ -194,17 +194,15 @@ class Link:
         port: int,
         monotonic_s: Callable[[], float],
     ) -> None:
+        super().__init__()
         self.shard = shard
-        self.connected = False
         self.paused = False
-        self.generation = 0
         self.reconnects = 0
         self.restarts = 0
         self._settings = settings
         self._port = port
         self._queue = into
         self._monotonic_s = monotonic_s
-        self._lock = threading.Lock()
         self._waiting = False
         self._told_down = False
         self._client: _Client | None = None
@@ -275,14 +273,12 @@ class Link:
 
     # -- the worker's side ----------------------------------------------------------------------------------------
 
-    def acknowledge(self, generation: int, mids: list[int]) -> int:
-        """Queue PUBACKs in order; returns how many (none when the connection is not the one they came over)."""
-        with self._lock:
-            client = self._client
-            if generation != self.generation or client is None or not mids:
-                return 0
-            client.acknowledge(mids)
-            return len(mids)
+    def _send_acks(self, mids: list[int]) -> bool:
+        client = self._client
+        if client is None:
+            return False
+        client.acknowledge(mids)
+        return True
 
     def tell(self, messages: Sequence[tuple[str, bytes]]) -> bool:
         """QoS 0, many in one packet: for what is said again anyway; False when there is no connection to take it."""
@@ -301,11 +297,6 @@ class Link:
         return client.publish(topic, payload, qos=1).rc == MQTTErrorCode.MQTT_ERR_SUCCESS
 
     # -- the network thread's side: nothing here may raise, or wait without a deadline ------------------------
-
-    def _next_generation(self) -> None:
-        with self._lock:
-            self.generation += 1
-            self.connected = False
 
     def _take(self, client: _Client, mid: int, message: Message) -> None:
         if self.paused or client is not self._client:

@@ -3,7 +3,8 @@
 The ledger's moment is fixed first and the log's after it, so that the ledger's cursor is never beyond the log's
 end; both are then copied from those moments with SQLite's own backup, while the daemon runs or not. Archive and
 registry files are immutable: linked where the file system can, else copied, after the ledger that names them.
-The manifest is written last: a folder without one is no backup.
+The manifest is written last: a folder without one is no backup. The ledger is restored last, under another name until
+it is in HOLD, and no daemon starts beside that name: a restore that was killed is no city whose payments could go on.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from typing import Any, Final
 
 from config.clock import Clock
 from config.settings import Paths
+from config.steps import reach
 from ledger.port import StartRefused
 from ledger.schema import LEDGER_RESTORED
 
@@ -54,10 +56,12 @@ def backup(paths: Paths, target: Path, *, clock: Clock) -> Backup:
         log = stack.enter_context(_moment(paths.log))
         _copy_database(ledger, target / paths.ledger.name)
         _copy_database(log, target / paths.log.name)
+    reach("backup.copied")
     for folder in (paths.archive, paths.registry):
         _link_tree(folder, target / folder.name)
     files = [_described(path, target) for path in sorted(target.rglob("*")) if path.is_file()]
     manifest = {"format": FORMAT, "made_at_s": made_at_s, "files": files}
+    reach("backup.described")
     partial = target / (MANIFEST + ".part")
     partial.write_text(json.dumps(manifest, indent=1) + "\n")
     _sync(partial)
@@ -78,13 +82,23 @@ def restore(source: Path, paths: Paths, *, clock: Clock) -> Backup:
         raise StartRefused(f"{source} has backup format {manifest['format']}", "Restore with the meterd that made it")
     _verify(source, manifest["files"])
     paths.root.mkdir(parents=True, exist_ok=True)
+    unfinished = paths.unfinished_ledger
+    unfinished.touch()
+    _sync(paths.root)
     for file in manifest["files"]:
         place = paths.root / file["path"]
-        place.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(source / file["path"], place)
-        _sync(place)
-    _hold(paths.ledger, made_at_s=int(manifest["made_at_s"]), now_s=clock.now_s())
+        if place != paths.ledger:
+            place.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source / file["path"], place)
+            _sync(place)
+    reach("restore.copied")
+    shutil.copyfile(source / paths.ledger.name, unfinished)
+    _hold(unfinished, made_at_s=int(manifest["made_at_s"]), now_s=clock.now_s())
+    _sync(unfinished)
     _sync_tree(paths.root)
+    reach("restore.held")
+    unfinished.rename(paths.ledger)
+    _sync(paths.root)
     files = manifest["files"]
     return Backup(source, int(manifest["made_at_s"]), len(files), sum(int(file["bytes"]) for file in files))
 

@@ -26,6 +26,7 @@ from autopay.outbox import NoticeDispatcher, channels_of
 from autopay.service import AutopayService
 from config.clock import Clock
 from config.settings import NoticeSettings, Paths, Settings
+from config.steps import reach
 from ingest.link import LinkMaker
 from ingest.log_sqlite import SqliteLog
 from ingest.port import IngestLog
@@ -89,6 +90,8 @@ class Parts:
         settings.data_dir.mkdir(parents=True, exist_ok=True)
         self.metrics_set = Metrics(CollectorRegistry(), partitions=settings.partitions)
         lock = take_lock(self.paths.lock)  # before anything is opened: a second daemon touches nothing
+        if self.paths.unfinished_ledger.exists():
+            raise StartRefused(f"{self.paths.root} holds a restore that did not end", "Empty it and restore again")
         self.log = TailedLog(self._opened_log(), settings.log.tail_max_bytes)
         self.store = LedgerStore.open(
             self.paths.ledger,
@@ -209,6 +212,7 @@ class Parts:
         """An inbox row through the writer; rating is woken."""
         now_s = self.clock.now_s()
         row = self.store.write(lambda c: submit(c, kind=kind, key=key, body=body, partition=partition, now_s=now_s))
+        reach("inbox.submitted")
         self.on_inbox()
         return row
 
@@ -224,6 +228,7 @@ class Parts:
             return submit(connection, kind="registry", key=key, body={"digest": digest}, partition=None, now_s=now_s)
 
         row = self.store.write(work)
+        reach("registry.submitted")
         self.on_inbox()
         return row
 

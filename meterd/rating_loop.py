@@ -298,6 +298,7 @@ class RatingLoop:
         if rows is not None:
             dated = partial(_activated, city.digest, rows, now_s)
             self._await_room(lambda: self._store.write(dated), "activation")
+            reach("registry.in_force")
             _log.info("registry active", digest=city.digest[:12], mandates=len(rows))
         self._on_city(city)
         self._in_force = city.digest

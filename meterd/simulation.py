@@ -90,12 +90,15 @@ def _told(outcome: Outcome) -> None:
     """What happened in one history."""
     for name, count in sorted(outcome.counts.items()):
         typer.echo(f"{count:>8,}  {name}")
-    typer.echo(f"seed {outcome.seed}: {outcome.events:,} events in {outcome.days} days, digest {outcome.digest}")
+    typer.echo(
+        f"seed {outcome.seed}: {outcome.events:,} events in {outcome.days} days ({outcome.turns:,} turns),"
+        f" digest {outcome.digest}"
+    )
 
 
 def _broken(ask: Ask, outcome: Outcome) -> None:
     typer.echo("\n".join(outcome.trace[-LAST_LINES:]))
-    typer.echo(f"seed {outcome.seed}, step {outcome.events}, day {outcome.days}: {outcome.finding}")
+    typer.echo(f"seed {outcome.seed}, step {outcome.turns}, day {outcome.days}: {outcome.finding}")
     typer.echo(f"again, with its trace: {traced(ask).command()} --trace FILE")
 
 

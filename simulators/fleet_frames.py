@@ -47,6 +47,7 @@ class Frame:
     rows: tuple[int, int]  # [first, end) of the load's channels
     absent: tuple[int, ...] = ()  # rows of those that are not in it
     expected: list[Expected] = field(default_factory=list)
+    made: list[str] = field(default_factory=list)  # classes of bad readings that are in it
 
 
 class FrameMaker:
@@ -131,6 +132,7 @@ class FrameMaker:
             before += rows_before
             after += rows_after
             frame.expected.append(Expected(reason, self._load.channels[row].meter))
+            frame.made.append(fault.detail)
 
     def _pick(self, frame: Frame, interval: int, fault: FrameFault) -> int | None:
         """A channel of the frame that this class can happen to: one that was read in the round before, too."""

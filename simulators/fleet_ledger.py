@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import groupby
@@ -165,14 +165,22 @@ def logged(data_dir: Path) -> set[tuple[str, int]]:
 
 
 def order_credits(data_dir: Path) -> list[Credit]:
-    """Every order, and how many credits the inbox has of it."""
+    """Every order, and how many credits the inbox has of it: its own, and any other that names its transaction."""
     with _snapshot(Paths(data_dir).ledger) as db:
         rows = db.execute(
-            "SELECT o.key, o.account, o.arm, o.amount_fen, count(i.id) FROM order_ o"
+            "SELECT o.key, o.account, o.arm, o.amount_fen, count(i.id), o.gateway, o.gateway_txn FROM order_ o"
             " LEFT JOIN inbox i ON i.kind = 'credit' AND i.key = 'order:' || o.id || ':' || o.attempt"
             " GROUP BY o.id"
         ).fetchall()
-    return [Credit(*row) for row in rows]
+        others = Counter(
+            (str(body.get("gateway")), str(body.get("reference")))
+            for (text,) in db.execute("SELECT body FROM inbox WHERE kind = 'credit' AND key NOT LIKE 'order:%'")
+            for body in (json.loads(text),)
+        )
+    return [
+        Credit(key, account, arm, amount_fen, own + others[gateway, txn])
+        for key, account, arm, amount_fen, own, gateway, txn in rows
+    ]
 
 
 def gateway_charges(path: Path) -> list[Charge]:

@@ -147,6 +147,7 @@ class Run:
                     format_ = "json"  # so that the present boot count is known
             self.counts[f"fault:{fault.kind}"] += 1
         frame = self._maker.frame(place, interval, faults, now_s)
+        self.counts.update(f"fault:bad_reading:{made}" for made in frame.made)
         if len(frame.readings):
             estimates = bool((frame.readings.quality != int(Quality.A)).any())
             if estimates and format_.startswith("senml"):
@@ -172,6 +173,7 @@ class Run:
             self._take(place, format_, body, row, release, twice=twice)
         for fault in faults:
             if fault.kind == "bad_message":
+                self.counts[f"fault:bad_message:{fault.detail}"] += 1
                 self._take_bad(place, interval, fault, release)
 
     def _take_bad(self, place: int, interval: int, fault: FrameFault, release: int) -> None:

@@ -10,6 +10,8 @@
     world.py       what exists in a history, its time and its trace
     daemon.py      the lives of the daemon: starts, deaths
     events.py      what happens in a round beside readings: connections, clocks, bank, people, registry
+    cancelling.py  a mandate that is cancelled while an order of it is in flight
+    tally.py       what happened that no die tells: read off fleet, calendar and ledger
     history.py     one history: who takes turns, and how it ends
     rules.py       what must be true after every step and every death
     ending.py      what must be true at the end

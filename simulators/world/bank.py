@@ -52,6 +52,7 @@ class Bank:
         self.storm = False  # everything is declined
         self.deliver: Callable[[str, Mapping[str, str], bytes], bool] = lambda _name, _headers, _body: False
         self.after_all: set[str] = set()  # transactions of what was declined before
+        self._asked_at_s: dict[str, int] = {}  # key -> when it came here first
         self.amounts: dict[str, set[int]] = {}  # key -> amounts that were asked for: one, or we are broken
 
     # -- the wire ----------------------------------------------------------------------------------------------
@@ -83,6 +84,7 @@ class Bank:
     def charge(self, key: str, token: str, amount_fen: int, reference: str) -> Outcome:
         self.amounts.setdefault(key, set()).add(amount_fen)
         weather = self.weather
+        self._asked_at_s.setdefault(key, self._clock.now_s())
         if self.out or self.happens(weather.timeout_before, "bank:timeout before"):
             return Unknown("no answer")
         error = self.happens(weather.error, "bank:error")
@@ -107,6 +109,9 @@ class Bank:
         if self.out or self.happens(self.weather.timeout_before, "bank:deaf"):
             return Unknown("no answer")
         result = self.ledger.lookup(key)
+        if key in self._asked_at_s and self._clock.now_s() >= self._asked_at_s[key] + self.key_lifetime_s:
+            del self._asked_at_s[key]  # its order is open, and from now on it would name another charge
+            self._counts["bank:key expired"] += 1
         return NotFound() if result is None else _outcome(result)
 
     def book(self, after: str = "", limit: int = 1000) -> BookPage:

@@ -11,14 +11,19 @@ from typing import Any, Final, TypeVar
 from sqlalchemy.exc import OperationalError
 
 from config.clock import ClockLeapt
+from config.steps import ASKED
 from ledger.port import LedgerFailed, StartRefused
+from rating.readings import LogFailed
 from simulators.world.disk import Death
 from simulators.world.lines import DaemonEnd
 from simulators.world.people import Lanes
 from simulators.world.port import Around, NodeMaker, NodePort
 from simulators.world.rules import Finding, Rules
+from simulators.world.weather import LIMIT
 from simulators.world.world import World
 
+OFTEN: Final = 20  # times as often a process ends at a step that is passed only when somebody asks for it
+SHAKEN: Final = 3  # steps after its connections were cut in the middle of one: what cuts them often kills it, too
 STARTS_MAX: Final = 50  # in a row that end at once
 T = TypeVar("T")
 DOWN_S: Final = (1, 1, 60, 600, 3600, 8 * 3600, 30 * 3600)
@@ -33,7 +38,7 @@ class Daemon:
         self.rates = self.pays = self.tells = (
             True  # rating, autopay and the outbox have, or may have, something to do
         )
-        self._refused = 0
+        self._refused = self._shaken = 0
         self._accept = False
         for bank in world.banks.values():
             bank.deliver = self._webhook
@@ -123,10 +128,18 @@ class Daemon:
             bank.lose_daemon()
 
     def passed(self, step: str) -> None:
-        """The daemon passes a named step: it may die here."""
-        if self.node is not None and self._world.dice.random() < self._world.disk.weather.crash:
-            self._world.counts[f"killed at {step}"] += 1
+        """The daemon passes a named step: it may die here, or its connections be others before it goes on."""
+        weather = self._world.weather
+        if self.node is None and not step.startswith("restore."):
+            return
+        often = OFTEN if step in ASKED or self._shaken else 1
+        self._shaken = max(0, self._shaken - 1)
+        if self._world.happens(min(LIMIT, often * weather.crash), f"killed at {step}"):
             raise Death(step)
+        if step == "ack.log_written" and self._world.happens(weather.stale_ack, "line:cut before an ack"):
+            self._shaken = SHAKEN
+            self._world.broker.cut_daemon()
+            self._world.broker.pump()  # what was in flight comes again, and more behind it
 
     def ask(self, work: Callable[[NodePort], Any]) -> bool:
         """Something is asked of the daemon; False: it was down, or died of it, or could not."""
@@ -154,6 +167,8 @@ class Daemon:
 
 def _meant(error: Exception) -> bool:
     """Whether the world did that: a full or broken disk, or a clock that leapt."""
+    if isinstance(error, LogFailed):
+        return "disk I/O error" in str(error) and not error.retriable  # else ingest waits, and tries again
     if isinstance(error, LedgerFailed):
         return error.retriable  # only a start: it ends, and whoever supervises it tries again
     if isinstance(error, OperationalError):

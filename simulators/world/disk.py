@@ -11,7 +11,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeVar, cast
 
 from sqlalchemy import Connection, Engine, Insert
 from sqlalchemy.exc import OperationalError
@@ -56,13 +56,36 @@ class Disk:
         return True
 
 
+class FailingConnection:
+    """A connection to the log's file, whose commits and whose file may fail."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+        self.commit_fails = self.durable = self.broken = False  # `durable`: a commit that fails was one all the same
+
+    def execute(self, sql: str, *values: Any) -> sqlite3.Cursor:
+        if sql == "COMMIT" and self.commit_fails:
+            self.commit_fails = False
+            if self.durable:
+                self._connection.execute(sql)
+            raise sqlite3.OperationalError("disk I/O error")
+        if self.broken and not self.commit_fails:
+            raise sqlite3.OperationalError("disk I/O error")
+        return self._connection.execute(sql, *values)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._connection, name)
+
+
 class WorldLog(SqliteLog):
-    """The real log, which refuses, or dies before or after it was durable."""
+    """The real log, which refuses for a while or for good, or dies before or after it was durable."""
 
     def __init__(self, path: Path, disk: Disk) -> None:
         super().__init__(path, mark_generation=MARK_GENERATION)
         self._disk, self._full = disk, 0
         self._writer.execute("PRAGMA synchronous=OFF")
+        self._file = FailingConnection(self._writer)
+        self._writer = cast(sqlite3.Connection, self._file)
 
     def append(self, records: Sequence[Record], marks: Sequence[Mark] = ()) -> list[StoredRecord]:
         disk, weather = self._disk, self._disk.weather
@@ -71,6 +94,11 @@ class WorldLog(SqliteLog):
         if self._full:
             self._full -= 1
             raise LogFailed("the simulated disk is full", retriable=True)
+        if disk.happens(weather.log_sync, "disk:log sync failed"):
+            self._file.commit_fails = True
+        if disk.happens(weather.log_broken, "disk:log broken"):
+            self._file.commit_fails = self._file.broken = True
+            self._file.durable = disk.dice.random() < 0.5
         torn = disk.happens(weather.log_torn, "disk:log torn")
         if torn and disk.dice.random() < 0.5:
             raise Death("log, before it was durable")

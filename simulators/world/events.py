@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Final
 
 from config.settings import Paths
 from ledger.backup import backup, restore
 from registry.staged import mark_staged
+from simulators.world import tally
 from simulators.world.bank import Bank
+from simulators.world.cancelling import Cancelling
 from simulators.world.daemon import Daemon
+from simulators.world.disk import Death
 from simulators.world.port import NodePort
 from simulators.world.rules import Rules
 from simulators.world.scene import DAY_S
 from simulators.world.world import World
+
+VERSIONS: Final = 4  # of a scene that is whole
 
 
 class Events:
@@ -21,11 +27,13 @@ class Events:
 
     def __init__(self, world: World, daemon: Daemon, rules: Rules) -> None:
         self._world, self._daemon, self._rules = world, daemon, rules
+        self.cancelling = Cancelling(world)
         self._backups: list[Path] = []
         self._top_ups = 0
 
     def of_the_round(self, interval: int) -> None:
         weather = self._world.weather
+        tally.of_the_round(self._world, interval)
         for end in self._world.broker.fleet:
             if self._world.happens(weather.cut_fleet, "line:fleet cut"):
                 end.cut()
@@ -114,10 +122,22 @@ class Events:
         if following < len(digests) and self._world.scene.versions[following][1] <= self._world.clock.now_s():
             if following and self._world.dice.random() < 0.5:
                 return  # a working day later
-            mark_staged(Paths(self._world.data).registry, digests[following])
-            if self._daemon.ask(lambda node: node.activate_registry(digests[following])):
-                self._world.note(f"registry {following + 1}")
-                self._world.counts["registry versions"] += 1
+            self._activate(following)
+
+    def _activate(self, number: int) -> None:
+        digest = self._world.scene.versions[number][0]
+        mark_staged(Paths(self._world.data).registry, digest)
+        if self._daemon.ask(lambda node: node.activate_registry(digest)):
+            self._world.note(f"registry {number + 1}")
+            self._world.counts["registry versions"] += 1
+
+    def cancel(self) -> None:
+        """The last version, which lacks a mandate, while an order of it is in flight, if the dice say so."""
+        versions = self._world.scene.versions
+        if self._daemon.node is None or len(versions) < VERSIONS or not self._world.weather.cancel:
+            return
+        if self._daemon.node.registry_digest() == versions[-2][0] and self.cancelling.now():
+            self._activate(VERSIONS - 1)
 
     def _backup_or_restore(self, interval: int) -> None:
         if self._world.weather.restore and interval % 6 == 5 and self._daemon.node is not None:
@@ -132,9 +152,19 @@ class Events:
             self._backups = [*self._backups[-1:], target]
         if self._backups and self._world.happens(self._world.weather.restore, "restore"):
             self._daemon.drop()
-            shutil.rmtree(self._world.data)
-            restore(self._backups[-1], Paths(self._world.data), clock=self._world.daemon_clock)
+            while not self._restored(self._backups[-1]):
+                pass
             self._world.restored = True
             self._rules.after_restore()
             self._world.after(1, "start", self._daemon.start)
             self._world.after(self._world.dice.randrange(600, DAY_S), "hold lifted", self.lift)
+
+    def _restored(self, source: Path) -> bool:
+        """Onto an empty disk; False: it was killed, and whoever restores begins again."""
+        shutil.rmtree(self._world.data)
+        try:
+            restore(source, Paths(self._world.data), clock=self._world.daemon_clock)
+        except Death as death:
+            self._world.note(f"killed in a restore: {death}")
+            return False
+        return True

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from config.steps import watched
+from simulators.world import tally
 from simulators.world.daemon import Daemon
 from simulators.world.ending import Ending
 from simulators.world.events import Events
@@ -38,7 +39,8 @@ class Outcome:
     """What became of a history."""
 
     seed: int
-    events: int
+    turns: int  # of everybody, most of them idle; the number of the last step
+    events: int  # turns that did something, and what fell due between them
     digest: str  # of the whole trace
     counts: Counter[str]
     days: int  # that it lasted
@@ -88,6 +90,7 @@ class History:
                 self._end()
             self.rules.close()
             self._books()
+            tally.at_end(self.world)
         except Finding as found:
             rule, how = found.rule, found.how
             self.world.note(str(found))
@@ -97,7 +100,8 @@ class History:
             self.world.close()
         world = self.world
         days = -(-(world.clock.now_s() - world.scene.start_s) // DAY_S)
-        return Outcome(world.seed, world.step, world.digest, world.counts, days, rule, how, list(world.trace))
+        trace = list(world.trace)
+        return Outcome(world.seed, world.step, world.acts, world.digest, world.counts, days, rule, how, trace)
 
     def _turns(self, most: int) -> None:
         """Everybody takes turns, in an order that the dice decide, until nobody has anything to do."""
@@ -126,8 +130,10 @@ class History:
         if self.world.step > STEPS_MAX * self.world.scene.size.intervals:
             raise Finding("it comes to an end", f"{self.world.step} steps, and there is still something to do")
         moved = self.daemon.lives(actor.__name__, actor) is not False  # also when it died of it
+        self.world.acts += moved
         self.world.note(f"{actor.__name__} {moved}")
         self.rules.after_step()
+        self.events.cancelling.after_step()
         return moved
 
     def _go_to(self, at_s: int) -> None:
@@ -175,6 +181,7 @@ class History:
         if done:
             self.daemon.rates = self.daemon.tells = True
             self._look_again()
+            self.events.cancel()
         return done
 
     def _look_again(self) -> None:

@@ -5,7 +5,9 @@
 
 What is on the way may be lost with its connection, come twice, late, or out of order. The broker keeps a shard's
 messages and what is in flight, and gives out what was not acknowledged again after every new connection, under new
-packet ids. A restart may forget all of it, also what it had acknowledged.
+packet ids. A restart may forget all of it, also what it had acknowledged. An acknowledgement is taken by its packet
+id, whatever message has that by now: that none goes out over another connection than its message came over is the
+daemon's own rule (`ingest.session`).
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from collections.abc import Sequence
 from config.clock import Clock
 from ingest.link import Queue, Received
 from ingest.pipeline import Message
+from ingest.session import Session
 from ingest.wire import bare_topic, parse_topic
 from simulators.concentrator import Message as Sent
 from simulators.concentrator import Told
@@ -36,7 +39,7 @@ class Broker:
     def __init__(self, clock: Clock, dice: random.Random, weather: Weather, counts: Counter[str]) -> None:
         self._clock, self._dice, self.weather, self._counts = clock, dice, weather, counts
         self._on_the_way: list[tuple[int, int, FleetEnd, str, Message]] = []
-        self._number = 0
+        self._number = self._newest = 0  # given out; of what has arrived
         self.queues: dict[str, deque[Message]] = {}
         self.daemon: dict[str, DaemonEnd] = {}
         self.fleet: list[FleetEnd] = []
@@ -50,13 +53,16 @@ class Broker:
             self._counts["line:lost"] += 1
             end.cut()
             return
-        for _ in range(2 if dice.random() < weather.duplicate else 1):
+        twice = dice.random() < weather.duplicate
+        self._counts["line:duplicated"] += twice
+        for _ in range(1 + twice):
             at_s = now_s
             if dice.random() < weather.delay:
                 at_s += dice.choice(DELAYS_S)
                 self._counts["line:delayed"] += 1
             elif dice.random() < weather.reorder:
                 at_s += dice.randrange(1, 60)
+                self._counts["line:reordered"] += 1
             self._number += 1
             heapq.heappush(self._on_the_way, (at_s, self._number, end, shard, message))
 
@@ -64,7 +70,9 @@ class Broker:
         """Move what has arrived into the shards' queues, and from there to the daemon; False: nothing moved."""
         now_s, moved = self._clock.now_s(), False
         while self._on_the_way and self._on_the_way[0][0] <= now_s:
-            _, _, end, shard, message = heapq.heappop(self._on_the_way)
+            _, number, end, shard, message = heapq.heappop(self._on_the_way)
+            self._counts["line:overtaken"] += number < self._newest
+            self._newest = max(self._newest, number)
             self.queues.setdefault(shard, deque()).append(message)
             end.unacknowledged = max(0, end.unacknowledged - 1)
             moved = True
@@ -112,6 +120,13 @@ class Broker:
         """Its connections are cut and taken up again."""
         for end in self.daemon.values():
             self.queues.setdefault(end.shard, deque()).extendleft(reversed(end.cut()))
+
+    def acknowledge(self, message: Message) -> None:
+        self.acknowledged.append(message)
+
+    def stale(self) -> None:
+        """Acknowledgements came of a connection that is gone."""
+        self._counts["line:stale ack"] += 1
 
     def restart(self, *, forget: bool) -> None:
         """All connections are cut; what the broker had may be gone."""
@@ -188,16 +203,15 @@ class FleetEnd:
         return found
 
 
-class DaemonEnd:
-    """An `ingest.port.LinkPort`: the daemon's session of one shard."""
+class DaemonEnd(Session):
+    """An `ingest.port.LinkPort`: the daemon's session of one shard, and what the broker knows of its connection."""
 
     restarts = 0
 
     def __init__(self, broker: Broker, shard: str, into: Queue) -> None:
+        super().__init__()
         self.shard, self._into, self._broker = shard, into, broker
         self.paused = False
-        self.connected = False
-        self.generation = 0
         self.reconnects = 0
         self._mid = 0
         self._flying: dict[int, Message] = {}
@@ -212,7 +226,7 @@ class DaemonEnd:
         self._connected()
 
     def _connected(self) -> None:
-        self.generation += 1
+        self._next_generation()
         self.reconnects += 1
         self.connected = True
 
@@ -221,11 +235,16 @@ class DaemonEnd:
         moved = False
         while queue and self.connected and not self.paused and len(self._flying) < WINDOW:
             message = queue.popleft()
-            self._mid += 1
+            self._mid = self._free()
             self._flying[self._mid] = message
             self._into.put(Received(self, self.generation, self._mid, message))
             moved = True
         return moved
+
+    def _free(self) -> int:
+        """The next packet id that nothing in flight has. There are as few as can be, so that they come again soon."""
+        following = (mid % WINDOW + 1 for mid in range(self._mid, self._mid + WINDOW))
+        return next(mid for mid in following if mid not in self._flying)
 
     def give_back(self) -> list[Message]:
         """What was not acknowledged, oldest first."""
@@ -241,12 +260,15 @@ class DaemonEnd:
 
     def acknowledge(self, generation: int, mids: list[int]) -> int:
         if generation != self.generation:
-            return 0
+            self._broker.stale()
+        return super().acknowledge(generation, mids)
+
+    def _send_acks(self, mids: list[int]) -> bool:
         for mid in mids:
             message = self._flying.pop(mid, None)
             if message is not None:
-                self._broker.acknowledged.append(message)
-        return len(mids)
+                self._broker.acknowledge(message)
+        return True
 
     def tell(self, messages: Sequence[tuple[str, bytes]]) -> bool:
         for topic, payload in messages:

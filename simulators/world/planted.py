@@ -110,6 +110,40 @@ _FAULTS: Final = (
         ),
     ),
     Planted(
+        "ack-of-another-connection",
+        "acknowledgements go out over whatever connection there is, not only the one their messages came over",
+        (Edit("ingest.session:Session.acknowledge", "generation != self.generation or not mids", "not mids"),),
+    ),
+    Planted(
+        "failed-append-acknowledged",
+        "what the log could not take is acknowledged all the same",
+        (
+            Edit(
+                "ingest.shell:MqttShell._append",
+                "if not error.retriable:\n                raise",
+                "if not error.retriable:\n                return []",
+            ),
+        ),
+    ),
+    Planted(
+        "dedupe-before-write",
+        "a row of the inbox is stamped as applied, for nobody to apply again, before what it changed is durable",
+        (
+            Edit(
+                "ledger.commit:write_checkpoints",
+                "    versions = [",
+                "    last = connection.exec_driver_sql('SELECT coalesce(max(id), 0) FROM checkpoint').scalar()\n"
+                "    for number, one in enumerate(planned, last + 1):\n"
+                "        inbox.stamp(connection, one.asked.applied, partition=one.asked.partition,\n"
+                "            partitions=partitions, checkpoint_id=number, now_s=now_s)\n"
+                "    connection.exec_driver_sql('COMMIT')\n"
+                "    connection.exec_driver_sql('BEGIN IMMEDIATE')\n"
+                "    versions = [",
+            ),
+            Edit("ledger.commit:write_checkpoints", "            asked.applied,\n", "            [],\n"),
+        ),
+    ),
+    Planted(
         "memory-before-durable",
         "rating is handed records before the log has them",
         (
@@ -261,6 +295,22 @@ _FAULTS: Final = (
         ),
     ),
     Planted(
+        "credit-from-webhook",
+        "a webhook itself inserts a credit, beside the one that the order's own move inserts",
+        (
+            Edit(
+                "autopay.answers:take_webhook",
+                'row, word = settle(connection, book, found[0], told.outcome, "webhook", now_s)\n',
+                'row, word = settle(connection, book, found[0], told.outcome, "webhook", now_s)\n'
+                "        if hasattr(told.outcome, 'txn'):\n"
+                "            gives = {'account': row.account, 'amount_fen': row.amount_fen, 'gateway': gateway}\n"
+                "            __import__('ledger.inbox').inbox.submit(connection, kind='credit',\n"
+                "                key='webhook:' + told.event, body=gives | {'reference': told.outcome.txn},\n"
+                "                partition=row.partition, now_s=now_s)\n",
+            ),
+        ),
+    ),
+    Planted(
         "webhook-unsigned",
         "a webhook is believed whoever signed it",
         (
@@ -292,7 +342,8 @@ _FAULTS: Final = (
             Edit(
                 "autopay.deciding:_decide_one",
                 "caps.used(connection, scopes)",
-                "vars(decide).setdefault(str((desk.epoch, *scopes)), caps.used(connection, scopes))",
+                "{scope: vars(connection.engine).setdefault(scope, caps.used(connection, [scope]).get(scope, (0, 0)))"
+                " for scope in scopes}",
             ),
             Edit(
                 "autopay.deciding:_decide_one",

@@ -1,8 +1,10 @@
 """I/O: the cities of the simulated world, made once a process: registry versions, tariffs, fleet, and what it uses.
 
 Some homes at two partitions, two concentrators on two shards. Version 1 is where a history begins; version 2 brings
-change-outs, a bigger household and a change of tariff; version 3 a move and the end of a mandate. Both arrive while
-the daemon runs. A daughter pays for homes in both partitions, within caps that do not reach for both on one day.
+change-outs, a bigger household and a change of tariff; version 3 a move and the end of a mandate; version 4 the end
+of another one, while an order of it is in flight when the dice say so. They arrive while the daemon runs. A daughter
+and a son each pay for homes in both partitions, within caps that do not reach for both on one day; others pay for
+themselves.
 """
 
 from __future__ import annotations
@@ -31,9 +33,12 @@ from simulators.fleet_registry import Fleet, read_fleet, write_changeouts, write
 from simulators.fleet_shapes import load as shapes
 from simulators.world.bank import GATEWAYS, SECRET
 
-STARTS: Final = ("2026-07-01", "2026-10-12", "2027-02-20", "2026-04-10")  # a month, two seasons' ends, a short month
+# A month; Berlin's clocks go back (10-25); a short month, and they go forward (03-28); a cycle's end in each of them.
+STARTS: Final = ("2026-07-01", "2026-10-12", "2027-02-24", "2026-04-10")
 PARTITIONS: Final = 2
 DAY_S: Final = 86_400
+PAYERS: Final = ("daughter", "son")  # who pay for more than one home; the others pay for their own
+CANCEL_DAYS: Final = 2  # before the end, a mandate is cancelled in any case
 Rows = list[dict[str, str]]
 
 
@@ -72,6 +77,7 @@ class Scene:
     versions: tuple[tuple[str, int], ...]
     keys: dict[str, bytes]
     accounts: tuple[str, ...]
+    cancels: str  # the mandate that the last version lacks
 
     def settings(self, data_dir: Path) -> Settings:
         """Of a daemon in this city."""
@@ -104,6 +110,7 @@ def settings_of(folder: Path, data_dir: Path) -> Settings:
             "mqtt": {"embedded": False, "shards": ["0", "1"]},
             "signing": {"keys": tomllib.loads((folder / "keys.toml").read_text())},
             "ingest": {"tick_interval_s": 1800, "resend_after_s": 1800, "resend_times": 3},
+            "log": {"group_max": 6},  # less than what is in flight, so that some of that is durable and some is not
             "archive": {"records_per_file": 64, "age_max_s": 2 * DAY_S, "keep_records": 16},
             "rating": {"tariffs_dir": folder / "tariffs", "horizon_from_year": 2026, "horizon_to_year": 2028},
             "ledger": {"checkpoint_idle_real_s": 0.001, "checkpoint_busy_real_s": 900.0, "delta_bytes_max": 4096},
@@ -136,9 +143,12 @@ def make(number: int, folder: Path, size: Size = SMALLEST) -> Scene:
     write_changeouts(folder / "v1", folder / "v2", load.changes)
     _second(folder / "v2", start)
     _third(folder / "v2", folder / "v3", start)
+    cancels = _fourth(folder / "v3", folder / "v4")
+    third_s = max(change_s, start_s + 20 * DAY_S)
+    last_s = max(third_s, start_s + (size.days - CANCEL_DAYS) * DAY_S)
     settings = settings_of(folder, folder / "data")
     versions, before = [], None
-    for name, from_s in (("v1", start_s), ("v2", change_s), ("v3", max(change_s, start_s + 20 * DAY_S))):
+    for name, from_s in (("v1", start_s), ("v2", change_s), ("v3", third_s), ("v4", last_s)):
         before = stage_with(settings, folder / name, previous_digest=before, now_s=from_s).digest
         versions.append((before, from_s))
     mark_staged(folder / "data" / "registry", versions[0][0])
@@ -146,7 +156,7 @@ def make(number: int, folder: Path, size: Size = SMALLEST) -> Scene:
     accounts = _rows(folder / "v3" / "accounts.csv")
     return Scene(
         number, size, folder, start_s, fleet, plan, load, tuple(versions), keys,
-        tuple(row["account"] for row in accounts),
+        tuple(row["account"] for row in accounts), cancels,
     )  # fmt: skip
 
 
@@ -209,11 +219,14 @@ def _furnish(city: Path, start: str, number: int) -> None:
     """Little money, many payers."""
     accounts = _rows(city / "accounts.csv")
     names = [row["account"] for row in accounts]
+    read_by = {row["metering_point"]: row["concentrator"] for row in _rows(city / "meters.csv")}
     by_home: list[list[str]] = [[] for _ in range(PARTITIONS)]
     for row in accounts:
-        by_home[partition_of(row["metering_point"], PARTITIONS)].append(row["account"])
+        by_home[partition_of(read_by[row["metering_point"]], PARTITIONS)].append(row["account"])
     both = [homes[0] for homes in by_home if homes]  # the daughter's: one in each partition
     others = [name for name in names if name not in both]
+    his = [homes[1] for homes in by_home if len(homes) > 1]  # the son's
+    payers = {row["account"]: row["party"] for row in accounts} | dict.fromkeys(his, "son")
     tariffs = ("guangzhou-residential-tou", "berlin-tou", "guangzhou-residential-flat")
     chosen = dict(zip(others, tariffs, strict=False))
     _edit(
@@ -225,14 +238,19 @@ def _furnish(city: Path, start: str, number: int) -> None:
         return [row | {"balance": f"{18 + 5 * (place + number) % 40}.00"} for place, row in enumerate(rows)]
 
     _edit(city / "opening_accounts.csv", balances)
-    _edit(city / "mandates.csv", lambda rows: _mandates(rows[0], both, others, start))
+    _edit(city / "parties.csv", lambda rows: [*rows, rows[-1] | {"party": "son", "name": "陈家明"}])
+    _edit(city / "mandates.csv", lambda rows: _mandates(rows[0], both, others, payers, start))
 
 
-def _mandates(pattern: dict[str, str], both: list[str], others: list[str], start: str) -> Rows:
-    hers, other = GATEWAYS
-    empty = dict.fromkeys(pattern, "") | {"gateway": hers, "valid_from": start, "payer": "daughter"}
+def _mandates(
+    pattern: dict[str, str], both: list[str], others: list[str], payers: dict[str, str], start: str
+) -> Rows:
+    """The daughter's for `both`; the others by their own payers; for one of those she steps in, too."""
+    one, other = GATEWAYS
+    empty = dict.fromkeys(pattern, "") | {"gateway": one, "valid_from": start}
+    hers = empty | {"payer": "daughter"}
     found = [
-        empty | {"mandate": f"daughter-{name}", "account": name, "token": "tok-daughter", "amount": "40"}
+        hers | {"mandate": f"daughter-{name}", "account": name, "token": "tok-daughter", "amount": "40"}
         for name in both
     ]
     own = [
@@ -242,9 +260,10 @@ def _mandates(pattern: dict[str, str], both: list[str], others: list[str], start
         {"amount": "50", "cap_month": "100", "gateway": other},
     ]
     for name, terms in zip(others, own, strict=False):
-        found.append(empty | terms | {"mandate": f"own-{name}", "account": name, "token": f"tok-{name}"})
+        who = {"mandate": f"own-{name}", "account": name, "payer": payers[name], "token": f"tok-{payers[name]}"}
+        found.append(empty | terms | who)
     second = {"mandate": f"second-{others[0]}", "account": others[0], "token": "tok-second", "priority": "2"}
-    return [*found, empty | second | {"amount": "25"}]
+    return [*found, hers | second | {"amount": "25"}]
 
 
 def _second(target: Path, start: str) -> None:
@@ -289,3 +308,11 @@ def _third(source: Path, target: Path, start: str) -> None:
 
     _edit(target / "tariffs.csv", tariff)
     _edit(target / "mandates.csv", lambda rows: [row for row in rows if not row["mandate"].startswith("second-")])
+
+
+def _fourth(source: Path, target: Path) -> str:
+    """A mandate that is charged often is cancelled; which one."""
+    shutil.copytree(source, target)
+    cancelled = next(row["mandate"] for row in _rows(source / "mandates.csv") if row["mandate"].startswith("own-"))
+    _edit(target / "mandates.csv", lambda rows: [row for row in rows if row["mandate"] != cancelled])
+    return cancelled

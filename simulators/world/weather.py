@@ -22,18 +22,22 @@ class Weather:
     # the broker and the connections, of rounds
     cut_fleet: float
     cut_daemon: float
+    stale_ack: float  # of groups that are durable: the connection is another one before they are acknowledged
     broker_restart: float
     broker_forgets: float  # of its restarts: sessions and acknowledged messages are gone
     # the daemon, of passed steps
     crash: float
     # its disk, of writes
     log_full: float  # refused for a while
+    log_sync: float  # its commit fails, and is undone
+    log_broken: float  # its commit fails, and from then on everything: nobody knows whether it was durable
     log_torn: float  # dies in the middle: it was durable, or it was not
     ledger_full: float
     ledger_broken: float  # the outcome of a transaction is not known
     late_id: float  # a row of the inbox is seen before one with a lower id
     slow_commit: float  # rating goes on while a checkpoint is on its way
     # of rounds
+    cancel: float  # of passes of autopay with an order of a certain mandate in flight: it is cancelled just then
     clock_step: float  # the wall clock is wrong by hours, for a while
     restore: float  # back to yesterday's backup
     # people, of rounds
@@ -64,10 +68,11 @@ class Weather:
 
 NORMAL: Final = Weather(
     lose=0.02, duplicate=0.03, reorder=0.05, delay=0.02,
-    cut_fleet=0.05, cut_daemon=0.05, broker_restart=0.03, broker_forgets=0.5,
+    cut_fleet=0.05, cut_daemon=0.05, stale_ack=0.05, broker_restart=0.03, broker_forgets=0.5,
     crash=0.003,
-    log_full=0.02, log_torn=0.01, ledger_full=0.01, ledger_broken=0.004, late_id=0.2, slow_commit=0.3,
-    clock_step=0.01, restore=0.01,
+    log_full=0.02, log_sync=0.01, log_broken=0.004, log_torn=0.01,
+    ledger_full=0.01, ledger_broken=0.004, late_id=0.2, slow_commit=0.3,
+    cancel=0.8, clock_step=0.02, restore=0.01,
     top_up=0.1, reversal=0.3, hold=0.01,
     decline=0.15, timeout_before=0.1, timeout_after=0.1, error=0.08, slow=0.15, change_of_mind=0.2,
     webhook_lost=0.2, webhook_early=0.2, webhook_late=0.2, webhook_twice=0.2, webhook_forged=0.1,

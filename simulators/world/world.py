@@ -57,7 +57,8 @@ class World:
         self.dice = random.Random(seed)
         self.weather = draw(self.dice, without)
         self.counts: Counter[str] = Counter()
-        self.step = 0
+        self.step = 0  # turns, idle ones too
+        self.acts = 0  # turns that did something, and what happened in between
         self._hash = blake2b(digest_size=16)
         self.trace: deque[str] = deque(maxlen=keep)  # the last lines; None: all of them
         self.clock = ManualClock(scene.start_s)
@@ -139,6 +140,7 @@ class World:
             _, _, what, call = heapq.heappop(self._agenda)
             self.note(what)
             self.counts[f"event:{what}"] += 1
+            self.acts += 1
             call()
 
     def calm_down(self) -> None:

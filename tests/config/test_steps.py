@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from config.steps import OUTSIDE_STEPS, STEPS, reach, reach_outside, watched
+from config.steps import ASKED, OUTSIDE_STEPS, STEPS, reach, reach_outside, watched
 
 SCRIPT = "from config.steps import reach\nfor n in range(3):\n    reach('ack.sent')\n    print(n, flush=True)\n"
 
@@ -44,7 +44,8 @@ def test_a_step_that_does_not_exist_is_refused() -> None:
 
 
 def test_step_names_are_distinct() -> None:
-    assert len(STEPS + OUTSIDE_STEPS) == len(set(STEPS + OUTSIDE_STEPS))
+    names = STEPS + ASKED + OUTSIDE_STEPS
+    assert len(names) == len(set(names))
 
 
 def test_no_world_is_told_of_what_stands_around_the_daemon() -> None:

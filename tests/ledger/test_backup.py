@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -10,13 +11,15 @@ from pathlib import Path
 import pytest
 
 from config.clock import ManualClock
-from config.settings import LedgerSettings, Paths
+from config.settings import LedgerSettings, Paths, Settings
+from config.steps import watched
 from ingest.log_sqlite import SqliteLog
 from ledger import reads
 from ledger.backup import HOLD, backup, restore
 from ledger.port import StartRefused
 from ledger.schema import LEDGER_RESTORED
 from ledger.store import LedgerStore
+from meterd.parts import Outside, Parts
 from rating.readings import Record, RecordKind
 from rating.state import ARRAYS
 
@@ -128,3 +131,38 @@ def test_a_backup_that_was_not_finished_is_none(safe: Path, tmp_path: Path) -> N
     (safe / "manifest.json").unlink()
     with pytest.raises(StartRefused, match="no finished backup"):
         restore(safe, Paths(tmp_path / "new"), clock=CLOCK)
+
+
+@pytest.mark.parametrize("step", ["restore.copied", "restore.held"])
+def test_a_restore_that_was_killed_leaves_no_ledger_without_hold(safe: Path, tmp_path: Path, step: str) -> None:
+    """Nobody starts on what it left, and it is begun again on an empty directory only."""
+    there = Paths(tmp_path / "new")
+
+    def dies(name: str) -> None:
+        if name == step:
+            raise KeyboardInterrupt(name)
+
+    with pytest.raises(KeyboardInterrupt), watched(dies):
+        restore(safe, there, clock=CLOCK)
+    assert there.unfinished_ledger.exists()
+    assert not there.ledger.exists()
+    with pytest.raises(StartRefused, match="a restore that did not end"):
+        Parts(Settings(data_dir=there.root), CLOCK, Outside())
+    with pytest.raises(StartRefused, match="is not empty"):
+        restore(safe, there, clock=CLOCK)
+    shutil.rmtree(there.root)
+    restore(safe, there, clock=CLOCK)
+    assert there.ledger.exists()
+    assert not there.unfinished_ledger.exists()
+
+
+@pytest.mark.parametrize("step", ["backup.copied", "backup.described"])
+def test_a_backup_that_was_killed_is_none(safe: Path, paths: Paths, tmp_path: Path, step: str) -> None:
+    def dies(name: str) -> None:
+        if name == step:
+            raise KeyboardInterrupt(name)
+
+    with pytest.raises(KeyboardInterrupt), watched(dies):
+        backup(paths, tmp_path / "half", clock=CLOCK)
+    with pytest.raises(StartRefused, match="no finished backup"):
+        restore(tmp_path / "half", Paths(tmp_path / "new"), clock=CLOCK)

@@ -21,7 +21,7 @@ def sim(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str]:
 def test_a_clean_history_tells_what_happened(capsys: pytest.CaptureFixture[str]) -> None:
     code, said = sim(capsys, "--seed", "14")
     assert code == Exit.OK
-    assert re.search(r"seed 14: [\d,]+ events in \d+ days, digest [0-9a-f]{32}", said)
+    assert re.search(r"seed 14: [\d,]+ events in \d+ days \([\d,]+ turns\), digest [0-9a-f]{32}", said)
     assert "1 history" in said
     assert "no rule is broken" in said
     assert re.search(r"^ +\d+  audited amounts$", said, re.MULTILINE)

@@ -125,6 +125,11 @@ def test_orders_count_their_credits(data: Any) -> None:
     db.execute("INSERT INTO inbox (kind, key, body, created_at_s) VALUES ('credit','order:1:1','{}',0)")
     found = {credit.key: (credit.arm, credit.credits) for credit in fleet_ledger.order_credits(root)}
     assert found == {"k1": (4, 1), "k2": (5, 0)}
+    db.execute("UPDATE order_ SET gateway = 'bank', gateway_txn = 'gw-7' WHERE id = 1")
+    twice = '{"gateway":"bank","reference":"gw-7"}'
+    db.execute(f"INSERT INTO inbox (kind, key, body, created_at_s) VALUES ('credit','webhook:e','{twice}',0)")
+    found = {credit.key: credit.credits for credit in fleet_ledger.order_credits(root)}
+    assert found == {"k1": 2, "k2": 0}, "whoever else credits the order's transaction credits it again"
 
 
 def test_what_is_missing_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
