@@ -30,6 +30,12 @@ _UNTOLD: Final = (
     "WITH alert AS (SELECT 'low_balance:' || account || ':' || arm || ':' || as_of_s AS key FROM event"
     " WHERE kind = 'alert') SELECT key FROM alert WHERE key NOT IN (SELECT key FROM notice)"
 )
+_BESIDE: Final = (  # other credits of what an order's own credit has already brought
+    "SELECT o.account, i.key, o.gateway_txn, json_extract(i.body, '$.amount_fen') AS amount_fen FROM inbox i"
+    " JOIN order_ o ON o.gateway = json_extract(i.body, '$.gateway')"
+    " AND o.gateway_txn = json_extract(i.body, '$.reference')"
+    " WHERE i.kind = 'credit' AND json_extract(i.body, '$.order_id') IS NULL"
+)
 _STEPS: Final = "SELECT order_id, at_s, from_state, to_state, evidence FROM order_step ORDER BY id"
 
 
@@ -48,6 +54,7 @@ def compared(paths: Paths, gateway_books: Sequence[Path], zone: ZoneInfo, counts
         bodies = (json.loads(row["body"]) for row in db.execute(_CREDITS))
         keep = ("order_id", "amount_fen")
         applied = [{name: body[name] for name in keep} for body in bodies if body.get("order_id") is not None]
+        beside = [tuple(row) for row in db.execute(_BESIDE)]
         orders_of = (json.loads(row["body"]).get("order_id") for row in db.execute(_WAITING))
         waiting = frozenset(int(number) for number in orders_of if number is not None)
     counts["credits_waiting"] = len(waiting)
@@ -55,6 +62,10 @@ def compared(paths: Paths, gateway_books: Sequence[Path], zone: ZoneInfo, counts
     counts["alerts"] = alerts
     out = orders.orders(rows, applied) + orders.steps(rows, moves) + orders.in_flight(rows, moves)
     out += orders.caps(rows, moves, used, mandates, ruling_s, zone) + orders.alerts(untold, alerts, notices)
+    out += [
+        Difference(account, "", "order", 0, int(fen), f"credit {key} of transaction {txn}, beside its order's own")
+        for account, key, txn, fen in beside
+    ]
     if gateway_books:
         charges = [charge for book in gateway_books for charge in charges_of(book)]
         counts["charges"] = sum(orders.took_money(charge) for charge in charges)

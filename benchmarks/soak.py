@@ -26,9 +26,10 @@ from config.clock import RealClock
 from config.settings import Paths
 from simulators.load import report
 from simulators.load.asked import Target, Test
+from simulators.load.checks import check_balances
 from simulators.load.host import Host
 from simulators.load.processes import BROKER, DAEMON
-from simulators.load.run import Result, check_balances, load
+from simulators.load.run import Result, load
 from simulators.load.schedule import Wish
 
 TIMES: Final = 20

@@ -18,7 +18,7 @@ import numpy as np
 
 from simulators.truth import Book, ChannelRow
 
-DETAILS_MAX: Final = 50
+DETAILS_MAX: Final = 50  # of a kind: ten thousand lost messages must not hide one lost payment
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +74,8 @@ class Result:
         return {**asdict(self), "clean": self.clean}
 
     def tell(self, **detail: Any) -> None:
-        """Keep the first few details."""
-        if len(self.details) < DETAILS_MAX:
+        """Keep the first few details of each kind."""
+        if sum(known["what"] == detail["what"] for known in self.details) < DETAILS_MAX:
             self.details.append(detail)
 
 

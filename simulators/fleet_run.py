@@ -245,9 +245,8 @@ class Run:
         batch, self._batch = self._batch, Batch()
         dirty = [self._streams[place] for place in sorted(self._dirty)]
         self._dirty.clear()
-        told = {s.stream: s.held for s in dirty if s.held}
         _passed("fleet.taken", batch.messages)
-        self._truth.write(batch.truth, batch.expected, told)
+        self._truth.write(batch.truth, batch.expected, told := {s.stream: s.held for s in dirty if s.held})
         _passed("fleet.truth_written", batch.messages)
         self._outbox.commit((m for m, _ in batch.messages), dirty, self.position)
         _passed("fleet.outbox_written", batch.messages)

@@ -15,10 +15,11 @@ from config.steps import ASKED
 from ledger.port import LedgerFailed, StartRefused
 from rating.readings import LogFailed
 from simulators.world.disk import Death
+from simulators.world.findings import Finding
 from simulators.world.lines import DaemonEnd
 from simulators.world.people import Lanes
 from simulators.world.port import Around, NodeMaker, NodePort
-from simulators.world.rules import Finding, Rules
+from simulators.world.rules import Rules
 from simulators.world.weather import LIMIT
 from simulators.world.world import World
 

@@ -11,20 +11,31 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from audit.compare import Difference
 from audit.run import audit
+from autopay.channels import lane_of
 from config.settings import Paths
 from registry.image import NO_TRIGGER
 from simulators.checker import check_files
 from simulators.fleet_check import Result
 from simulators.quiet import quiet_of
-from simulators.world.rules import Finding, version_of
+from simulators.world.findings import Finding, version_of
+from simulators.world.followed import Followed
 
 if TYPE_CHECKING:
     from simulators.world.port import NodePort
     from simulators.world.world import World
+
+_ANSWERED: Final = """
+    SELECT e.kind = 'low_balance' AND (SELECT d.outcome = 'refuse'
+        OR EXISTS (SELECT 1 FROM autopay_wait w WHERE w.event_id = e.id)
+        OR EXISTS (SELECT 1 FROM order_ o WHERE o.id = d.order_id
+            AND o.state NOT IN ('credited', 'declined', 'cancelled'))
+        FROM decision d WHERE d.event_id = e.id ORDER BY d.id DESC LIMIT 1)
+    FROM event e WHERE e.account = :account AND e.kind <> 'alert' ORDER BY e.id DESC LIMIT 1
+"""  # its newest event: is it a low balance that is looked at again, is being paid, or was refused for a reason
 
 
 class Ending:
@@ -53,6 +64,7 @@ class Ending:
         self._checker()
         self._audit()
         self._nobody_forgotten()
+        self._nobody_low()
         self._notices()
         self._limits()
         batch = self._world.dice.choice((1, 3, 50))
@@ -178,18 +190,76 @@ class Ending:
                 if limit != NO_TRIGGER:
                     yield account, limit
 
+    def _nobody_low(self) -> None:
+        """Whoever has a mandate and is at or under its trigger has an order, or a reason and a time to look again.
+
+        From the mandates and the balances themselves, whatever the daemon has made of them. (An estimate alone
+        triggers nothing.)
+        """
+        world, now_s = self._world, self._world.clock.now_s()
+        followed = Followed(world)
+        with closing(sqlite3.connect(f"file:{Paths(world.data).ledger}?mode=ro", uri=True)) as db:
+            followed.look(db)
+            triggers = db.execute(
+                "SELECT account, max(trigger_fen) FROM mandate WHERE valid_from_s <= ? AND valid_until_s > ?"
+                " AND (cancelled_at_s IS NULL OR cancelled_at_s > ?) GROUP BY account",
+                (now_s, now_s, now_s),
+            ).fetchall()
+            live = followed.live()
+            for account, trigger_fen in triggers:
+                live_fen, guessed = live.get(account, (trigger_fen + 1, False))
+                if live_fen > trigger_fen or guessed:
+                    continue
+                world.counts["low at the end"] += 1
+                answered = db.execute(_ANSWERED, {"account": account}).fetchone()
+                if answered is None or not answered[0]:
+                    how = f"{account} has {live_fen} fen, the trigger is {trigger_fen}, and nothing waits for it"
+                    raise Finding("nobody is forgotten", how)
+
     def _notices(self) -> None:
-        """Every notice reached whom it was for, once."""
+        """Every notice reached everybody whom it was for, once; and what they must hear of was told."""
         telephone = self._world.telephone
         if telephone.again:
             raise Finding("a notice is told once", f"again: {telephone.again[:5]}")
         with closing(sqlite3.connect(f"file:{Paths(self._world.data).ledger}?mode=ro", uri=True)) as db:
             sent = db.execute(
-                "SELECT n.key FROM notice n WHERE n.state = 'sent'"
-                " AND EXISTS (SELECT 1 FROM notice_delivery d WHERE d.notice_id = n.id)"
+                "SELECT n.key, d.lane FROM notice n JOIN notice_delivery d ON d.notice_id = n.id"
+                " WHERE n.state = 'sent' OR d.state = 'sent'"
             ).fetchall()
             failed = db.execute("SELECT key, error FROM notice WHERE state = 'failed'").fetchall()
-        heard = {key for key, _ in telephone.heard}
-        missing = [key for (key,) in sent if key not in heard]
+            due = list(self._due(db))
+        lanes = {(key, lane_of(telephone.name, party)) for key, party in telephone.heard}
+        missing = [key for key, lane in sent if (key, lane) not in lanes]
         if missing or failed:
             raise Finding("a notice is told once", f"never told: {missing[:5]}; failed: {failed[:5]}")
+        unheard = [(key, party) for key, party in due if (key, party) not in telephone.heard]
+        if unheard:
+            raise Finding("people are told", f"who never heard of it: {unheard[:5]}")
+
+    def _due(self, db: sqlite3.Connection) -> Iterator[tuple[str, str]]:
+        """What somebody must have heard: charges (both), declines (both), alerts: (key of the notice, party)."""
+        holders = dict(self._holders())
+        for key, payer, account in db.execute("SELECT key, payer, account FROM order_ WHERE gateway_txn IS NOT NULL"):
+            yield f"charged:{key}:payer", payer
+            if holders[account] != payer:
+                yield f"charged:{key}:holder", holders[account]
+        declined = (
+            "SELECT DISTINCT o.key, o.payer, o.account, o.arm FROM order_ o JOIN order_step s ON s.order_id = o.id"
+            " WHERE s.to_state = 'declined'"
+        )
+        for key, payer, account, arm in db.execute(declined):
+            yield f"charge_failed:{key}", payer
+            if holders[account] != payer:
+                yield f"nothing_came:{account}:{arm}", holders[account]
+        for account, arm, as_of_s in db.execute("SELECT account, arm, as_of_s FROM event WHERE kind = 'alert'"):
+            yield f"low_balance:{account}:{arm}:{as_of_s}", holders[account]
+
+    def _holders(self) -> Iterator[tuple[str, str]]:
+        """Of every account of every version; none changes hands under one id."""
+        for digest, _ in self._world.scene.versions:
+            reader = version_of(self._world.registry, digest)
+            for account in self._world.scene.accounts:
+                try:
+                    yield account, reader.holder_of_slot(*reader.find_account(account))
+                except KeyError:
+                    continue

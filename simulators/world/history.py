@@ -20,8 +20,9 @@ from simulators.world import tally
 from simulators.world.daemon import Daemon
 from simulators.world.ending import Ending
 from simulators.world.events import Events
+from simulators.world.findings import Finding
 from simulators.world.port import NodeMaker
-from simulators.world.rules import Finding, Rules
+from simulators.world.rules import Rules
 from simulators.world.scene import DAY_S, Scene
 from simulators.world.weather import WHOLE, Cut
 from simulators.world.world import World

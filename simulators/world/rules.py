@@ -9,37 +9,30 @@ import sqlite3
 from collections import Counter, defaultdict
 from contextlib import closing
 from datetime import datetime
-from functools import lru_cache
 from itertools import chain
-from pathlib import Path
+from shutil import rmtree
 from typing import TYPE_CHECKING, Any, Final
 from zoneinfo import ZoneInfo
 
 import pyarrow.parquet as pq
-from sqlalchemy import Engine
 
+from audit.partition import Task, audit_partition
 from config.settings import Paths
 from ingest.pipeline import Message
 from ingest.wire import parse_topic
 from ledger.database import reader_engine, snapshot
-from ledger.reads import account_state, statement_rows
+from ledger.reads import balances
 from ledger.schema import IN_FLIGHT
 from rating.state import ARRAYS
-from registry.store import RegistryReader
+from simulators.world.findings import Finding
+from simulators.world.followed import Followed
 
 if TYPE_CHECKING:
     from simulators.world.world import World
 
 _FLYING: Final = ", ".join(f"'{state}'" for state in IN_FLIGHT if state != "succeeded_late")
 _DEAD: Final = ("declined", "cancelled")
-
-
-class Finding(Exception):
-    """A rule that does not hold."""
-
-    def __init__(self, rule: str, how: str) -> None:
-        super().__init__(f"{rule}: {how}")
-        self.rule, self.how = rule, how
+AUDITS: Final = 0.004  # of the ledger's changes: about one in a history
 
 
 class Rules:
@@ -50,10 +43,11 @@ class Rules:
         world.telephone.is_sent = self._is_sent
         self._zone = ZoneInfo(world.settings.timezone)
         self._db: sqlite3.Connection | None = None
-        self._readers: Engine | None = None
         self._version = -1
         self._entry = 0
+        self._followed = Followed(world)
         self._orders: dict[str, int] = {}  # key -> amount
+        self._terms: dict[str, tuple[Any, ...]] = {}  # of every mandate that there ever was
         self._seen_orders: list[tuple[Any, ...]] = []  # as they were when they were last looked at
         self._archived: dict[tuple[str, int, int], set[tuple[str, int]]] = {}  # file -> (stream, sequence) in it
 
@@ -61,9 +55,6 @@ class Rules:
         if self._db is not None:
             self._db.close()
             self._db = None
-        if self._readers is not None:
-            self._readers.dispose()
-            self._readers = None
 
     def _ledger(self) -> sqlite3.Connection | None:
         if self._db is None:
@@ -97,8 +88,9 @@ class Rules:
             return
         self._sums(db)
         self._payments(db)
-        if self._world.dice.random() < 0.1:
-            self._balance()
+        self._followed.look(db)
+        if self._world.look.random() < AUDITS:
+            self._audit()
 
     def _sums(self, db: sqlite3.Connection) -> None:
         sums = (
@@ -134,19 +126,15 @@ class Rules:
         What the gateway took after it had said no is beyond anybody's caps.
         """
         late = {row[0] for row in db.execute("SELECT order_id FROM order_step WHERE to_state = 'succeeded_late'")}
-        terms = {
-            row[0]: row[1:]
-            for row in db.execute(
-                "SELECT id, payer, cap_day_fen, cap_month_fen, cap_day_count, cap_charge_fen FROM mandate"
-            )
-        }
+        mandates = "SELECT id, cap_day_fen, cap_month_fen, cap_day_count, cap_charge_fen FROM mandate"
+        self._terms |= {mandate: terms for mandate, *terms in db.execute(mandates)}
         rules = self._world.settings.autopay
         used: dict[tuple[str, str], list[int]] = defaultdict(lambda: [0, 0])
         limits: dict[tuple[str, str], tuple[int, int]] = {}
         for order, _, _, mandate, payer, amount, state, at_s, _ in rows:
-            if state in _DEAD or order in late or mandate not in terms:
+            if state in _DEAD or order in late:
                 continue
-            _, day_fen, month_fen, day_count, charge_fen = terms[mandate]
+            day_fen, month_fen, day_count, charge_fen = self._terms[mandate]
             if amount > charge_fen:
                 raise Finding("caps hold", f"order {order}: {amount} is more than one charge of {mandate} may be")
             day = datetime.fromtimestamp(at_s, self._zone).date().isoformat()
@@ -164,35 +152,25 @@ class Rules:
             if fen > limits[key][0] or count > limits[key][1]:
                 raise Finding("caps hold", f"{key[0]} on {key[1]}: {fen} fen in {count}, caps {limits[key]}")
 
-    def _reader(self, digest: str) -> RegistryReader:
-        return version_of(self._world.registry, digest)
+    def _audit(self) -> None:
+        """Every balance, posted and live, computed from the readings by the auditor, in the middle of it all.
 
-    def _balance(self) -> None:
-        """Of one account, drawn: the state's balance is what was posted, and live is less what accrued since."""
+        And what people are shown at that moment.
+        """
         world = self._world
-        account = world.dice.choice(world.scene.accounts)
-        if self._readers is None:
-            self._readers = reader_engine(Paths(world.data).ledger)
-        with snapshot(self._readers) as connection:
-            digest = connection.exec_driver_sql(
-                "SELECT registry_digest FROM checkpoint ORDER BY id DESC LIMIT 1"
-            ).scalar()
-            if not digest:
-                return
-            reader = self._reader(str(digest))
-            try:
-                partition, slot = reader.find_account(account)
-                part = reader.image.partitions[partition]
-                first, past = int(part.account_start[slot]), int(part.account_start[slot + 1])
-                channels = [int(channel) for channel in part.account_channels[first:past]]
-                state = account_state(connection, partition, slot, channels=channels, dtypes=ARRAYS)
-            except KeyError:
-                return
-            posted = sum(row.amount_fen for row in statement_rows(connection, partition, slot))
-        if state.balance_fen != posted:
-            raise Finding("balance = posted", f"{account}: {state.balance_fen} in the state, {posted} posted")
-        if state.live_fen != posted + (-state.accrued_e11) // 10**9:
-            raise Finding("live = posted - accrued", f"{account}: {state}")
+        kept = world.folder / "audited"
+        kept.mkdir(exist_ok=True)
+        for partition in range(world.settings.partitions):
+            done = audit_partition(Task(world.data, partition, world.settings.rating, None, kept))
+            if done.differences:
+                raise Finding("the audit is zero", "; ".join(map(str, done.differences[:5])))
+        rmtree(kept, ignore_errors=True)
+        readers = reader_engine(Paths(world.data).ledger)
+        with snapshot(readers) as connection:
+            for partition in range(world.settings.partitions):
+                self._followed.shown(partition, balances(connection, partition, ARRAYS).live_fen.tolist())
+        readers.dispose()
+        world.counts["audits on the way"] += 1
 
     # -- after a death -------------------------------------------------------------------------------------------
     def after_death(self) -> None:
@@ -232,17 +210,12 @@ class Rules:
         world = self._world
         self.close()
         self._entry = 0
+        self._followed = Followed(world)
         self._orders.clear()
         self._seen_orders = []
         world.broker.acknowledged.clear()
         for bank in world.banks.values():
             bank.after_restore()
-
-
-@lru_cache(maxsize=64)
-def version_of(registry: Path, digest: str) -> RegistryReader:
-    """A version of a scene, which no history changes."""
-    return RegistryReader(registry, digest)
 
 
 def _number_of(message: Message) -> tuple[str, int] | None:

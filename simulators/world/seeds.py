@@ -18,7 +18,8 @@ from types import TracebackType
 from typing import Final, Self
 
 from simulators.world.history import History, Outcome
-from simulators.world.planted import PLANTED, planted
+from simulators.world.planted import PLANTED
+from simulators.world.planting import planted
 from simulators.world.port import NodeMaker
 from simulators.world.scene import SIZES, STARTS, Scene, make
 from simulators.world.weather import WHOLE, Cut

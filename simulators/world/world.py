@@ -55,6 +55,7 @@ class World:
     ) -> None:
         self.scene, self.seed, self.folder = scene, seed, folder
         self.dice = random.Random(seed)
+        self.look = random.Random(f"{seed}: when it is looked at")  # rules draw here: looking changes no history
         self.weather = draw(self.dice, without)
         self.counts: Counter[str] = Counter()
         self.step = 0  # turns, idle ones too

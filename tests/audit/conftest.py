@@ -61,7 +61,8 @@ CREATE TABLE archive_file (
 );
 CREATE TABLE order_ (
     id INTEGER, account TEXT, arm INTEGER, attempt INTEGER, key TEXT, amount_fen INTEGER, state TEXT,
-    created_at_s INTEGER DEFAULT 1000, caps_at_s INTEGER, mandate TEXT DEFAULT 'M', payer TEXT DEFAULT 'P'
+    created_at_s INTEGER DEFAULT 1000, caps_at_s INTEGER, mandate TEXT DEFAULT 'M', payer TEXT DEFAULT 'P',
+    gateway TEXT DEFAULT 'demo', gateway_txn TEXT
 );
 CREATE TABLE order_step (
     id INTEGER PRIMARY KEY, order_id INTEGER, at_s INTEGER, from_state TEXT, to_state TEXT, evidence TEXT

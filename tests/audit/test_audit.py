@@ -134,6 +134,19 @@ class TestMoney:
         assert ("A", "", "credit", 10_000, 20_000) in told
         assert ("A", "", "credit", 0, 10_000) in told
 
+    def test_a_credit_of_an_orders_transaction_beside_its_own_is_named(self, disk: Any, summer: Any) -> None:
+        """Booked as it says, and nothing else would notice: it is a top-up of the same money."""
+        summer.write(disk)
+        self.charge(disk)
+        disk.ledger.execute("UPDATE order_ SET gateway_txn = 'txn-1'")
+        body = {"account": "A", "amount_fen": 10_000, "gateway": "demo", "reference": "txn-1"}
+        disk.command("credit", "webhook:txn-1", body, len(disk.records))
+        disk.entry("credit", [("credit", "2026-08-01", 10_000, 0)], "clearing:demo", "webhook:txn-1")
+        disk.state(account={"balance_fen": 32_968})
+        assert found(audit(disk.root)) == [("A", "", "order", 0, 10_000)]
+        disk.ledger.execute("UPDATE order_ SET gateway_txn = 'txn-2'")
+        assert found(audit(disk.root)) == []
+
     @pytest.mark.parametrize(
         ("charges", "state", "component", "word"),
         [

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from simulators.fleet_check import Charge, Credit, Result, check, check_money, last_held, uses
+from simulators.fleet_check import DETAILS_MAX, Charge, Credit, Result, check, check_money, last_held, uses
 from simulators.truth import Book, ChannelRow, MessageRow
 
 STREAM = "s"
@@ -120,3 +120,12 @@ def _charge(key: str, amount: int = 10_000) -> Charge:
 )
 def test_money(charges: list[Charge], credits_: list[Credit], found: tuple[int, int]) -> None:
     assert _money(charges, credits_) == found
+
+
+def test_many_details_of_one_kind_hide_none_of_another() -> None:
+    lost = [_message(number, 0) for number in range(1, 200)]
+    book = Book({}, _book(0).channels, lost, {}, {STREAM: 0})
+    result = check(book, {}, set(), [Charge("key-1", "txn-1", "token", 2000)])
+    kinds = [detail["what"] for detail in result.details]
+    assert kinds.count("never held") == DETAILS_MAX
+    assert "charged and not credited" in kinds

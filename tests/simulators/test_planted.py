@@ -11,7 +11,8 @@ import pytest
 from autopay.gateways.signing import authentic
 from meterd.node import Nodes
 from rating.schedule import bounds_of
-from simulators.world.planted import PLANTED, Edit, Planted, Stale, planted
+from simulators.world.planted import PLANTED
+from simulators.world.planting import Edit, Planted, Stale, planted
 from simulators.world.seeds import Ask, Theatre
 
 PAGE = Path(__file__).parents[2] / "docs" / "planted-faults.md"

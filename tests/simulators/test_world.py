@@ -21,7 +21,7 @@ from simulators.world.shrink import Shrinker
 from simulators.world.weather import Cut
 
 SEEDS = range(1, 41)
-PINNED = {14: "03d342ea836a1e465a29f861aa8f8022", 37: "226973c5b62d7b6cb169200575dc7b03"}  # a calm one, and a storm
+PINNED = {14: "1e930f099a0e87477a1bddc1de66dbe7", 37: "cf0662090046c4e0232bfe3df5c9e567"}  # a calm one, and a storm
 NO_ROWS = {"duplicate", "replaced", "late", "sequence_gap", "sequence_leap", "command"}  # counted, or never sent
 Play = Callable[[Ask], Outcome]
 
@@ -142,5 +142,6 @@ HAPPENS = (
     "bank:call lost with its process", "bank:key expired", "event:bank charges after all", "webhook:lost",
     "webhook:early", "webhook:late", "webhook:twice", "webhook:forged", "event:webhook again", "notice:failed",
     "killed at ack.log_written", "killed at checkpoint.before_commit", "killed at checkpoint.committed",
-    "killed at notice.sent", "killed at webhook.taken", "killed at inbox.submitted",
+    "killed at notice.sent", "killed at webhook.taken", "killed at inbox.submitted", "audits on the way",
+    "low balance seen", "low at the end",
 )  # fmt: skip
