@@ -118,9 +118,8 @@ def snapshot(paths: Paths, partition: int, checkpoint_after: int) -> Snapshot:
         slots = _checkpoints(db, found, checkpoint_after)
         _state(db, found, _slots(found, slots))
         found.entry_last = int(db.execute("SELECT COALESCE(MAX(id), 0) FROM entry").fetchone()[0])
-        for row in db.execute(
-            'SELECT "offset", inbox_id FROM inbox_applied WHERE partition = ? ORDER BY 1, 2', (partition,)
-        ):
+        asked = 'SELECT "offset", inbox_id FROM inbox_applied WHERE partition = ? ORDER BY "offset", checkpoint_id, 2'
+        for row in db.execute(asked, (partition,)):  # a row may come to be seen after one with a higher id
             found.applied.extend(row)
         _exceptions(db, found)
     return found

@@ -195,7 +195,7 @@ class RegisterLog:
             .join(inbox_applied, inbox_applied.c.inbox_id == inbox.c.id)
             .where(inbox_applied.c.partition == self._partition)
             .where(inbox.c.kind.in_(kinds))
-            .order_by(inbox_applied.c.offset, inbox.c.id)
+            .order_by(inbox_applied.c.offset, inbox_applied.c.checkpoint_id, inbox.c.id)
         )
         return list(self._view.connection.execute(asked))
 

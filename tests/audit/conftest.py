@@ -46,7 +46,9 @@ CREATE TABLE state_delta (
 CREATE TABLE inbox (
     id INTEGER PRIMARY KEY, partition INTEGER, kind TEXT, key TEXT, body TEXT, created_at_s INTEGER DEFAULT 0
 );
-CREATE TABLE inbox_applied (inbox_id INTEGER, partition INTEGER, "offset" INTEGER, outcome TEXT);
+CREATE TABLE inbox_applied (
+    inbox_id INTEGER, partition INTEGER, "offset" INTEGER, checkpoint_id INTEGER, outcome TEXT
+);
 CREATE TABLE entry (id INTEGER PRIMARY KEY, partition INTEGER, kind TEXT, "offset" INTEGER, reference TEXT);
 CREATE TABLE posting (entry_id INTEGER, line INTEGER, account_name TEXT, amount_fen INTEGER);
 CREATE TABLE subledger (partition INTEGER, page INTEGER, entry_id INTEGER, body BLOB, crc INTEGER);
@@ -168,7 +170,7 @@ class Disk:
         self.ledger.execute(
             "INSERT INTO inbox VALUES (?, NULL, ?, ?, ?, 0)", (self.inbox, kind, key, json.dumps(body))
         )
-        self.ledger.execute("INSERT INTO inbox_applied VALUES (?, 0, ?, '')", (self.inbox, at))
+        self.ledger.execute("INSERT INTO inbox_applied VALUES (?, 0, ?, ?, '')", (self.inbox, at, self.inbox))
 
     def read(self, at: str, value_wh: int, meter: int = 1, quality: int = 4) -> None:
         """One record with one reading, received a minute after."""

@@ -11,6 +11,8 @@ import pytest
 
 from audit.compare import Difference
 from audit.run import StateMissing, audit
+from audit.sources import snapshot
+from config.settings import Paths
 
 ZONE = ZoneInfo("Asia/Shanghai")
 
@@ -80,6 +82,16 @@ def test_rows_must_sum_to_the_control_account(disk: Any, summer: Any) -> None:
         "UPDATE posting SET amount_fen = amount_fen + CASE line WHEN 0 THEN 5 ELSE -5 END WHERE entry_id = 2"
     )
     assert found(audit(disk.root)) == [("", "", "customer", -37_027, -37_032)]
+
+
+def test_commands_are_followed_as_they_were_applied(disk: Any, summer: Any) -> None:
+    """A row may become visible after one with a higher id was applied, both after the same record."""
+    summer.write(disk)
+    disk.ledger.execute("INSERT INTO inbox_applied VALUES (71, 0, 5, 900, '')")
+    disk.ledger.execute("INSERT INTO inbox_applied VALUES (72, 0, 5, 899, '')")
+    applied = list(snapshot(Paths(disk.root), 0, 0).applied)
+    pairs = list(zip(applied[0::2], applied[1::2], strict=True))
+    assert pairs.index((5, 72)) == pairs.index((5, 71)) - 1
 
 
 def order(disk: Any, number: int, attempt: int, key: str, state: str) -> None:
