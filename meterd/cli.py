@@ -6,6 +6,7 @@ Only the module of the command that was asked for is imported; the others are na
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import sys
@@ -22,7 +23,7 @@ from meterd.exits import Exit, Stop
 ABOUT = "Smart-meter readings into money, live."
 _INTERRUPTED = 130  # 128 + SIGINT, as shells count
 # What a disk says no with: the machine is to be put right, and no traceback of ours helps.
-_DISK: Final = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EIO})
+_DISK: Final = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -40,7 +41,7 @@ def run(arguments: Sequence[str]) -> int:
     except SystemExit as ended:
         return _code(ended)
     except Stop as stop:
-        sys.stderr.write(f"meterd: {stop.message}\n")
+        _tell(f"meterd: {stop.message}\n")
         return stop.code
     except KeyboardInterrupt:
         return _INTERRUPTED
@@ -49,14 +50,21 @@ def run(arguments: Sequence[str]) -> int:
         return Exit.OK
     except OSError as wrong:
         if wrong.errno not in _DISK:
-            traceback.print_exc()
+            _tell(traceback.format_exc())
             return Exit.DEFECT
         place = wrong.filename or "the disk"
-        sys.stderr.write(f"meterd: {place}: {wrong.strerror}. Make it writable, or make room\n")
+        _tell(f"meterd: {place}: {wrong.strerror}. Make it writable, or make room\n")
         return Exit.REFUSED
     except Exception:  # noqa: BLE001 - the last frame: everything that is left is our defect
-        traceback.print_exc()
+        _tell(traceback.format_exc())
         return Exit.DEFECT
+
+
+def _tell(text: str) -> None:
+    """On stderr, where it takes it: a log on a full disk must not cost the exit code, by which supervisors go."""
+    with contextlib.suppress(OSError):
+        sys.stderr.write(text)
+        sys.stderr.flush()
 
 
 def build(arguments: Sequence[str]) -> typer.Typer:

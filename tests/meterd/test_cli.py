@@ -131,6 +131,14 @@ def test_how_a_command_ends_is_its_code(
     assert told in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("arguments", [["run"], ["balances"], ["audit"]])
+def test_a_log_on_a_full_disk_does_not_cost_the_exit_code(arguments: list[str], tmp_path: Path) -> None:
+    """Supervisors go by it: without, a start that is refused looked like an answer of no."""
+    told = [sys.executable, "-m", "meterd.cli", *arguments, "--config", str(tmp_path / "no.toml")]
+    with Path("/dev/full").open("w") as full:
+        assert subprocess.run(told, stderr=full, timeout=60, check=False).returncode == Exit.USAGE
+
+
 def test_check_config_of_a_good_file(settings_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.run(["check-config", str(settings_file)]) == Exit.OK
     assert capsys.readouterr().out.startswith("ok: 2 of ")
