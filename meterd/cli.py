@@ -22,8 +22,12 @@ from meterd.exits import Exit, Stop
 
 ABOUT = "Smart-meter readings into money, live."
 _INTERRUPTED = 130  # 128 + SIGINT, as shells count
-# What a disk says no with: the machine is to be put right, and no traceback of ours helps.
-_DISK: Final = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
+# What a disk says no with, and what to do: the machine is to be put right, and no traceback of ours helps.
+_DISK: Final = (
+    dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "Make it writable")
+    | dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), "Make room")
+    | {errno.EIO: "Check the disk"}
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -49,11 +53,12 @@ def run(arguments: Sequence[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return Exit.OK
     except OSError as wrong:
-        if wrong.errno not in _DISK:
+        todo = _DISK.get(wrong.errno or 0)
+        if todo is None:
             _tell(traceback.format_exc())
             return Exit.DEFECT
         place = wrong.filename or "the disk"
-        _tell(f"meterd: {place}: {wrong.strerror}. Make it writable, or make room\n")
+        _tell(f"meterd: {place}: {wrong.strerror}. {todo}\n")
         return Exit.REFUSED
     except Exception:  # noqa: BLE001 - the last frame: everything that is left is our defect
         _tell(traceback.format_exc())
