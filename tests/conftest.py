@@ -3,11 +3,13 @@
 import os
 import shutil
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NoReturn
+from typing import Final, NoReturn
 
 import pytest
+
+FAKETIME: Final = "faketime/libfaketimeMT.so.1"
 
 
 @pytest.fixture
@@ -39,7 +41,13 @@ def fiu() -> Path:
 @pytest.fixture(scope="session")
 def faketime() -> Path:
     """libfaketime's library for threads, to be preloaded; a machine without skips, CI fails."""
-    return _library("libfaketime", "faketime/libfaketimeMT.so.1")
+    return _library("libfaketime", FAKETIME)
+
+
+@pytest.fixture(scope="session")
+def faketime_if_there() -> Path | None:
+    """The same, for a test that has something in its place."""
+    return next(iter(_installed(FAKETIME)), None)
 
 
 @pytest.fixture(scope="session")
@@ -48,11 +56,21 @@ def openssl() -> str:
     return shutil.which("openssl") or _missing("openssl")
 
 
+@pytest.fixture(scope="session")
+def no_mounts() -> Callable[[str], NoReturn]:
+    """What a test does that needs a file system of its own where nothing can be mounted: it skips, CI fails."""
+    return lambda why: _missing(f"file systems to mount ({why})", "root may mount")
+
+
+def _installed(place: str) -> list[Path]:
+    return sorted(path for folder in ("/usr/lib", "/usr/lib64") for path in Path(folder).glob(f"**/{place}"))
+
+
 def _library(name: str, place: str) -> Path:
-    found = sorted(path for folder in ("/usr/lib", "/usr/lib64") for path in Path(folder).glob(f"**/{place}"))
+    found = _installed(place)
     return found[0] if found else _missing(name)
 
 
-def _missing(name: str) -> NoReturn:
-    assert os.environ.get("CI", "").lower() not in ("1", "true"), f"CI has {name}: run `make services`"
-    pytest.skip(f"no {name} on this machine: `make services` installs it")
+def _missing(name: str, remedy: str = "`make services` installs it") -> NoReturn:
+    assert os.environ.get("CI", "").lower() not in ("1", "true"), f"CI has {name}: {remedy}"
+    pytest.skip(f"no {name} on this machine: {remedy}")

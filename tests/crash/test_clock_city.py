@@ -7,7 +7,6 @@ else the daemon's own `time.time` does.
 
 import time
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import pytest
 
@@ -130,20 +129,15 @@ def back(wrong, lived_real_s):
     return found
 
 
-def _library():
-    found = sorted(path for root in ("/usr/lib", "/usr/lib64") for path in Path(root).glob("**/libfaketimeMT.so.1"))
-    return found[0] if found else None
-
-
 @pytest.fixture(scope="module")
-def story(crash, tmp_path_factory):
+def story(crash, faketime_if_there, tmp_path_factory):
     found = Story()
     told = crash.story(meters=40, days=400, seed=17, factor=FASTER, partitions=4, lead_real_s=3.0, settings=SETTINGS)
     with crash.city(tmp_path_factory.mktemp("clock"), told) as rig:
         rig.prepare()
         lived_real_s = time.monotonic() + told.lead_real_s + LIVED_S
         rig.start_gateway()
-        wrong = Wrong(crash, rig, _library())
+        wrong = Wrong(crash, rig, faketime_if_there)
         wrong.by(0)
         wrong.start()
         rig.start_fleet()

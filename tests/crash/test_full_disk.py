@@ -253,9 +253,9 @@ def story(crash, mounting, tmp_path_factory):
 
 
 @pytest.fixture
-def episodes(mounting, story):
+def episodes(mounting, no_mounts, story):
     if not mounting:
-        pytest.skip("nothing can be mounted here (root can): RLIMIT_FSIZE stands for a full disk")
+        no_mounts("RLIMIT_FSIZE stands for a full disk")
     return story.episodes
 
 
@@ -288,10 +288,10 @@ def test_a_start_on_a_full_disk_says_what_is_wrong(episodes, story):
 
 
 @pytest.mark.parametrize("left_kb", [0, 16, 128, 512])
-def test_a_first_start_on_a_full_disk_is_refused(crash, mounting, tmp_path, left_kb):
+def test_a_first_start_on_a_full_disk_is_refused(crash, mounting, no_mounts, tmp_path, left_kb):
     """Whichever file it is for which there is no room: what is said is to make some, and not to restore a backup."""
     if not mounting:
-        pytest.skip("nothing can be mounted here (root can)")
+        no_mounts("a small one")
     data, config = tmp_path / "data", tmp_path / "meterd.toml"
     config.write_text(f'data_dir = "{data}"\npartitions = 2\n[mqtt]\nport = 0\n[http]\nport = 0\n')
     with crash.small_disk(data, 2):
