@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -92,7 +93,7 @@ def random_order() -> list[Result]:
 def flatness() -> list[Result]:
     """Cost per reading (ns) with 6 million channels against 0.1 million, neighbours."""
     cost = {
-        size: [1e9 / rate for rate, _ in repeated(RUNS, lambda n=size: _rates(n, neighbours=True))]  # type: ignore[misc]
+        size: [1e9 / rate for rate, _ in repeated(RUNS, partial(_rates, size, neighbours=True))]
         for size in (CHANNELS, SMALL)
     }
     return [result("scale.flatness", "ns/reading", f"the same with {SMALL:,} homes", cost[CHANNELS], cost[SMALL])]

@@ -25,7 +25,7 @@ from benchmarks.latency import RATE
 from config.clock import RealClock
 from config.settings import Paths
 from simulators.load import report
-from simulators.load.asked import Target, Test
+from simulators.load.asked import Test
 from simulators.load.checks import check_balances
 from simulators.load.host import Host
 from simulators.load.processes import BROKER, DAEMON
@@ -129,15 +129,7 @@ def soak(seconds: int, out: Path) -> tuple[Result, dict[str, Series]]:
     test = Test(Wish("steady", METERS, PER_MESSAGE, TIMES * RATE, seconds), audit=False)
     with tempfile.TemporaryDirectory(prefix="meterd-soak-") as name, Host(Path(name) / "rig", test.wish) as host:
         host.prepare()
-        host.start_gateway()
-        host.start_daemon()
-        host.await_active()
-        assert host.daemon is not None
-        assert host.gateway is not None
-        target = Target(
-            "127.0.0.1", host.mqtt_port, host.registry, host.data, host.book, host.data / "notices.jsonl",
-            processes={DAEMON: host.daemon.pid, "gateway": host.gateway.pid},
-        )  # fmt: skip
+        target = host.begin()
         with Disk(host.data) as disk:
             result = load(test, target, Path(name), lambda _: None, host.thirsty)
         assert host.stop_daemon() == 0, "the daemon did not end well"

@@ -284,9 +284,7 @@ class Paths:
         self.root = data_dir
         self.log = data_dir / "log.db"
         self.ledger = data_dir / "ledger.db"
-        self.unfinished_ledger = (
-            data_dir / "ledger.db.part"
-        )  # of a restore that has not ended: nobody starts beside it
+        self.unfinished_ledger = data_dir / "ledger.db.part"  # of a restore that has not ended: nobody starts
         self.archive = data_dir / "archive"  # {partition}/{first}-{last}.parquet
         self.registry = data_dir / "registry"  # {digest}/*.parquet and image/*.npy
         self.lock = data_dir / "meterd.lock"  # held by the running daemon

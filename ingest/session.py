@@ -8,9 +8,10 @@ then. `ingest.link.Link` is a session with a real broker; the simulated world's 
 from __future__ import annotations
 
 import threading
+from abc import ABC, abstractmethod
 
 
-class Session:
+class Session(ABC):
     """Generation and lock are shared by the worker's thread and the network's."""
 
     def __init__(self) -> None:
@@ -25,9 +26,9 @@ class Session:
                 return 0
             return len(mids)
 
+    @abstractmethod
     def _send_acks(self, mids: list[int]) -> bool:
         """Over the connection of now; False when there is none. The lock is held."""
-        raise NotImplementedError
 
     def _next_generation(self) -> None:
         with self._lock:

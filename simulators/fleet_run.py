@@ -246,7 +246,8 @@ class Run:
         dirty = [self._streams[place] for place in sorted(self._dirty)]
         self._dirty.clear()
         _passed("fleet.taken", batch.messages)
-        self._truth.write(batch.truth, batch.expected, told := {s.stream: s.held for s in dirty if s.held})
+        told = {s.stream: s.held for s in dirty if s.held}
+        self._truth.write(batch.truth, batch.expected, told)
         _passed("fleet.truth_written", batch.messages)
         self._outbox.commit((m for m, _ in batch.messages), dirty, self.position)
         _passed("fleet.outbox_written", batch.messages)
@@ -383,12 +384,11 @@ class Run:
     def figures(self) -> dict[str, Any]:
         """Progress, for a line of JSON."""
         elapsed_s = max(1e-9, self._clock.monotonic_s() - self._started_s)
-        unheld = self.unheld()
         return {
             "interval": self.position,
             "intervals": self._load.intervals,
             "behind": self.due() - self.position,
-            "unheld": unheld,
+            "unheld": self.unheld(),
             "elapsed_s": round(elapsed_s, 2),
             "readings_per_s": round(self.counts["readings"] / elapsed_s),
             **dict(sorted(self.counts.items())),

@@ -8,34 +8,13 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 
-import numpy as np
-
-from benchmarks.city import Round, Runner
 from benchmarks.peers.job import Ints, work
-from benchmarks.peers.ours_batch import city_of
+from benchmarks.peers.ours_batch import in_rounds
 
 
 def prepare(of: dict[str, Ints]) -> Callable[[], tuple[Ints, Ints, Ints]]:
-    """The frames' arrays, as decoding leaves them, and state anew."""
-    size = int(sys.argv[3])
-    meter, value = of["meter"].astype(np.int32), of["value"]
-    at_s, quality = of["at_s"].astype(np.uint32), np.full(len(meter), 4, np.uint8)
-    told = [
-        Round(meter[part], value[part], at_s[part], quality[part], int(at_s[part.start]) + 300)
-        for part in (slice(start, start + size) for start in range(0, len(meter), size))
-    ]
-    Runner(city_of(of)).run(told[0])  # compiled, and warm
-    city = city_of(of)
-    runner = Runner(city)
-
-    def do() -> tuple[Ints, Ints, Ints]:
-        for frame in told:
-            runner.run(frame)
-        assert runner.accepted == len(meter)
-        rows = city.channel
-        return rows["accrued_energy_e11"], rows["accrued_adder_e11"], city.ladder["used"]
-
-    return do
+    """Frames of the size that was asked for."""
+    return in_rounds(of, int(sys.argv[3]))
 
 
 if __name__ == "__main__":

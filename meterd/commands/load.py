@@ -259,25 +259,15 @@ def _there(test: Test, target: Target, folder: Path) -> Result:
 
 def _here(test: Test, folder: Path) -> Result:
     """Against a daemon, a gateway and a city of our own, which end with the test."""
-    from simulators.load.asked import Target
     from simulators.load.checks import check_balances
     from simulators.load.host import Host
-    from simulators.load.processes import DAEMON
     from simulators.load.run import load as run
 
     _say("making a city")
     with Host(folder / "rig", test.wish) as host:
         host.prepare()
         _say("starting the daemon")
-        host.start_gateway()
-        host.start_daemon()
-        host.await_active()
-        assert host.daemon is not None
-        assert host.gateway is not None
-        target = Target(
-            "127.0.0.1", host.mqtt_port, host.registry, host.data, host.book, host.data / "notices.jsonl",
-            processes={DAEMON: host.daemon.pid, "gateway": host.gateway.pid},
-        )  # fmt: skip
+        target = host.begin()
         result = run(test, target, folder, lambda told: _say(_second(told, test)), host.thirsty)
         _say("stopping the daemon; comparing every meter's energy" + ("; auditing" if test.audit else ""))
         if host.stop_daemon() != 0:

@@ -20,8 +20,9 @@ from config.clock import RealClock, ScaledClock
 from config.settings import ArchiveSettings, IngestSettings
 from registry.generate import TIMEZONE, generate
 from simulators.fleet import instant_of
-from simulators.load.asked import begin_s, starts_at, uses_s
+from simulators.load.asked import Target, begin_s, starts_at, uses_s
 from simulators.load.population import THIRSTY_W, csv_table
+from simulators.load.processes import DAEMON
 from simulators.load.schedule import Wish
 from simulators.quiet import quiet_of
 from simulators.rig import Rig, Story
@@ -87,8 +88,23 @@ class Host(Rig):
         self.config.write_text(self._settings())
         self.meterd("registry", "import", str(self.registry), "--config", str(self.config))
 
+    def begin(self) -> Target:
+        """Gateway and daemon of the prepared city are up; where a load finds them.
+
+        A daemon takes readings before it knows a city's meters: those would be exceptions, and no measurement.
+        """
+        self.start_gateway()
+        self.start_daemon()
+        self.await_active()
+        assert self.daemon is not None
+        assert self.gateway is not None
+        return Target(
+            "127.0.0.1", self.mqtt_port, self.registry, self.data, self.book, self.data / "notices.jsonl",
+            processes={DAEMON: self.daemon.pid, "gateway": self.gateway.pid},
+        )  # fmt: skip
+
     def await_active(self) -> None:
-        """A daemon takes readings before it knows a city's meters: those would be exceptions, and no measurement."""
+        """All that was imported is in force."""
         self._await(lambda: not quiet_of(self.data)["inbox"], self.deadline_real_s, "daemon's registry")
 
     def _furnish(self) -> None:
