@@ -150,11 +150,13 @@ class SqliteLog:
             self._writer.execute("COMMIT")
         except sqlite3.Error as error:
             self._undo()
-            retriable = isinstance(error, sqlite3.OperationalError)
-            raise LogFailed(f"{self._path}: {error}", retriable=retriable) from error
+            raise self._failed(error) from error
         except BaseException:
             self._undo()
             raise
+
+    def _failed(self, error: sqlite3.Error) -> LogFailed:
+        return LogFailed(f"{self._path}: {error}", retriable=isinstance(error, sqlite3.OperationalError))
 
     def _undo(self) -> None:
         try:
@@ -198,10 +200,8 @@ class SqliteLog:
         with self._reading:
             try:
                 rows = self._reader.execute(sql, (low, high, records_max)).fetchall()
-            except sqlite3.OperationalError as error:
-                raise LogFailed(f"{self._path}: {error}", retriable=True) from error
             except sqlite3.Error as error:
-                raise LogFailed(f"{self._path}: {error}", retriable=False) from error
+                raise self._failed(error) from error
         return [self._stored(partition, row) for row in rows]
 
     def _stored(self, partition: int, row: tuple[Any, ...]) -> StoredRecord:
@@ -219,7 +219,10 @@ class SqliteLog:
         low, high = partition << _SHIFT, (partition << _SHIFT) | _OFFSETS
         with self._writing:
             last = self._last.get(partition, 0)
-            first = self._one("SELECT min(id) FROM record WHERE id > ? AND id <= ?", low, high)
+            try:
+                first = self._one("SELECT min(id) FROM record WHERE id > ? AND id <= ?", low, high)
+            except sqlite3.Error as error:
+                raise self._failed(error) from error
             if first is not None:
                 self._first[partition] = first & _OFFSETS
         return (first & _OFFSETS if first is not None else last + 1 if last else 0), last

@@ -48,6 +48,7 @@ _READER: Final = ("PRAGMA query_only=ON", f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS
 _COMPILED: Final[Any] = LRUCache(2000)
 _DIALECTS: Final[dict[str, Any]] = {}
 _PASSING: Final = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
+_OF_THE_DISK: Final = {sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN}
 
 
 def waiting_helps(error: DatabaseError) -> bool:
@@ -55,7 +56,16 @@ def waiting_helps(error: DatabaseError) -> bool:
 
     Not an input/output error: what it left is unknown. Nor a statement that is wrong.
     """
-    return (getattr(error.orig, "sqlite_errorcode", 0) & 0xFF) in _PASSING
+    return _code(error) in _PASSING
+
+
+def disk_failed(error: DatabaseError) -> bool:
+    """The disk did, or takes nothing: neither a defect of ours nor a damaged file, as far as anybody can say."""
+    return _code(error) in _OF_THE_DISK
+
+
+def _code(error: DatabaseError) -> int:
+    return int(getattr(error.orig, "sqlite_errorcode", 0)) & 0xFF
 
 
 def full(error: DatabaseError | sqlite3.DatabaseError) -> bool:

@@ -307,7 +307,7 @@ class Wanted:
     reason: str | None = None
     state: str | None = "open"
     source: str | None = None
-    meter: str | None = None  # as the column has it (rating.refusals.meter_text)
+    meter: str | None = None  # as the column has it (registry.address.address_text)
     before_s: int | None = None
 
     def of(self, query: Select[Any]) -> Select[Any]:

@@ -22,7 +22,7 @@ from sqlalchemy.exc import DatabaseError
 from starlette.exceptions import HTTPException
 
 from autopay.gateways.port import GatewayDown
-from ledger.database import waiting_helps
+from ledger.database import disk_failed, waiting_helps
 from ledger.inbox import AMOUNT_MAX_FEN
 from ledger.port import Fenced, KeyConflict, LedgerFailed
 from meterd.attempts import IDS_MAX, Released, Word
@@ -154,12 +154,11 @@ def _errors(app: FastAPI) -> None:
 
     @app.exception_handler(DatabaseError)
     async def refused(request: Request, why: DatabaseError) -> Response:
-        if not waiting_helps(why):
+        if not (waiting_helps(why) or disk_failed(why)):
             raise why  # to `defect`
         _log.warning("the ledger took nothing for a request", path=request.url.path, error=str(why.orig))
-        return _problem(
-            503, f"the ledger takes nothing: {why.orig}", "Make room on its disk, then send the same again"
-        )
+        first = "Look at" if disk_failed(why) else "Make room on"
+        return _problem(503, f"the ledger takes nothing: {why.orig}", f"{first} its disk, then send the same again")
 
     @app.exception_handler(Fenced)
     async def fenced(_request: Request, _why: Fenced) -> Response:

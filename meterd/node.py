@@ -6,10 +6,10 @@ this process, as it would be of the daemon, and the world drops it (`drop`) and 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from sqlalchemy import func, select
 
@@ -17,16 +17,19 @@ from config.clock import Clock
 from config.settings import Paths, RatingSettings, Settings
 from ledger.port import StartRefused
 from ledger.schema import inbox
+from meterd.attempts import Word
 from meterd.city import City
 from meterd.clock_watch import WatchedClock, note_leap
 from meterd.loops import waiting_helps
 from meterd.parts import Outside, Parts
+from meterd.rejected import Rejected
+from meterd.releases import Releases
 from meterd.replay import replay
 from rating.readings import StoredRecord
 from simulators.world.port import Around
 
 T = TypeVar("T")
-_ACTIVATION_STEPS = 200
+_APPLIED_STEPS: Final = 200  # of rating, until an inbox row must be applied
 
 
 @lru_cache(maxsize=64)
@@ -52,6 +55,7 @@ class Node(Parts):
     def __init__(self, settings: Settings, clock: Clock, around: Around) -> None:
         note = partial(note_leap, Paths(settings.data_dir).clock_leap)
         self._around, self._handed_over = around, False
+        self._releases = Releases(self, self._all_applied)
         outside = Outside(
             log=lambda paths, _settings: around.log(paths.log),
             writer=around.writer,
@@ -73,18 +77,23 @@ class Node(Parts):
         staged = self.activate_staged()
         self.autopay.start()
         self.rating.begin()
-        if staged is not None:
-            self._activate(staged)
+        if staged is not None and not self._applied(staged):
+            raise StartRefused("The registry was not activated", "Look at the log")
         self.shell = self.made_shell(0)
         self.shell.open()
 
-    def _activate(self, inbox_id: int) -> None:
-        for _ in range(_ACTIVATION_STEPS):
+    def _applied(self, inbox_id: int) -> bool:
+        """Rate until it is."""
+        for _ in range(_APPLIED_STEPS):
             self.rating.step()
             self._around.pause(0.1)
             if self.rating.outcome(inbox_id) is not None:
-                return
-        raise StartRefused("The registry was not activated", "Look at the log")
+                return True
+        return False
+
+    def _all_applied(self, inbox_ids: list[int], _wait_s: float) -> None:
+        for inbox_id in inbox_ids:
+            self._applied(inbox_id)
 
     def handed_over(self, stored: list[StoredRecord]) -> None:
         self._handed_over = bool(stored)
@@ -132,6 +141,11 @@ class Node(Parts):
     def registry_digest(self) -> str:
         digests = {engine.registry_digest for engine in self.rating.engines}
         return digests.pop() if len(digests) == 1 else ""
+
+    def release(self, exception_ids: Sequence[int]) -> list[int]:
+        """As `meterd exceptions release`."""
+        told = self._releases.release_many(exception_ids, Word(), 0.0).told
+        return [number for number, one in told.items() if isinstance(one, Rejected) or one.applied]
 
     def waits(self) -> bool:
         behind = any(self.log.bounds(engine.partition)[1] > engine.offset for engine in self.rating.engines)

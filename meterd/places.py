@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from meterd.port import DaemonPort
+from meterd.port import PartsPort
 from meterd.rejected import Rejected
 from registry.image import PartitionImage
 from registry.store import RegistryReader
@@ -12,9 +12,9 @@ from registry.store import RegistryReader
 Place = tuple[int, str]  # partition, concentrator
 
 
-def active_registry(daemon: DaemonPort) -> RegistryReader:
+def active_registry(parts: PartsPort) -> RegistryReader:
     """The registry in force; without one nothing can be judged."""
-    reader = daemon.registry()
+    reader = parts.registry()
     if reader is None:
         raise Rejected(409, "no registry is active", "Import one: `meterd registry import DIR`")
     return reader

@@ -11,8 +11,8 @@ from ledger.port import LedgerPort
 from registry.store import RegistryReader
 
 
-class DaemonPort(Protocol):
-    """Every method may be called from any thread, and none of them waits longer than its deadline."""
+class PartsPort(Protocol):
+    """What looks at the ledger and the registry in force, and submits; `meterd.parts.Parts` is one."""
 
     @property
     def store(self) -> LedgerPort: ...
@@ -23,17 +23,21 @@ class DaemonPort(Protocol):
     @property
     def settings(self) -> Settings: ...
 
-    @property
-    def token(self) -> str:
-        """What commands must bear, as endpoint.json holds it."""
-        ...
-
     def registry(self) -> RegistryReader | None:
         """The active version; None before the first."""
         ...
 
     def submit(self, kind: str, key: str, body: dict[str, Any], partition: int | None) -> int:
         """An inbox row through the writer; rating is woken. `KeyConflict`: the same key with other contents."""
+        ...
+
+
+class DaemonPort(PartsPort, Protocol):
+    """Every method may be called from any thread, and none of them waits longer than its deadline."""
+
+    @property
+    def token(self) -> str:
+        """What commands must bear, as endpoint.json holds it."""
         ...
 
     def activate_registry(self, digest: str) -> int:

@@ -30,7 +30,7 @@ from ledger.inbox import submit_many
 from ledger.schema import exception, inbox, inbox_applied
 from meterd.attempts import Attempts, InboxOf, Released, Row, Word
 from meterd.places import active_registry, place_in_list
-from meterd.port import DaemonPort
+from meterd.port import PartsPort
 from meterd.rejected import Rejected
 from rating.readings import Readings
 from rating.refusals import READING_BYTES
@@ -66,8 +66,8 @@ class _Plan:
 class Releases:
     """What `exceptions release` and `discard` do. One lock orders those that look before they write."""
 
-    def __init__(self, daemon: DaemonPort, wait: Callable[[list[int], float], None]) -> None:
-        self._daemon, self._wait = daemon, wait
+    def __init__(self, parts: PartsPort, wait: Callable[[list[int], float], None]) -> None:
+        self._parts, self._wait = parts, wait
         self._lock = threading.Lock()
         self._routes: tuple[str, Routes] | None = None  # of a registry version: made once, not by release
 
@@ -174,7 +174,7 @@ class Releases:
 
     def _context(self) -> Context:
         """What ingest would judge by if the message came now."""
-        settings, reader = self._daemon.settings, self._registry()
+        settings, reader = self._parts.settings, self._registry()
         if self._routes is None or self._routes[0] != reader.digest:
             self._routes = reader.digest, reader.routes()
         limits = Limits(settings.mqtt.payload_max, settings.ingest.readings_max, settings.ingest.nesting_max)
@@ -182,7 +182,7 @@ class Releases:
         return Context(limits, settings.partitions, self._routes[1], signing.key_bytes(), signing.required)
 
     def _registry(self) -> RegistryReader:
-        return active_registry(self._daemon)
+        return active_registry(self._parts)
 
     # -- the ledger --------------------------------------------------------------------------------------------
     def _write(self, plan: _Plan) -> None:
@@ -191,14 +191,14 @@ class Releases:
             self._resolve(plan.closed, "released")
         if not plan.chunks:
             return
-        now_s = self._daemon.clock.now_s()
+        now_s = self._parts.clock.now_s()
 
         def work(connection: Connection) -> None:
             submit_many(connection, kind="release", rows=plan.chunks, now_s=now_s)
 
-        self._daemon.store.write(work)
+        self._parts.store.write(work)
         key, partition, body = plan.chunks[-1]
-        self._daemon.submit("release", key, body, partition)  # it is there already: this wakes rating
+        self._parts.submit("release", key, body, partition)  # it is there already: this wakes rating
 
     def _rows(self, exception_ids: Sequence[int]) -> tuple[dict[int, dict[str, Any]], list[int]]:
         """(rows by id, the oldest first; ids that are too much for one request, the first never among them)."""
@@ -208,7 +208,7 @@ class Releases:
         taken: list[int] = []
         left: list[int] = []
         total = 0
-        with self._daemon.store.reader() as connection:
+        with self._parts.store.reader() as connection:
             for number, size in connection.execute(sizes).all():
                 total += size
                 (left if taken and (left or total > BYTES_MAX) else taken).append(int(number))
@@ -218,7 +218,7 @@ class Releases:
 
     def _states(self, exception_ids: Sequence[int]) -> dict[int, str]:
         asked = select(exception.c.id, exception.c.state).where(exception.c.id.in_(exception_ids))
-        with self._daemon.store.reader() as connection:
+        with self._parts.store.reader() as connection:
             return {int(number): str(state) for number, state in connection.execute(asked)}
 
     def _attempts(self, exception_ids: Iterable[int]) -> dict[int, Attempts]:
@@ -232,7 +232,7 @@ class Releases:
         asked = select(inbox.c.id, inbox.c.key, inbox.c.partition, inbox.c.body, inbox_applied.c.outcome)
         asked = asked.select_from(of).join(inbox, (inbox.c.key > first) & (inbox.c.key < past))
         asked = asked.outerjoin(inbox_applied).order_by(inbox.c.id)
-        with self._daemon.store.reader() as connection:
+        with self._parts.store.reader() as connection:
             for row in connection.execute(asked):
                 _, number, attempt, _ = row.key.split(":")
                 made = InboxOf(row.id, row.partition, int(attempt), json.loads(row.body), row.outcome)
@@ -243,10 +243,10 @@ class Releases:
         """Close rows that are open, each with its reason, in one transaction."""
         change = update(exception).where(exception.c.id == bindparam("number"), exception.c.state == "open")
         change = change.values(
-            state=state, resolved_at_s=self._daemon.clock.now_s(), resolved_why=bindparam("because")
+            state=state, resolved_at_s=self._parts.clock.now_s(), resolved_why=bindparam("because")
         )
         rows = [{"number": number, "because": why} for number, why in whys.items()]
-        self._daemon.store.write(lambda connection: connection.execute(change, rows).rowcount)
+        self._parts.store.write(lambda connection: connection.execute(change, rows).rowcount)
 
 
 def _unknown(exception_id: int) -> Rejected:

@@ -18,6 +18,7 @@ from config.units import REGISTER_NAME, Quality
 from ledger.effects import ExceptionRow, InboxRow
 from rating.readings import Readings, StoredRecord
 from rating.verdicts import EXCEPTION_REASON, Verdict
+from registry.address import address_text
 
 READING_BYTES = np.dtype(
     [("meter", "<u8"), ("value", "<i8"), ("read_at_s", "<u4"), ("register", "u1"), ("quality", "u1")]
@@ -48,11 +49,6 @@ def rejected(stored: StoredRecord) -> ExceptionRow:
     )
 
 
-def meter_text(address: int) -> str:
-    """How the queue names a meter: 12 digits, or # and the digest of another serial."""
-    return f"{address:012d}" if address < 2**63 else f"#{address - 2**63:016x}"
-
-
 def pack_reading(readings: Readings, i: int) -> bytes:
     """One reading as the 22 bytes that the exceptions queue keeps."""
     row = np.zeros(1, READING_BYTES)
@@ -76,7 +72,7 @@ def refused(stored: StoredRecord, readings: Readings, i: int, verdict: Verdict) 
         stream=record.stream,
         sequence=record.sequence,
         body=pack_reading(readings, i),
-        meter=meter_text(meter),
+        meter=address_text(meter),
         register=str(REGISTER_NAME.get(register, register)),
         read_at_s=read_at_s,
         value=value,
@@ -102,7 +98,7 @@ def final_read(
         sequence=-1,
         body=row.tobytes(),
         note=FINAL_READ,
-        meter=meter_text(meter),
+        meter=address_text(meter),
         register=str(REGISTER_NAME.get(register, register)),
         read_at_s=read_at_s,
         value=value,
@@ -132,7 +128,7 @@ def backdated(
         sequence=-1,
         body=json.dumps({"since_s": since_s}).encode(),
         note=note,
-        meter=meter_text(meter),
+        meter=address_text(meter),
         register=str(REGISTER_NAME.get(register, register)),
         read_at_s=read_at_s,
         value=value,

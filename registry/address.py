@@ -53,7 +53,7 @@ def addresses(serials: Any) -> npt.NDArray[np.uint64]:
 
 def address_text(number: int) -> str:
     """The twelve digits of a decimal address; a digest has no way back and is shown as `#` and hexadecimal."""
-    return f"{number:012d}" if number < TEXT_BIT else f"#{number:016x}"
+    return f"{number:012d}" if number < TEXT_BIT else f"#{number - TEXT_BIT:016x}"
 
 
 def partition_of(text: str, partitions: int) -> int:

@@ -264,9 +264,9 @@ class Rig:
         try:
             return self.fleet.wait(deadline_real_s)
         except subprocess.TimeoutExpired:
-            raise RigFailed(f"the fleet was not quiet after {deadline_real_s} s: {self._last_words()}") from None
+            raise RigFailed(f"the fleet was not quiet after {deadline_real_s} s: {self.last_words()}") from None
 
-    def _last_words(self) -> str:
+    def last_words(self) -> str:
         """What the parts said last, for whoever has to find out why."""
         code = "runs" if self.daemon is None or self.daemon.poll() is None else f"ended with {self.daemon.returncode}"
         log = (self.folder / "daemon.log").read_text(errors="replace").splitlines()[-20:]

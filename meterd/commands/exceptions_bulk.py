@@ -185,12 +185,11 @@ def _run(settings: Settings, verb: str, ids: list[int], said: dict[str, Any], *,
 
 def _meter(serial: str) -> str | None:
     """As the queue has it; what `exceptions list` shows for a serial that is no number may be given back."""
-    from rating.refusals import meter_text
-    from registry.address import BadSerial, address
+    from registry.address import BadSerial, address, address_text
 
     if not serial or serial.startswith("#"):
         return serial or None
     try:
-        return meter_text(address(serial))
+        return address_text(address(serial))
     except BadSerial as wrong:
         raise Stop(Exit.USAGE, f"--meter: {wrong}") from None

@@ -74,7 +74,7 @@ class Ending:
     def _checker(self) -> None:
         world = self._world
         found: Result = check_files(world.folder / "truth.db", world.data, self._books(), world.folder / "outbox.db")
-        due = self._corrections_due() if world.restored else set()
+        due = self._corrections_due()
         left_wh = found.checker_difference_wh - sum(
             abs(d["used_wh"] - d["billed_wh"]) for d in found.details if d["what"] == "energy" and d["meter"] in due
         )
@@ -87,7 +87,7 @@ class Ending:
     def _corrections_due(self) -> set[str]:
         """Meters whose span was ended behind what it had charged (`backdated`): the engine asks a person to correct.
 
-        It takes a restore from before a change-out, and a bill that was estimated before the version came again.
+        It takes a version that comes (or after a restore comes again) when the bill was closed by an estimate.
         """
         with closing(sqlite3.connect(f"file:{Paths(self._world.data).ledger}?mode=ro", uri=True)) as db:
             ended = "SELECT meter FROM exception WHERE reason = 'backdated' AND note LIKE '% ends here, behind %'"

@@ -15,6 +15,7 @@ from simulators.world.cancelling import Cancelling
 from simulators.world.daemon import Daemon
 from simulators.world.disk import Death
 from simulators.world.port import NodePort
+from simulators.world.queue import Queue
 from simulators.world.rules import Rules
 from simulators.world.scene import DAY_S
 from simulators.world.world import World
@@ -27,7 +28,7 @@ class Events:
 
     def __init__(self, world: World, daemon: Daemon, rules: Rules) -> None:
         self._world, self._daemon, self._rules = world, daemon, rules
-        self.cancelling = Cancelling(world)
+        self.cancelling, self.queue = Cancelling(world), Queue(world, daemon)
         self._backups: list[Path] = []
         self._top_ups = 0
 
@@ -130,6 +131,7 @@ class Events:
         if self._daemon.ask(lambda node: node.activate_registry(digest)):
             self._world.note(f"registry {number + 1}")
             self._world.counts["registry versions"] += 1
+            self._world.after(self._world.dice.randrange(600, DAY_S), "queue looked at", self.queue.look)
 
     def cancel(self) -> None:
         """The last version, which lacks a mandate, while an order of it is in flight, if the dice say so."""
@@ -156,6 +158,7 @@ class Events:
                 pass
             self._world.restored = True
             self._rules.after_restore()
+            self.queue.forget()
             self._world.after(1, "start", self._daemon.start)
             self._world.after(self._world.dice.randrange(600, DAY_S), "hold lifted", self.lift)
 

@@ -212,7 +212,7 @@ class History:
             self._go_to(self.world.clock.now_s() + self.world.scene.size.interval_s // 2)
             self.events.registry()
             self._turns(QUIET_TURNS)
-            if self._at_rest():
+            if self.events.queue.released() and self._at_rest():
                 break
         else:
             raise Finding("it does not come to rest", self.ending.unrest(self.daemon.node))

@@ -67,6 +67,10 @@ class NodePort(Protocol):
 
     def settle_order(self, order_id: int, charged: str | None, why: str, who: str) -> dict[str, Any]: ...
 
+    def release(self, exception_ids: Sequence[int]) -> list[int]:
+        """Have readings of the exceptions queue judged again; those of which the outcome is known."""
+        ...
+
     def home_of(self, account: str) -> int | None:
         """The partition of an account."""
         ...

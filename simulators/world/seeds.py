@@ -50,9 +50,10 @@ class Ask:
 class Theatre:
     """Plays histories in a folder of its own, which goes with it."""
 
-    def __init__(self, maker: NodeMaker) -> None:
+    def __init__(self, maker: NodeMaker, within: Path | None = None) -> None:
+        """`within`: a folder that somebody else takes away."""
         self._maker = maker
-        self._folder = Path(tempfile.mkdtemp(prefix="meterd-sim-"))
+        self._folder = Path(tempfile.mkdtemp(prefix="meterd-sim-", dir=within))
         self._scenes: dict[tuple[str, int], Scene] = {}
 
     def __enter__(self) -> Self:
@@ -104,9 +105,9 @@ def settle_memory() -> None:
     gc.set_threshold(50_000, 20, 100)
 
 
-def _open(maker: NodeMaker) -> None:
+def _open(maker: NodeMaker, within: Path) -> None:
     global _theatre
-    _theatre = Theatre(maker)
+    _theatre = Theatre(maker, within)
     settle_memory()
 
 
@@ -124,7 +125,10 @@ def play_all(asks: Iterable[Ask], maker: NodeMaker, jobs: int = 1) -> Iterator[t
                 yield ask, theatre.play(ask)
         return
     listed = list(asks)
-    with ProcessPoolExecutor(jobs, get_context("fork"), _open, (maker,)) as pool:
+    with (
+        tempfile.TemporaryDirectory(prefix="meterd-sim-", ignore_cleanup_errors=True) as name,
+        ProcessPoolExecutor(jobs, get_context("fork"), _open, (maker, Path(name))) as pool,
+    ):
         yield from zip(listed, pool.map(_play, listed), strict=True)
 
 

@@ -29,10 +29,16 @@ FILES, FILES_SYNCS = ("posix/io/rw/write",), ("posix/io/sync/fsync",)  # of arch
 WRITES, SYNCS = ("posix/io/rw/pwrite",), ("posix/io/sync/fdatasync", "posix/io/sync/fsync")
 ENDED_BY_ITSELF, REFUSED = 70, 4
 SCRIPT = """
-import ctypes, os, sys, threading, time
+import ctypes, io, os, sys, threading, time
 from pathlib import Path
+class Said(io.RawIOBase):  # what the daemon says is read when a test fails: by a call that does not
+    def writable(self):
+        return True
+    def write(self, text):
+        return os.writev(2, [text])
+sys.stderr = io.TextIOWrapper(io.BufferedWriter(Said()), write_through=True)
 from meterd.cli import run
-import meterd.daemon
+import meterd.daemon, pandas, pyarrow.csv  # Arrow would load pandas while other threads write, and stop here for good
 fiu = ctypes.CDLL("libfiu.so.0")
 fiu.fiu_enable_random.argtypes = (ctypes.c_char_p, ctypes.c_int, ctypes.c_void_p, ctypes.c_uint, ctypes.c_float)
 def obey(path):
@@ -70,6 +76,7 @@ class Narrow:
     """What came of a fault that archive and notices file alone have."""
 
     codes: list[int] = field(default_factory=list)  # of daemons that ended by themselves
+    said: str = ""  # by the daemon that did, at last
     archived: tuple[int, int] = (0, 0)  # files that the ledger names, early in it and late
     told: tuple[int, int] = (0, 0)  # notices that the ledger calls sent
     done: bool = False  # both went on once the fault was gone
@@ -138,11 +145,15 @@ class Failing:
 
     def metrics(self):
         """What the daemon says of itself; "" when it is not up yet, or about to end."""
+        return self.answer("metrics")
+
+    def answer(self, what):
+        """Of the daemon's HTTP interface; "" when there is none, or it says no."""
         endpoint = self.rig.endpoint()
         if endpoint is None:
             return ""
         asked = urllib.request.Request(
-            f"{endpoint['http']}/metrics", headers={"Authorization": f"Bearer {endpoint['token']}"}
+            f"{endpoint['http']}/{what}", headers={"Authorization": f"Bearer {endpoint['token']}"}
         )
         with suppress(OSError, HTTPException), urllib.request.urlopen(asked, timeout=5) as answer:
             return answer.read().decode()
@@ -154,8 +165,9 @@ class Failing:
         return float(said[0].split()[-1]) if said else None
 
     def failures_of_a_daemon_that_is_up(self):
+        """And of which no part has ended of what failed before."""
         until = time.monotonic() + BACK_S
-        while (found := self.failures()) is None:
+        while (found := self.failures()) is None or not self.answer("healthz"):
             assert time.monotonic() < until, "no daemon comes up"
             if self.rig.daemon.poll() is not None:
                 self.start()
@@ -204,6 +216,7 @@ class Failing:
         found.archived, found.told = (archived, self.archived()), (told, self.told())
         if self.rig.daemon.poll() is not None:
             found.codes.append(self.rig.daemon.poll())
+            found.said = self.rig.last_words()
             self.crash.holds(self.crash.moment(self.rig))
         self.say()
         self.until(lambda: self.archived() > archived and self.told() > told, "archive and notices do not go on")
@@ -296,7 +309,7 @@ def test_archive_and_notices_go_on_once_their_files_do(story, fault):
     narrow = story.narrow[fault]
     assert narrow.done
     # Room may come; what a failed sync of an archive file has left is unknown, and the next start sweeps it away.
-    assert set(narrow.codes) <= ({ENDED_BY_ITSELF} if fault == "no sync" else set())
+    assert set(narrow.codes) <= ({ENDED_BY_ITSELF} if fault == "no sync" else set()), narrow.said
     assert narrow.archived[1] - narrow.archived[0] <= 1  # a file that was durable, and not named yet
     assert narrow.told[0] == narrow.told[1]
 

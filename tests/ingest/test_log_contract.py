@@ -189,6 +189,18 @@ def test_all_of_a_group_or_none(tmp_path, record):
     log.close()
 
 
+def test_a_disk_that_cannot_be_read_is_told_as_the_log_s_failure(tmp_path, record):
+    log = SqliteLog(tmp_path / "log.db")
+    log.append([record(0)])
+    with closing(sqlite3.connect(tmp_path / "log.db")) as other:
+        other.execute("ALTER TABLE record RENAME TO elsewhere")
+    with pytest.raises(LogFailed, match="no such table"):
+        log.bounds(0)
+    with pytest.raises(LogFailed, match="no such table"):
+        log.read(0, 0, 10)
+    log.close()
+
+
 def test_a_locked_file_is_a_reason_to_wait(tmp_path, record):
     log = SqliteLog(tmp_path / "log.db", busy_timeout_real_s=0.05)
     other = sqlite3.connect(tmp_path / "log.db", isolation_level=None)

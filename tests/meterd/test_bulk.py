@@ -22,7 +22,7 @@ from meterd.http import create_app
 from meterd.places import place_in_list, place_of
 from meterd.replay import replay
 from rating.readings import RecordKind
-from registry.address import address
+from registry.address import address, address_text
 
 METER, OTHER = "440100000001", "WX-77.a"
 
@@ -319,9 +319,7 @@ def test_the_list_has_the_same_filters(village: Any, told: Any) -> None:
 
 
 def rows_meter(serial: str) -> str:
-    from rating.refusals import meter_text
-
-    return meter_text(address(serial))
+    return address_text(address(serial))
 
 
 def test_auditor_and_replay_agree_with_all_of_it(village: Any, hours: Hours) -> None:

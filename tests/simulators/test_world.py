@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -21,7 +23,7 @@ from simulators.world.shrink import Shrinker
 from simulators.world.weather import Cut
 
 SEEDS = range(1, 41)
-PINNED = {14: "1e930f099a0e87477a1bddc1de66dbe7", 37: "cf0662090046c4e0232bfe3df5c9e567"}  # a calm one, and a storm
+PINNED = {14: "0125655c3189d4ca017ad651463fcdc2", 37: "e002891e188abc146644e62dfefd3d2b"}  # a calm one, and a storm
 NO_ROWS = {"duplicate", "replaced", "late", "sequence_gap", "sequence_leap", "command"}  # counted, or never sent
 Play = Callable[[Ask], Outcome]
 
@@ -90,9 +92,11 @@ def test_a_seed_is_one_history_on_every_machine(play: Play, seed: int, digest: s
     assert play(Ask(seed, keep=30)).digest == digest
 
 
-def test_processes_play_the_same(play: Play) -> None:
+def test_processes_play_the_same(play: Play, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     asks = [Ask(seed) for seed in (1, 2)]
     played = list(play_all(asks, Nodes(), jobs=2))
+    assert not list(tmp_path.iterdir())  # they take their folders with them
     assert [ask for ask, _ in played] == asks
     assert [o.digest for _, o in played] == [play(replace(ask, keep=30)).digest for ask in asks]
 
@@ -137,7 +141,8 @@ HAPPENS = (
     "registry:mandate cancelled, order in flight", "calendar:clocks go forward", "calendar:clocks go back",
     "calendar:cycle's end", "meter:rollover", "meter:change-out", "payer:daughter in both partitions",
     "payer:son in both partitions", "payer:daughter at the cap of a day", "payer:a holder at the cap of a day",
-    "people:top-up", "people:reversal", "people:hold", "bank:outage", "bank:decline storm", "bank:decline",
+    "people:top-up", "people:reversal", "people:hold", "people:release", "bank:outage", "bank:decline storm",
+    "bank:decline",
     "bank:timeout before", "bank:timeout after", "bank:error", "bank:slow", "bank:change of mind", "bank:deaf",
     "bank:call lost with its process", "bank:key expired", "event:bank charges after all", "webhook:lost",
     "webhook:early", "webhook:late", "webhook:twice", "webhook:forged", "event:webhook again", "notice:failed",
