@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sqlite3
 from contextlib import closing
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from config.reasons import Reason
@@ -39,18 +40,22 @@ class Queue:
 
     def released(self) -> bool:
         """Have judged again what the version in force knows; False: some of it has no outcome yet."""
-        return not self.waiting() or (self._daemon.ask(self._release) and not self.waiting())
+        waiting = self.waiting()
+        if waiting:
+            self._daemon.ask(partial(self._release, waiting))
+            waiting = self.waiting()
+        return waiting == []
 
     def forget(self) -> None:
         """The ledger is another one."""
         self._judged.clear()
 
-    def waiting(self) -> list[int]:
-        """Rows that are to be judged again; [0] when nobody can say: the daemon is down, or between two versions."""
+    def waiting(self) -> list[int] | None:
+        """Rows that are to be judged again; None when nobody can say: the daemon is down, or between two versions."""
         world, node = self._world, self._daemon.node
         digest = node.registry_digest() if node is not None else ""
         if not digest:
-            return [0]
+            return None
         with closing(sqlite3.connect(f"file:{Paths(world.data).ledger}?mode=ro", uri=True)) as db:
             found = db.execute(_OPEN, (Reason.UNKNOWN_METER.value,)).fetchall()
         found = [(number, meter) for number, meter in found if (digest, number) not in self._judged]
@@ -60,8 +65,8 @@ class Queue:
         known = {address_text(meter) for partition in partitions for meter in partition.list_meter.tolist()}
         return [number for number, meter in found if meter in known]
 
-    def _release(self, node: NodePort) -> None:
-        numbers, digest = self.waiting(), node.registry_digest()
+    def _release(self, numbers: list[int], node: NodePort) -> None:
+        digest = node.registry_digest()
         answered = node.release(numbers)
         self._judged |= {(digest, number) for number in answered}
         self._world.counts["people:release"] += len(answered)
