@@ -25,6 +25,7 @@ from simulators.world.world import World
 
 OFTEN: Final = 20  # times as often a process ends at a step that is passed only when somebody asks for it
 SHAKEN: Final = 3  # steps after its connections were cut in the middle of one: what cuts them often kills it, too
+AGAIN_S: Final = 6 * 3600  # after which whoever got no answer asks again
 STARTS_MAX: Final = 50  # in a row that end at once
 T = TypeVar("T")
 DOWN_S: Final = (1, 1, 60, 600, 3600, 8 * 3600, 30 * 3600)

@@ -182,7 +182,8 @@ class InlineWriter:
 class InboxIds:
     """Gives rows of the inbox their ids as a database with many writers may: a higher one is seen before a lower one.
 
-    Now and then a row has the id after the next, and the one that was left out goes to the row that comes then.
+    Now and then a row has the id after the next, and the one that was left out goes to the row that comes then. Not
+    to a registry version's: its transaction has read the number of the version before, so its id was drawn later.
     """
 
     def __init__(self, disk: Disk, connection: Connection) -> None:
@@ -191,17 +192,18 @@ class InboxIds:
     def __call__(self, asked: Any, values: Any = None, **options: Any) -> Any:
         """In the place of the connection's own `execute`."""
         if isinstance(asked, Insert) and asked.table is inbox and not isinstance(values, list):
-            number = self._number()
+            number = self._number(to_any=(values or {}).get("kind") != "registry")
             asked = asked if number is None else asked.values(id=number)
         return self._execute(asked, values, **options)
 
-    def _number(self) -> int | None:
-        """The id that the row must have; None: the next."""
+    def _number(self, *, to_any: bool) -> int | None:
+        """The id that the row must have; None: the next. One that was left out goes `to_any` row."""
         disk, ask = self._disk, self._connection.exec_driver_sql
         (last,) = ask("SELECT coalesce(max(id), 0) FROM inbox").one()
-        left, disk.inbox_id_left = disk.inbox_id_left, None
-        if left is not None and left < last:
-            return left if ask("SELECT 1 FROM inbox WHERE id = ?", (left,)).first() is None else None
+        if to_any:
+            left, disk.inbox_id_left = disk.inbox_id_left, None
+            if left is not None and left < last:
+                return left if ask("SELECT 1 FROM inbox WHERE id = ?", (left,)).first() is None else None
         if disk.happens(disk.weather.late_id, "disk:inbox id out of order"):
             disk.inbox_id_left = last + 1
             return int(last) + 2

@@ -12,7 +12,7 @@ from registry.staged import mark_staged
 from simulators.world import tally
 from simulators.world.bank import Bank
 from simulators.world.cancelling import Cancelling
-from simulators.world.daemon import Daemon
+from simulators.world.daemon import AGAIN_S, Daemon
 from simulators.world.disk import Death
 from simulators.world.port import NodePort
 from simulators.world.queue import Queue
@@ -88,7 +88,7 @@ class Events:
             node.hold(value=False, reason="a test")
 
         if any(bank.out for bank in self._world.banks.values()) or not self._daemon.ask(work):
-            self._world.after(6 * 3600, "hold lifted", self.lift)
+            self._world.after(AGAIN_S, "hold lifted", self.lift)
 
     def _top_up(self) -> None:
         """At the counter; and now and then it is taken back."""
@@ -111,7 +111,7 @@ class Events:
                 node.submit("reversal", f"reversal:R{number}", back, home)
 
         if not self._daemon.ask(work):
-            self._world.after(3600, "top-up", lambda: self._counter(account, amount, number))
+            self._world.after(AGAIN_S, "top-up", lambda: self._counter(account, amount, number))
 
     def registry(self) -> None:
         """The next version, once it is due; after a restore, once more."""

@@ -15,14 +15,13 @@ from typing import TYPE_CHECKING, Final
 from config.reasons import Reason
 from config.settings import Paths
 from registry.address import address_text
+from simulators.world.daemon import AGAIN_S, Daemon
 from simulators.world.findings import version_of
 
 if TYPE_CHECKING:
-    from simulators.world.daemon import Daemon
     from simulators.world.port import NodePort
     from simulators.world.world import World
 
-AGAIN_S: Final = 3600
 _OPEN: Final = "SELECT id, meter FROM exception WHERE state = 'open' AND reason = ? AND meter IS NOT NULL ORDER BY id"
 
 

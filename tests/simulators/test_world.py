@@ -23,7 +23,7 @@ from simulators.world.shrink import Shrinker
 from simulators.world.weather import Cut
 
 SEEDS = range(1, 41)
-PINNED = {14: "0125655c3189d4ca017ad651463fcdc2", 37: "e002891e188abc146644e62dfefd3d2b"}  # a calm one, and a storm
+PINNED = {14: "0125655c3189d4ca017ad651463fcdc2", 37: "73094fe7282828ac70857e9f86a2b918"}  # a calm one, and a storm
 NO_ROWS = {"duplicate", "replaced", "late", "sequence_gap", "sequence_leap", "command"}  # counted, or never sent
 Play = Callable[[Ask], Outcome]
 
