@@ -75,23 +75,37 @@ class Ending:
         world = self._world
         found: Result = check_files(world.folder / "truth.db", world.data, self._books(), world.folder / "outbox.db")
         due = self._corrections_due()
-        left_wh = found.checker_difference_wh - sum(
-            abs(d["used_wh"] - d["billed_wh"]) for d in found.details if d["what"] == "energy" and d["meter"] in due
-        )
-        details = [d for d in found.details if not self._late(d) and d.get("meter") not in due]
+        let_pass = [d for d in found.details if d["what"] == "energy" and self._corrected_by_hand(d, due)]
+        left_wh = found.checker_difference_wh - sum(abs(d["used_wh"] - d["billed_wh"]) for d in let_pass)
+        details = [d for d in found.details if not self._late(d) and d not in let_pass]
         if world.restored:  # energy and money must agree; messages that the backup did not have are detail
             details = [d for d in details if d["what"] != "held but in no log"]
         if details or left_wh or found.uncredited_charges or found.outbox_left:
             raise Finding("truth books agree", json.dumps({**found.as_json(), "details": details[:5]}))
 
-    def _corrections_due(self) -> set[str]:
-        """Meters whose span was ended behind what it had charged (`backdated`): the engine asks a person to correct.
+    def _corrections_due(self) -> dict[str, int]:
+        """Meters whose span was ended behind what it had charged (`backdated`), and the register it had charged.
 
-        It takes a version that comes (or after a restore comes again) when the bill was closed by an estimate.
+        The engine asks a person to correct that. It takes a version that comes (or after a restore comes again) when
+        the bill was closed by an estimate.
         """
         with closing(sqlite3.connect(f"file:{Paths(self._world.data).ledger}?mode=ro", uri=True)) as db:
-            ended = "SELECT meter FROM exception WHERE reason = 'backdated' AND note LIKE '% ends here, behind %'"
-            return {str(meter) for (meter,) in db.execute(ended)}
+            ended = (
+                "SELECT meter, value FROM exception WHERE reason = 'backdated' AND note LIKE '% ends here, behind %'"
+            )
+            return dict(db.execute(ended))
+
+    def _corrected_by_hand(self, detail: dict[str, Any], due: dict[str, int]) -> bool:
+        """Whether a bill differs only by what a person is asked about.
+
+        After a restore whatever such a meter differs by. Else what is missing of a replaced meter up to its final
+        register, when the estimate that was kept lies behind that.
+        """
+        meter = detail["meter"]
+        if meter not in due or self._world.restored:
+            return meter in due
+        finals = {change.old_meter: change.old_final for change in self._world.scene.load.changes}
+        return detail["billed_wh"] < detail["used_wh"] and meter in finals and due[meter] >= finals[meter]
 
     def _books(self) -> list[Path]:
         return [bank.file for bank in self._world.banks.values()]

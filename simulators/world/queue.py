@@ -39,17 +39,17 @@ class Queue:
 
     def released(self) -> bool:
         """Have judged again what the version in force knows; False: some of it has no outcome yet."""
-        waiting = self.waiting()
+        waiting = self._waiting()
         if waiting:
             self._daemon.ask(partial(self._release, waiting))
-            waiting = self.waiting()
+            waiting = self._waiting()
         return waiting == []
 
     def forget(self) -> None:
         """The ledger is another one."""
         self._judged.clear()
 
-    def waiting(self) -> list[int] | None:
+    def _waiting(self) -> list[int] | None:
         """Rows that are to be judged again; None when nobody can say: the daemon is down, or between two versions."""
         world, node = self._world, self._daemon.node
         digest = node.registry_digest() if node is not None else ""
