@@ -2,7 +2,8 @@
 
 `_nrt=False` switches off numba's reference counting: our compiled functions allocate nothing, and counting the
 references of the arrays in every inner call took two thirds of the kernel's time (measured 2026-11, numba 0.68).
-`cache=True` keeps machine code beside the module, so only the first start of an installation compiles.
+`cache=True` keeps machine code beside the module, so only the first start of an installation compiles; it is known by
+all the sources that are in it (config.machine_code).
 """
 
 from __future__ import annotations
@@ -15,6 +16,9 @@ from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from config.machine_code import OwnSources
+
+OwnSources.come_first()  # numba reads and writes its files when a module is imported; we only say which are right
 _options: Final[dict[str, Any]] = {"nogil": True, "cache": True, "error_model": "numpy", "_nrt": False}
 jit: Final[Callable[[Any], Any]] = njit(**_options)
 holding: Final[Callable[[Any], Any]] = njit(
