@@ -13,11 +13,17 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, Final
 
-import numba
-from numba.core import caching
+from numba.core.caching import InTreeCacheLocator, UserProvidedCacheLocator, UserWideCacheLocator
 
-ROOT: Final = Path(__file__).parents[1]
-FOLDERS: Final = ("config", "ledger", "registry", "rating")  # of what compiled functions call and use
+ROOT: Final = Path(__file__).resolve().parents[1]
+FOLDERS: Final = ("config", "ledger", "registry", "rating", "ingest")  # of compiled functions, and what they use
+_OTHERS: Final = (  # numba's own, in its order
+    "UserProvidedCacheLocator",
+    "InTreeCacheLocator",
+    "UserWideCacheLocator",
+    "IPythonCacheLocator",
+    "ZipCacheLocator",
+)
 
 
 @lru_cache(maxsize=1)
@@ -32,34 +38,34 @@ def sources_digest() -> str:
     return digest.hexdigest()
 
 
-_PLACES: Final[Any] = caching.CacheImpl._locator_classes  # noqa: SLF001 - numba has no public name for it
-
-
-class OwnSources(caching._CacheLocator):  # noqa: SLF001
-    """Where numba would keep a function of `FOLDERS`, with `sources_digest` in its stamp; other files not at all."""
-
-    def __init__(self, place: Any) -> None:
-        self._place = place
-
-    def get_cache_path(self) -> str:
-        return str(self._place.get_cache_path())
+class _OfAllSources:
+    """One of numba's places for a function of `FOLDERS`, known by `sources_digest`, too; none for other files."""
 
     def get_source_stamp(self) -> tuple[Any, str]:
-        return self._place.get_source_stamp(), sources_digest()
-
-    def get_disambiguator(self) -> str:
-        return str(self._place.get_disambiguator())
+        place: Any = super()
+        return place.get_source_stamp(), sources_digest()
 
     @classmethod
-    def from_function(cls, function: Callable[..., Any], file: str) -> OwnSources | None:
+    def from_function(cls, function: Callable[..., Any], file: str) -> Any:
         if not any(Path(file).resolve().is_relative_to(ROOT / folder) for folder in FOLDERS):
             return None
-        places = (place.from_function(function, file) for place in _PLACES)
-        return next((cls(place) for place in places if place is not None), None)
+        place: Any = super()
+        return place.from_function(function, file)
 
-    @classmethod
-    def come_first(cls) -> None:
-        """Let numba look here first, and for other files where it always does; before anything is compiled."""
-        others = ",".join(place.__name__ for place in _PLACES)
-        settings: Any = numba.config
-        settings.CACHE_LOCATOR_CLASSES = f"{cls.__module__}.{cls.__name__},{others}"
+
+class UserProvided(_OfAllSources, UserProvidedCacheLocator):
+    """In the folder that NUMBA_CACHE_DIR names."""
+
+
+class InTree(_OfAllSources, InTreeCacheLocator):
+    """Beside the module."""
+
+
+class UserWide(_OfAllSources, UserWideCacheLocator):
+    """In the user's folder, where the module's cannot be written."""
+
+
+# numba's setting: look into ours first, and for other files where it always does.
+LOCATORS: Final = ",".join(
+    [*(f"{place.__module__}.{place.__name__}" for place in (UserProvided, InTree, UserWide)), *_OTHERS]
+)

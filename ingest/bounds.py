@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from typing import Final
 
-import numba
 import numpy as np
 
 from config.reasons import Reason
 from config.units import REGISTER_CODE, Quality
 from ingest.decoded import TIME_END_S, TIME_FIRST_S, VALUE_MAX, Limits, Rejected
+from rating.compiled import holding
 from rating.readings import Readings
 
 _KNOWN: Final = np.zeros((2, 256), np.bool_)
@@ -43,7 +43,7 @@ def _scan(value, read_at_s, register, quality, known, time_first_s, time_end_s, 
 
 
 # It keeps Python's global lock: giving it up for 3 us would mean to queue for it behind a busy network thread.
-_compiled: Final = numba.njit(cache=True)(_scan)
+_compiled: Final = holding(_scan)
 
 
 def check(readings: Readings, limits: Limits) -> None:

@@ -10,14 +10,12 @@ import contextlib
 import sys
 import tempfile
 from collections.abc import Callable
-from hashlib import blake2b
 from pathlib import Path
 
 import numba
 import numpy as np
 
-import ingest
-import rating
+from config.machine_code import sources_digest
 from config.settings import AutopaySettings, RatingSettings
 from ingest import bounds
 from ingest.decoded import Limits
@@ -57,13 +55,8 @@ def ensure_warm(told: Callable[[], None] = lambda: None) -> bool:
 
 
 def _made_of() -> str:
-    """Digest of every source that holds compiled code, as numba tells one from another, and of the compiler."""
-    digest = blake2b(f"{numba.__version__} {np.__version__} {sys.version}".encode(), digest_size=16)
-    for package in (rating, ingest):
-        for source in sorted(Path(str(package.__file__)).parent.glob("*.py")):
-            known = source.stat()
-            digest.update(f"{source.name} {known.st_mtime_ns} {known.st_size}\n".encode())
-    return digest.hexdigest()
+    """What the compiled code is made of: our sources, as numba tells them from others, and the compiler."""
+    return f"{sources_digest()} {numba.__version__} {np.__version__} {sys.version}"
 
 
 def warm() -> dict[str, int]:

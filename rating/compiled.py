@@ -11,14 +11,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
+import numba
 from llvmlite import ir
 from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from config.machine_code import OwnSources
+from config.machine_code import LOCATORS
 
-OwnSources.come_first()  # numba reads and writes its files when a module is imported; we only say which are right
+_settings: Any = numba.config
+_settings.CACHE_LOCATOR_CLASSES = LOCATORS  # before anything is compiled
 _options: Final[dict[str, Any]] = {"nogil": True, "cache": True, "error_model": "numpy", "_nrt": False}
 jit: Final[Callable[[Any], Any]] = njit(**_options)
 holding: Final[Callable[[Any], Any]] = njit(

@@ -1,9 +1,9 @@
 """Pure: the plain reading, compiled: forwards, plausible, of a charged register, inside one segment and one stage.
 
 Nearly all readings are plain, so this loop is what a city costs. It knows no rule of its own: whatever is not plain
-ends the run and goes to the judge (rating.kernel), and both ways must give the same result. It calls nothing, so that
-the few arrays it touches stay in registers, and it looks up its segment and stage afresh for every reading: that
-costs less than a branch which neighbours under different tariffs would make the processor guess.
+ends the run and goes to the judge (rating.kernel), and both ways must give the same result. For a lone reading it
+calls nothing, so that the few arrays it touches stay in registers, and it looks up its segment and stage afresh for
+each: that costs less than a branch which neighbours under different tariffs would make the processor guess.
 
 Readings of one register that come in a row, a load curve, have a loop of their own: they move it in locals and are
 written back together, as each would else wait for the store of the one before it, twice as long as the rest takes.
@@ -130,7 +130,7 @@ def rate_plain(homes: Homes, batch: Batch, lines: Lines, window_s: int, first: i
         _fetch_ahead(channel, ladder, slots, i, last)
         if slots[min(i + _ONE, last)] == number and i + _ONE < stop:
             reached = np.uintp(_curve(homes, batch, lines, window_s, int(i), int(stop), limit_s))
-            if reached == i or (reached < stop and slots[reached] == number):
+            if reached < stop and slots[reached] == number:
                 return int(reached)
             i = reached
             continue
