@@ -5,8 +5,10 @@ other. `port` of the settings is the one that speaks `mqtt.version`; the other i
 
 What it keeps in memory is bounded (SEGMENT_BYTES x SEGMENTS_MAX for a shard, x SEGMENTS for all); when a subscriber
 stays away for longer than that, the oldest messages are gone and concentrators send them again, because they
-were never confirmed as held. Its window of unacknowledged messages to one subscriber is 100, whatever
-`max_inflight_count` says, and it wants acknowledgements in order.
+were never confirmed as held. What goes down has windows of its own (DOWN): rumqttd keeps what it has delivered until
+the window of the filter is full, and there is a filter for each concentrator. It also remembers every topic for
+ever, 285 bytes each. Its window of unacknowledged messages to one subscriber is 100, whatever `max_inflight_count`
+says, and it wants acknowledgements in order.
 """
 
 from __future__ import annotations
@@ -18,11 +20,15 @@ from typing import Any, Final
 
 from iotcore import Broker
 
+from config import proc
 from config.settings import MqttSettings
 
 SEGMENT_BYTES: Final = 16 << 20
 SEGMENTS_MAX: Final = 24  # of a shard
 SEGMENTS: Final = 48  # of all shards together
+# (bytes of a segment, segments) of what goes down: to a concentrator, and to a listener for many of them. A message
+# counts with topic and payload, some 60 bytes, and takes up 310; what is lost is said again.
+DOWN: Final = {"meters/v1/+/+/down/#": (4 << 10, 4), "meters/v1/+/+/+/held/+": (1 << 20, 4)}
 _HOST: Final = "127.0.0.1"
 
 
@@ -74,6 +80,10 @@ class EmbeddedBroker:
         text = (
             f"id = 0\n[router]\nid = 0\nmax_connections = 10010\nmax_outgoing_packet_count = 200\n"
             f"max_segment_size = {SEGMENT_BYTES}\nmax_segment_count = {segments}\n"
+            + "".join(
+                f'[router.custom_segment."{topic}"]\nmax_segment_size = {size}\nmax_segment_count = {count}\n'
+                for topic, (size, count) in DOWN.items()
+            )
             + _listener("v4", self.port_311, self._settings)
             + _listener("v5", self.port_5, self._settings)
         )
@@ -94,6 +104,12 @@ class EmbeddedBroker:
     def alive(self) -> bool:
         """False once the child process is gone (its sessions with it)."""
         return self._broker is not None and bool(self._broker.is_running)
+
+    @property
+    def memory_bytes(self) -> int:
+        """Resident; 0 when it is gone, or where there is no /proc."""
+        process = getattr(self._broker, "_process", None)
+        return proc.memory(process.pid) if process is not None else 0
 
     def stop(self, timeout_real_s: float = 5.0) -> None:
         """End the child and release its ports; safe to call twice."""

@@ -4,10 +4,10 @@ The network thread is paho's; our callback there only puts a tuple into a queue.
 connection is `ingest.session`'s.
 
 Four things are done below paho's public face, in `_Client` alone. The socket is read in pieces of READ_BYTES, and
-messages are cut out of them here (paho asks the kernel five times a message, and gives up Python's global lock each
-time). Acknowledgements of a group leave as one packet, and so does what is `held`: one wake-up of the network
-thread instead of hundreds. Each turn of its loop leaves a time stamp, so that a thread that died or hangs is noticed
-and replaced.
+messages are cut out of them by `ingest.packets` (paho asks the kernel five times a message, and gives up Python's
+global lock each time). Acknowledgements of a group leave as one packet, and so does what is `held`: one wake-up
+of the network thread instead of hundreds. Each turn of its loop leaves a time stamp, so that a thread that died or
+hangs is noticed and replaced.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
 from config.settings import MqttSettings
+from ingest.packets import PUBLISH_QOS_1, publish_packet, read_publish, whole_packet
 from ingest.pipeline import Message
 from ingest.port import LinkPort
 from ingest.session import Session
@@ -34,7 +35,6 @@ from ingest.wire import subscription
 SESSION_EXPIRY_S: Final = 7 * 86_400
 READ_BYTES: Final = 1 << 18
 _PUBACK: Final = b"\x40\x02"
-_PUBLISH_QOS_1: Final = 0x32
 _ROOM_POLL_REAL_S: Final = 0.005
 _log = structlog.get_logger("ingest")
 
@@ -50,42 +50,6 @@ class Received(NamedTuple):
 
 Queue = queue.SimpleQueue[Received | None]
 LinkMaker = Callable[[str, Queue], LinkPort]  # for a shard; it puts what comes into the queue
-
-
-def whole_packet(buffer: bytes, at: int) -> tuple[int, int] | None:
-    """Where the body of the MQTT packet at `at` starts and ends; None: not all there yet; end 0: no such length."""
-    length, place, end = 0, at + 1, len(buffer)
-    for shift in (0, 7, 14, 21):
-        if place >= end:
-            return None
-        byte = buffer[place]
-        place += 1
-        length |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return (place, place + length) if place + length <= end else None
-    return (place, 0)
-
-
-def plain_publish(buffer: bytes, start: int, end: int, *, five: bool) -> tuple[int, Message] | None:
-    """Packet id and message of a PUBLISH body with QoS 1; None when it has properties or is too short."""
-    topic_end = start + 2 + (buffer[start] << 8 | buffer[start + 1]) if end - start >= 2 else end
-    body = topic_end + (3 if five else 2)
-    if body > end or (five and buffer[topic_end + 2]) or topic_end == start + 2:
-        return None
-    try:
-        topic: str | None = buffer[start + 2 : topic_end].decode()
-    except UnicodeDecodeError:
-        topic = None
-    return buffer[topic_end] << 8 | buffer[topic_end + 1], Message(topic, buffer[body:end])
-
-
-def publish_packet(topic: str, payload: bytes, *, five: bool) -> bytes:
-    """A PUBLISH with QoS 0; short: the remaining length takes at most two bytes."""
-    name = topic.encode()
-    body = len(name).to_bytes(2, "big") + name + (b"\0" if five else b"") + payload
-    size = len(body)
-    assert size < 1 << 14
-    return (b"\x30" + (bytes((size,)) if size < 0x80 else bytes((size & 0x7F | 0x80, size >> 7)))) + body
 
 
 class _Client(mqtt.Client):
@@ -131,9 +95,9 @@ class _Client(mqtt.Client):
         return MQTTErrorCode.MQTT_ERR_SUCCESS
 
     def _one(self, buffer: bytes, at: int, start: int, end: int) -> MQTTErrorCode:
-        """Plain messages with QoS 1 are taken here; paho handles everything else."""
-        if buffer[at] & 0xF6 == _PUBLISH_QOS_1 and self.take is not None:
-            found = plain_publish(buffer, start, end, five=self._protocol == MQTTProtocolVersion.MQTTv5)
+        """Messages with QoS 1 are taken here; paho handles everything else."""
+        if buffer[at] & 0xF6 == PUBLISH_QOS_1 and self.take is not None:
+            found = read_publish(buffer, start, end, five=self._protocol == MQTTProtocolVersion.MQTTv5)
             if found is not None:
                 self.take(self, *found)
                 return MQTTErrorCode.MQTT_ERR_SUCCESS
@@ -306,7 +270,7 @@ class Link(Session):
             self._wait_for_room(client)
 
     def _on_message(self, client: mqtt.Client, _: Any, message: mqtt.MQTTMessage) -> None:
-        """What has properties, or no QoS."""
+        """What has no QoS, or properties that are not read here."""
         assert isinstance(client, _Client)
         self._take(client, message.mid if message.qos == 1 else 0, _message(message))
 

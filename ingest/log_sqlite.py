@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, cast
 
+from config.synced import Synced
 from ingest import mark_journal
 from ingest.many_rows import insert, many
 from ingest.mark_journal import MarkJournal
@@ -65,7 +66,7 @@ class SqliteLog:
         busy_timeout_real_s: float = 10.0,
         mark_generation: int = mark_journal.GENERATION,
     ) -> None:
-        self._path = path
+        self._path, self._synced = path, Synced(path)
         self._size_max_bytes = size_max_bytes
         self._busy_timeout_real_s = busy_timeout_real_s
         self._writing = threading.Lock()
@@ -148,9 +149,12 @@ class SqliteLog:
             self._writer.execute("BEGIN IMMEDIATE")
             yield self._writer
             self._writer.execute("COMMIT")
+            self._synced.make_sure()
         except sqlite3.Error as error:
             self._undo()
             raise self._failed(error) from error
+        except OSError as error:  # committed, and perhaps gone with the next mount: only a start can tell
+            raise LogFailed(f"{self._path}: {error}", retriable=False) from error
         except BaseException:
             self._undo()
             raise

@@ -11,7 +11,7 @@ import hmac
 import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from config.reasons import Reason
@@ -22,7 +22,17 @@ from ingest.decoded import Decoded, Limits, Rejected
 from ingest.origin import with_origin
 from ingest.routing import Routes, reject_partition, route
 from ingest.sequences import Key, Lost, Mark, Sequences, delivered, taken
-from ingest.wire import CONTENT_TYPES, UNNUMBERED, Topic, is_id, parse_topic, sequence_of
+from ingest.wire import (
+    CONTENT_TYPES,
+    FORMATS,
+    UNNUMBERED,
+    Topic,
+    bare_topic,
+    is_id,
+    parse_topic,
+    reads_topic,
+    sequence_of,
+)
 from rating.readings import Record, RecordKind
 
 OVERSIZED_KEPT_BYTES: Final = 64 << 10
@@ -92,8 +102,9 @@ def process(messages: Sequence[Message], now_s: int, sequences: Sequences, conte
 def _one(batch: Batch, topic: Topic, message: Message, now_s: int, sequences: Sequences, context: Context) -> None:
     decoded: Decoded | None = None
     mark: Mark | None = None
+    signed = _signed_topic(topic, message)
     try:
-        _authentic(topic, message, context)
+        _authentic(topic, message, signed, context)
         decoded = decode(topic, message, context.limits)
         if decoded.sequence is not None and topic.sequence == UNNUMBERED:
             topic = topic._replace(stream=decoded.stream or "", sequence=decoded.sequence)
@@ -103,7 +114,7 @@ def _one(batch: Batch, topic: Topic, message: Message, now_s: int, sequences: Se
         parts = route(decoded.body, topic.concentrator, context.routes, context.partitions)
     except Rejected as refused:
         mark, fault = _refused(batch, topic, mark, refused, sequences, context)
-        _reject(batch, topic, message, fault, now_s, context)
+        _reject(batch, topic, replace(message, topic=signed), fault, now_s, context)
     else:
         for partition, body in parts:
             batch.records.append(
@@ -187,18 +198,27 @@ def signature(key: bytes, topic: str, payload: bytes) -> str:
     return hmac.new(key, topic.encode() + b"\n" + payload, hashlib.sha256).hexdigest()
 
 
-def _authentic(topic: Topic, message: Message, context: Context) -> None:
+def _signed_topic(topic: Topic, message: Message) -> str | None:
+    """What a signature covers beside the payload: the long topic, also where properties carry its parts.
+
+    `topic`: with what the properties say. Else whoever hears a message could give it another number.
+    """
+    if topic.sequence == UNNUMBERED or message.topic != bare_topic(topic.shard, topic.concentrator):
+        return message.topic
+    format_ = topic.format if topic.format in FORMATS else message.content_type
+    return reads_topic(topic.shard, topic.concentrator, format_ or "", topic.stream, topic.sequence)
+
+
+def _authentic(topic: Topic, message: Message, signed: str | None, context: Context) -> None:
     key = context.keys.get(topic.concentrator)
     if key is None and not message.properties and not context.signed_only:
         return
     given = next((value for name, value in message.properties if name == "signature"), None)
     if key is None and given is None and not context.signed_only:
         return
-    if key is None or given is None or message.topic is None:
+    if key is None or given is None or signed is None:
         raise Rejected(Reason.AUTH, "a signature without a known key" if given else "not signed")
-    if not hmac.compare_digest(
-        signature(key, message.topic, message.payload).encode(), given.encode("utf-8", "replace")
-    ):
+    if not hmac.compare_digest(signature(key, signed, message.payload).encode(), given.encode("utf-8", "replace")):
         raise Rejected(Reason.AUTH, "the signature is of another message or key")
 
 

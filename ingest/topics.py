@@ -72,6 +72,15 @@ def bare_topic(shard: str, concentrator: str) -> str:
     return f"meters/v1/{shard}/{concentrator}/up/reads"
 
 
+def in_properties(named: Topic) -> tuple[str, str, tuple[tuple[str, str], ...]]:
+    """A numbered message under MQTT 5: the short topic, content type and user properties that say the same.
+
+    A broker that remembers topics (the embedded one does, for ever) then has one of a concentrator to remember.
+    """
+    numbered = (("stream", named.stream), ("sequence", str(named.sequence)))
+    return bare_topic(named.shard, named.concentrator), named.format or "", numbered
+
+
 def subscription(shard: str) -> str:
     """What ingest subscribes to: one session per shard."""
     return f"meters/v1/{shard}/+/up/#"
@@ -80,6 +89,14 @@ def subscription(shard: str) -> str:
 def down_subscription(shard: str, concentrator: str) -> str:
     """What a concentrator subscribes to."""
     return f"meters/v1/{shard}/{concentrator}/down/#"
+
+
+def down_subscriptions(shard: str) -> list[str]:
+    """What a listener for all concentrators of a shard subscribes to.
+
+    Not to `+/down/#`: the embedded broker keeps little for a filter of that form (`ingest.broker`).
+    """
+    return [f"meters/v1/{shard}/+/+/held/+", f"meters/v1/{shard}/+/+/resend/+"]
 
 
 def held_topic(shard: str, concentrator: str, stream: str) -> str:

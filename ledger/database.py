@@ -25,6 +25,7 @@ from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
 from sqlalchemy.exc import DatabaseError
 from sqlalchemy.util import LRUCache
 
+from config.synced import Synced
 from ledger.port import MAKE_ROOM, StartRefused
 
 Query = Mapping[str, str]
@@ -74,13 +75,28 @@ def full(error: DatabaseError | sqlite3.DatabaseError) -> bool:
 
 
 class _Connection(sqlite3.Connection):
-    """The driver's, which knows how its transactions begin."""
+    """The driver's, which knows how its transactions begin and end."""
 
     begins: tuple[str, ...] = ()
+
+    def committed(self) -> None:
+        """The driver has committed."""
 
 
 class _Writing(_Connection):
     begins = ("BEGIN IMMEDIATE",)  # so that two of them can never both read and then write
+
+    def __init__(self, database: str, *more: Any, **options: Any) -> None:
+        super().__init__(database, *more, **options)
+        self._synced = Synced(Path(database))
+
+    def committed(self) -> None:
+        try:
+            self._synced.make_sure()
+        except OSError as error:  # as SQLite says that a sync has failed
+            failed = sqlite3.OperationalError(f"disk I/O error after a commit: {error}")
+            failed.sqlite_errorcode = sqlite3.SQLITE_IOERR_FSYNC
+            raise failed from error
 
 
 class _Reading(_Connection):
@@ -88,13 +104,20 @@ class _Reading(_Connection):
 
 
 class Dialect(SQLiteDialect_pysqlite):
-    """SQLAlchemy's own, but that BEGIN is said: by the driver, since an event would cost each statement something."""
+    """SQLAlchemy's own, but that BEGIN is said: by the driver, since an event would cost each statement something.
+
+    And a commit is believed only while the file system takes changes.
+    """
 
     supports_statement_cache = True
 
     def do_begin(self, dbapi_connection: Any) -> None:
         for words in dbapi_connection.begins:
             dbapi_connection.execute(words).fetchone()
+
+    def do_commit(self, dbapi_connection: Any) -> None:
+        super().do_commit(dbapi_connection)  # type: ignore[no-untyped-call]
+        dbapi_connection.committed()
 
 
 registry.register("sqlite.meterd", __name__, Dialect.__name__)

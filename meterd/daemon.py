@@ -213,6 +213,7 @@ class Daemon(Parts):
 
     def metrics(self) -> bytes:
         with self._observing:
+            self.metrics_set.broker_memory.set(self.broker.memory_bytes if self.broker is not None else 0)
             return self._observer.text()
 
 

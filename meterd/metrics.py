@@ -89,6 +89,9 @@ class Metrics:
         self.connections = Counter(
             "meterd_broker_connections", "Connections to the broker, each shard's first included.", registry=registry
         )
+        self.broker_memory = Gauge(
+            "meterd_broker_memory_bytes", "Resident memory of the embedded broker; 0 without one.", registry=registry
+        )
         self.watchdog_restarts = Counter(
             "meterd_watchdog_restarts", "Network threads that hung or died and were replaced.", registry=registry
         )

@@ -22,7 +22,7 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
 from config.clock import Clock
-from ingest.wire import bare_topic, parse_topic
+from ingest.wire import in_properties, parse_topic
 
 SESSION_EXPIRY_S: Final = 86_400
 CONNECT_DEADLINE_S: Final = 10.0
@@ -234,23 +234,21 @@ class Link:
         return self.window - self.unacknowledged if self.connected else 0
 
     def publish(self, message: Message) -> None:
-        """Hand a message to the session; it is unacknowledged until the broker says so."""
+        """Hand a message to the session; it is unacknowledged until the broker says so.
+
+        Under MQTT 5 its number and format go as properties, as the daemon must then speak MQTT 5, too.
+        """
         self.unacknowledged += 1
-        if "+" not in message.topic and not message.signature:
+        if not self.five:
+            assert not message.signature, f"a signature on {message.topic} needs MQTT 5"
             self._client.publish(message.topic, message.body, qos=1)
             return
-        # A topic may not hold a plus, so SenML goes by content type; signatures are a property, too.
-        assert self.five, f"{message.topic} needs MQTT 5"
-        properties: Any = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
         named = parse_topic(message.topic)
         assert named is not None, message.topic
-        topic = message.topic
-        if "+" in topic:
-            topic = bare_topic(named.shard, named.concentrator)
-            properties.ContentType = f"application/{named.format}"
-            properties.UserProperty = [("stream", named.stream), ("sequence", str(named.sequence))]
-        if message.signature:
-            properties.UserProperty = ("signature", message.signature)
+        properties: Any = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
+        topic, properties.ContentType, numbered = in_properties(named)
+        signed = (("signature", message.signature),) if message.signature else ()
+        properties.UserProperty = [*numbered, *signed]
         self._client.publish(topic, message.body, qos=1, properties=properties)
 
     def serve(self, wait_s: float) -> None:

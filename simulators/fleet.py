@@ -113,7 +113,7 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--registry", type=Path, required=True, help="directory as it was imported at first")
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, required=True)
-    parser.add_argument("--mqtt-version", choices=("3.1.1", "5"), default="3.1.1")
+    parser.add_argument("--mqtt-version", choices=("3.1.1", "5"), default="5", help="the daemon's")
     parser.add_argument("--keys", type=Path, help='TOML of concentrator = "hexadecimal key": these sign (MQTT 5)')
     parser.add_argument("--clients", type=int, default=2, help="MQTT sessions that share the concentrators")
     parser.add_argument("--truth", type=Path, required=True)
@@ -157,8 +157,6 @@ def _run(args: argparse.Namespace, clock: Clock, stopped: list[int], ended: list
     )
     names = list(setting.load.lists)
     formats = formats_of(args.formats or ("arrow" if args.faults == "none" else FORMATS_MIXED), len(names))
-    if args.mqtt_version != "5":  # these go by content type, which MQTT 3.1.1 has not
-        formats = ["json" if name.startswith("senml") else name for name in formats]
     outbox, truth = Outbox(args.outbox), TruthBook(args.truth)
     token = uuid.uuid4().hex[:8]
     streams = outbox.streams({name: f"{token}.{place}" for place, name in enumerate(names)})

@@ -31,6 +31,9 @@ Config = Annotated[
 Books = Annotated[
     list[Path] | None, typer.Option(metavar="FILE", help="With --broker: a gateway's own book; once for each.")
 ]
+Numbers = Annotated[
+    str, typer.Option(help="Where a message's number stands: properties; topic, for a daemon of MQTT 3.1.1.")
+]
 BrokerPid = Annotated[
     int | None, typer.Option(min=1, help="With --broker: its process here, if its port does not tell.")
 ]
@@ -63,6 +66,7 @@ def load(
     data_dir: DataDir = None,
     config: Config = None,
     gateway_book: Books = None,
+    numbers: Numbers = "properties",
     user: Annotated[str, typer.Option(help="MQTT user name.")] = "",
     password_file: Annotated[Path | None, typer.Option(metavar="FILE", help="MQTT password.")] = None,
     cafile: Annotated[Path | None, typer.Option(metavar="FILE", help="TLS: who signed the broker.")] = None,
@@ -76,7 +80,7 @@ def load(
     from simulators.load.figures import Objective
     from simulators.load.schedule import Wish
 
-    _known(format_)
+    _known(format_, numbers)
     theirs = (data_dir, config, gateway_book, user, password_file, cafile, cert, key, broker_pid, daemon_pid)
     _belong_together(broker, registry, any(theirs))
     _in_pairs(user, password_file, cert, key)
@@ -84,7 +88,7 @@ def load(
     with _said():
         test = Test(
             Wish(pattern, meters, per_message, rate, seconds, seed), format_, connections, processes, wait,
-            _rates(faults), [Objective.parse(text) for text in objective or ()], audit,
+            _rates(faults), [Objective.parse(text) for text in objective or ()], audit, numbers,
         )  # fmt: skip
         test.check()
         target = None
@@ -94,12 +98,12 @@ def load(
             target = Target(
                 *_address(broker), registry, data_dir, None, None, user, password, ca, own, secret, broker=broker_pid
             )
-            _daemon_of(target, config, gateway_book or [], daemon_pid)
+            _daemon_of(target, test, config, gateway_book or [], daemon_pid)
             _can_be_met(test, target)
         _tested(test, target, report)
 
 
-def _daemon_of(target: Target, config: Path | None, books: list[Path], pid: int | None) -> None:
+def _daemon_of(target: Target, test: Test, config: Path | None, books: list[Path], pid: int | None) -> None:
     """What is known of the daemon behind a broker of somebody else's: its files, its process, its gateways' books."""
     from simulators.load.observe import can_watch
     from simulators.load.processes import DAEMON
@@ -109,6 +113,8 @@ def _daemon_of(target: Target, config: Path | None, books: list[Path], pid: int 
 
         settings = settings_or_stop(config)
         target.config, target.data = config, target.data or settings.data_dir
+        if settings.mqtt.version != "5":
+            test.numbers = "topic"  # its session hears no properties
         if settings.notices.file is not None:
             target.notices = target.data / settings.notices.file
     if books and target.data is None:
@@ -197,8 +203,12 @@ def _files(*paths: Path | None) -> None:
             raise Stop(Exit.USAGE, f"there is no file {path}")
 
 
-def _known(format_: str) -> None:
+def _known(format_: str, numbers: str) -> None:
     from ingest.wire import FORMATS
+    from simulators.load.packets import NUMBERS
+
+    if numbers not in NUMBERS:
+        raise Stop(Exit.USAGE, f"--numbers {numbers!r}: {' or '.join(NUMBERS)}")
 
     if format_ not in FORMATS:
         raise Stop(Exit.USAGE, f"there is no format {format_!r}; there are {', '.join(FORMATS)}")

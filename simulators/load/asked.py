@@ -57,7 +57,7 @@ class Target:
 
 @dataclass(slots=True)
 class Test:
-    """What is to be run."""
+    """What is to be run. `numbers`: one of `packets.NUMBERS`; a daemon of MQTT 3.1.1 hears no properties."""
 
     wish: Wish
     format: str = "arrow"
@@ -67,6 +67,7 @@ class Test:
     faults: dict[str, float] = field(default_factory=dict)
     objectives: Sequence[Objective] = ()
     audit: bool = True
+    numbers: str = "properties"
 
     def check(self) -> None:
         """Raise `NoSchedule` for what cannot be."""

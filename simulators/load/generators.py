@@ -37,8 +37,8 @@ class Generators:
             orders = Orders(
                 asdict(test.wish), str(target.registry), str(self._outs[part]), str(folder / DUES), run,
                 start_s=0.0, start_unix=0, begin_s=begin_s(test.wish), wait_s=test.wait_s, part=part,
-                of=test.processes, connections=test.connections, format=test.format, host=target.host,
-                port=target.port, user=target.user, password=target.password, cafile=target.cafile,
+                of=test.processes, connections=test.connections, format=test.format, numbers=test.numbers,
+                host=target.host, port=target.port, user=target.user, password=target.password, cafile=target.cafile,
                 cert=target.cert, key=target.key, thirsty=list(thirsty), faults=test.faults,
             )  # fmt: skip
             path = folder / f"sender{part}.json"

@@ -26,6 +26,7 @@ class Orders:
     of: int = 1
     connections: int = 8
     format: str = "arrow"
+    numbers: str = "properties"  # where a message's stream and number stand; or "topic"
     host: str = "127.0.0.1"
     port: int = 1883
     user: str = ""

@@ -5,14 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Final
 
+from ingest.topics import Topic, in_properties, reads_topic
+
+NUMBERS: Final = ("properties", "topic")  # where a message's stream and number stand
 CONNACK: Final = 2
 PUBLISH: Final = 3
 PUBACK: Final = 4
 DISCONNECT: Final = 14
 PINGREQ_PACKET: Final = b"\xc0\x00"
 DISCONNECT_PACKET: Final = b"\xe0\x00"
+_CONTENT_TYPE: Final = 0x03
 _SESSION_EXPIRY: Final = 0x11
 _RECEIVE_MAXIMUM: Final = 0x21
+_USER_PROPERTY: Final = 0x26
 RECEIVE_DEFAULT: Final = 65_535
 PACKET_MAX: Final = 1 << 20
 # Lengths of the properties of a CONNACK: bytes, or "text", "pair", "varint"
@@ -57,9 +62,18 @@ def subscribe(mid: int, filters: list[str]) -> bytes:
     return b"\x82" + varint(len(body)) + body
 
 
-def publish(topic: str, payload: bytes, mid: int) -> bytes:
-    """PUBLISH with QoS 1 and no properties."""
-    head = text(topic) + mid.to_bytes(2, "big") + b"\x00"
+def addressed(named: Topic, numbers: str) -> tuple[str, bytes]:
+    """Topic and properties of a message. `numbers`: one of NUMBERS."""
+    if numbers == "topic":
+        return reads_topic(named.shard, named.concentrator, named.format or "", named.stream, named.sequence), b""
+    topic, content_type, numbered = in_properties(named)
+    user = b"".join(bytes([_USER_PROPERTY]) + text(name) + text(value) for name, value in numbered)
+    return topic, bytes([_CONTENT_TYPE]) + text(content_type) + user
+
+
+def publish(topic: str, payload: bytes, mid: int, properties: bytes = b"") -> bytes:
+    """PUBLISH with QoS 1."""
+    head = text(topic) + mid.to_bytes(2, "big") + varint(len(properties)) + properties
     return b"\x32" + varint(len(head) + len(payload)) + head + payload
 
 

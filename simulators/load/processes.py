@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from config.clock import Clock
-from simulators.load.proc import children, memory, name_of, processor_s, sockets, there, written
+from config.proc import children, memory, name_of, processor_s, sockets, there, written
 
 EVERY_S: Final = 1.0
 _LISTENS: Final = "0A"

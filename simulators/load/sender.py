@@ -23,9 +23,10 @@ import numpy.typing as npt
 
 from config.clock import Clock, RealClock
 from config.units import REGISTER_CODE, Quality, Register
-from ingest.topics import down_subscription, reads_topic
+from ingest.topics import Topic, down_subscription, down_subscriptions
 from rating.readings import Readings
 from simulators.fleet_formats import Envelope, encode
+from simulators.load import packets
 from simulators.load.answers import slots_of
 from simulators.load.dues import Dues
 from simulators.load.figures import Sent, Times
@@ -73,9 +74,8 @@ class Sender:
         self._unheld_count = 0
         self._again_at_s: dict[int, float] = {}  # when a concentrator last sent its oldest again
         self._patience_s = dict.fromkeys(mine, AGAIN_AFTER_S)
-        self._look: list[
-            tuple[float, int]
-        ] = []  # a heap: when to look at a concentrator whose message was acknowledged
+        # A heap: when to look at a concentrator whose message was acknowledged
+        self._look: list[tuple[float, int]] = []
         self._looked: set[int] = set()  # who is in it
         most = int(np.diff(population.first).max(initial=0))
         self._register, self._quality = np.full(most, _REGISTER, np.uint8), np.full(most, int(Quality.A), np.uint8)
@@ -94,7 +94,7 @@ class Sender:
             self._add(broker, str(number), [] if one_listens else filters, own)
         if one_listens:
             shards = sorted({population.shards[c] for c in mine})
-            self._add(broker, "listener", [down_subscription(shard, "+") for shard in shards], [])
+            self._add(broker, "listener", [one for shard in shards for one in down_subscriptions(shard)], [])
 
     def _add(self, broker: Broker, name: str, filters: list[str], own: list[int]) -> None:
         client = f"load-{self._orders.run}-{self._orders.part}-{name}"
@@ -190,7 +190,8 @@ class Sender:
         if self._dues is not None:
             moves = not bad and not past
             self._dues.note(concentrator, sequence, float(self._plan.due_s[place]), good=moves)
-        packed = Packed(place, concentrator, sequence, self._topic(concentrator, sequence), payload)
+        topic, properties = packets.addressed(self._named(concentrator, sequence), self._orders.numbers)
+        packed = Packed(place, concentrator, sequence, topic, payload, properties)
         self._unheld[concentrator].append(packed)
         self._unheld_count += 1
         if self._unheld_count > UNHELD_MAX:
@@ -239,9 +240,9 @@ class Sender:
         )
         return encode(self._orders.format, readings, names, envelope)
 
-    def _topic(self, concentrator: int, sequence: int) -> str:
+    def _named(self, concentrator: int, sequence: int) -> Topic:
         shard, name = self._population.shards[concentrator], self._population.concentrators[concentrator]
-        return reads_topic(shard, name, self._orders.format, self._stream[concentrator], sequence)
+        return Topic(shard, name, "reads", self._orders.format, self._stream[concentrator], sequence)
 
     # -- what comes back ---------------------------------------------------------------------------------------
     def _acked(self, place: int, at_s: float) -> None:

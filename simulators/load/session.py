@@ -39,13 +39,14 @@ class Broker:
 
 @dataclass(slots=True)
 class Packed:
-    """One message: its number in the run, its stream and sequence, topic and payload."""
+    """One message: its number in the run, its stream and sequence, topic and payload, and MQTT 5 properties."""
 
     number: int
     stream: int
     sequence: int
     topic: str
     payload: bytes
+    properties: bytes = b""
 
 
 class Refused(Exception):
@@ -214,7 +215,7 @@ class Session:
             message = self._waiting.popleft()
             mid = self._next_mid()
             self._flying[mid] = message
-            self._out += packets.publish(message.topic, message.payload, mid)
+            self._out += packets.publish(message.topic, message.payload, mid, message.properties)
         self._flush()
 
     def _flush(self) -> None:

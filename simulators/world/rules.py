@@ -221,6 +221,9 @@ class Rules:
 def _number_of(message: Message) -> tuple[str, int] | None:
     """Stream and sequence, where the message says them outside its payload."""
     topic = parse_topic(message.topic) if message.topic is not None else None
-    if topic is None or topic.kind != "reads" or topic.sequence <= 0:
+    if topic is None or topic.kind != "reads":
         return None
+    if topic.format is None:
+        named = dict(message.properties)
+        return (named["stream"], int(named["sequence"])) if "sequence" in named else None
     return topic.stream, topic.sequence

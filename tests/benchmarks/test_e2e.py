@@ -8,7 +8,7 @@ import numpy as np
 
 from benchmarks import e2e
 from benchmarks.e2e_city import Homes
-from ingest.link import plain_publish, whole_packet
+from ingest.packets import read_publish, whole_packet
 from simulators.load.packets import publish
 
 
@@ -49,6 +49,6 @@ def test_packed_messages_are_mqtt() -> None:
     packet = publish("meters/v1/0/C1/up/reads/arrow/a/1", b"x" * 300, 513)
     found = whole_packet(packet, 0)
     assert found is not None
-    read = plain_publish(packet, *found, five=True)
+    read = read_publish(packet, *found, five=True)
     assert read is not None
     assert (read[0], read[1].topic, len(read[1].payload)) == (513, "meters/v1/0/C1/up/reads/arrow/a/1", 300)

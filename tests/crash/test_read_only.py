@@ -3,16 +3,29 @@
 The data directory is a small ext4 of its own (a loop device), told to turn read-only at its first error; an error is
 asked of it while daemon, fleet and gateway work. The daemon cannot go on and ends; a start is refused, with the
 directory's name, and changes nothing; once the disk is mended everything goes on. The same after a stop in order.
+
+And the narrow moment by itself: a disk that turns while logs and ledgers are being synced (`config.synced`).
 """
 
+import errno
 import hashlib
+import os
+import random
 import subprocess
+import threading
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from sqlalchemy import text
+from sqlalchemy.exc import DatabaseError
+
+from config.synced import Synced
+from ingest.log_sqlite import SqliteLog
+from ledger.database import disk_failed, writer_engine
+from rating.readings import LogFailed, Record, RecordKind
 
 FASTER = 15_000.0
 SETTINGS = {
@@ -190,3 +203,118 @@ def test_nothing_is_lost(story):
     counts = story.end["audited"]["counts"]
     assert story.end["checked"]["used_wh"] == story.end["checked"]["billed_wh"] > 0
     assert counts["charges"] == counts["credits"] > 0
+
+
+# -- the moment at which it turns --------------------------------------------------------------------------------
+
+TURNS, OF_EACH = 12, 3
+BODY = bytes(20_000)
+
+
+class OneLog:
+    """Appends one record after the other; `said` is how many were called durable."""
+
+    def __init__(self, path):
+        self.log, self.said = SqliteLog(path), 0
+        self.there = self.log.bounds(0)[1]
+
+    def write(self):
+        (stored,) = self.log.append([Record(RecordKind.READINGS, 0, 1, "C", "s", self.said + 1, BODY)])
+        self.said = stored.offset
+
+    def close(self):
+        self.log.close()
+
+
+class OneLedger:
+    """The same through the ledger's engine."""
+
+    def __init__(self, path):
+        self.engine, self.said = writer_engine(path), 0
+        with self.engine.begin() as connection:
+            connection.execute(text("CREATE TABLE IF NOT EXISTS row (n INTEGER PRIMARY KEY, body BLOB)"))
+            self.there = connection.execute(text("SELECT coalesce(max(n), 0) FROM row")).scalar_one()
+
+    def write(self):
+        with self.engine.begin() as connection:
+            connection.execute(text("INSERT INTO row VALUES (:n, :body)"), {"n": self.said + 1, "body": BODY})
+        self.said += 1
+
+    def close(self):
+        self.engine.dispose()
+
+
+def until_it_turns(disk, stores):
+    """All write at once, the disk turns, all of them notice."""
+    faults, until = [], time.monotonic() + DEADLINE_S
+
+    def write(store):
+        try:
+            while time.monotonic() < until:
+                store.write()
+        except (LogFailed, DatabaseError) as fault:
+            faults.append(fault)
+
+    threads = [threading.Thread(target=write, args=(store,)) for store in stores]
+    for thread in threads:
+        thread.start()
+    time.sleep(random.uniform(0.05, 0.2))
+    disk.breaks()
+    for thread in threads:
+        thread.join(DEADLINE_S)
+    return faults
+
+
+def test_what_was_called_durable_is_there_after_the_disk_has_turned(crash, mounting, no_mounts, tmp_path):
+    if not mounting:
+        no_mounts("in a file")
+    written = 0
+    for turn in range(TURNS):
+        folder = tmp_path / f"{turn}"
+        with small_ext4(crash, no_mounts, tmp_path / f"{turn}.img", folder) as disk:
+            makers = [
+                (kind, folder / f"{kind.__name__}{n}.db") for kind in (OneLog, OneLedger) for n in range(OF_EACH)
+            ]
+            stores = [kind(path) for kind, path in makers]
+            assert len(until_it_turns(disk, stores)) == len(stores)
+            for store in stores:
+                store.close()
+            disk.mended()
+            for store, (kind, path) in zip(stores, makers, strict=True):
+                again = kind(path)
+                again.close()
+                assert again.there >= store.said > 0, f"{path.name}: {again.there}, and {store.said} were durable"
+                written += store.said
+    assert written > TURNS
+
+
+@pytest.mark.parametrize("fault", ["EROFS", "EIO"])
+def test_a_file_system_that_no_longer_takes_changes_is_not_believed(tmp_path, monkeypatch, fault):
+    log, ledger = OneLog(tmp_path / "log.db"), OneLedger(tmp_path / "ledger.db")
+    log.write()
+    ledger.write()
+    monkeypatch.setattr(os, "setxattr", _failing(fault))
+    with pytest.raises(LogFailed) as of_log:
+        log.write()
+    assert not of_log.value.retriable  # the same again would be written twice
+    with pytest.raises(DatabaseError) as of_ledger:
+        ledger.write()
+    assert disk_failed(of_ledger.value)
+
+
+@pytest.mark.parametrize("fault", ["ENOTSUP", "EPERM", "ENOSPC"])
+def test_one_without_attributes_is_believed(tmp_path, monkeypatch, fault):
+    monkeypatch.setattr(os, "setxattr", _failing(fault))
+    log, ledger = OneLog(tmp_path / "log.db"), OneLedger(tmp_path / "ledger.db")
+    for store in (log, ledger):
+        store.write()
+        store.write()
+        assert store.said == 2
+    Synced(tmp_path / "nothing").make_sure()
+
+
+def _failing(fault):
+    def setxattr(path, name, value):
+        raise OSError(getattr(errno, fault), os.strerror(getattr(errno, fault)), path)
+
+    return setxattr

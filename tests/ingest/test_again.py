@@ -17,7 +17,7 @@ from ingest.origin import Origin, split_note
 from ingest.pipeline import Context, Message, lost, process, signature
 from ingest.routing import HashRoutes, reject_partition
 from ingest.sequences import Lost, Mark, Sequences
-from ingest.wire import encode_readings, reads_topic
+from ingest.wire import Topic, encode_readings, in_properties, reads_topic
 from rating.readings import Readings, Record, RecordKind
 
 NOON_S = 1_782_864_000
@@ -111,6 +111,18 @@ def test_a_key_that_was_corrected() -> None:
         assert len(rows(read_again(row, Decision(), context(keys={"C1": KEY})))) == 2
         with pytest.raises(NotReleasable, match="another"):  # the same bytes under another number are another message
             read_again(replace(row, note=row.note.replace("/a/7", "/a/8")), Decision(), context(keys={"C1": KEY}))
+
+
+def test_a_key_that_was_corrected_for_a_message_numbered_in_properties() -> None:
+    payload = envelope()
+    topic, content_type, numbered = in_properties(Topic("0", "C1", "reads", "json", "a", 7))
+    sign = signature(KEY, reads_topic("0", "C1", "json", "a", 7), payload)
+    message = Message(topic, payload, content_type, (*numbered, ("signature", sign)))
+    row = refuse(message, ctx=context(keys={"C1": b"another"}))
+    assert row.reason == Reason.AUTH
+    assert len(rows(read_again(row, Decision(), context(keys={"C1": KEY})))) == 2
+    with pytest.raises(NotReleasable, match="another"):
+        read_again(replace(row, note=row.note.replace("/a/7", "/a/8")), Decision(), context(keys={"C1": KEY}))
 
 
 def test_a_registry_that_knows_where_the_meters_are() -> None:

@@ -12,10 +12,19 @@ import pytest
 
 from config.reasons import BAD_INPUTS, Place, Reason
 from ingest.decoded import Limits
-from ingest.pipeline import Context, Message, lost, process, signature, ticks
+from ingest.pipeline import Context, Message, _numbered, lost, process, signature, ticks
 from ingest.routing import HashRoutes, reject_partition, route
 from ingest.sequences import Lost, Sequences, taken
-from ingest.wire import decode_readings, encode_readings, reads_topic
+from ingest.wire import (
+    FORMATS,
+    Topic,
+    bare_topic,
+    decode_readings,
+    encode_readings,
+    in_properties,
+    parse_topic,
+    reads_topic,
+)
 from rating.readings import RecordKind
 from registry.address import route_unknown_many
 
@@ -206,6 +215,41 @@ def test_numbers_come_from_properties_or_envelope(message, stream, sequence, con
 def test_bare_topics_name_their_format_by_content(content_type, payload, context, sequences):
     batch = process([Message("meters/v1/0/C1/up/reads", payload, content_type)], NOON_S, sequences, context)
     assert batch.outcomes == [None]
+
+
+def short(sequence, payload, signed_as=None, numbered=True):
+    """On the short topic, numbered by properties; signed over `signed_as`."""
+    topic, content_type, properties = in_properties(Topic("0", "C1", "reads", "json", "a", sequence))
+    properties = properties if numbered else ()
+    if signed_as is not None:
+        properties += (("signature", signature(b"key", signed_as, payload)),)
+    return Message(topic, payload, content_type, properties)
+
+
+def test_a_signature_covers_the_number_in_properties(context, sequences):
+    context = replace(context, keys={"C1": b"key"})
+    long, bare = reads_topic("0", "C1", "json", "a", 7), bare_topic("0", "C1")
+    payload, in_envelope = envelope(), envelope(stream="a", sequence=7)
+    messages = [
+        short(7, payload, long),
+        short(8, payload, long),  # somebody gave it another number
+        short(7, payload, long, numbered=False),  # or took it away
+        short(7, payload, bare),  # a signature that leaves the number open
+        short(7, in_envelope, bare, numbered=False),  # here the payload has it
+        short(8, in_envelope, bare),
+    ]
+    outcomes = process(messages, NOON_S, sequences, context).outcomes
+    assert outcomes == [None, R.AUTH, R.AUTH, R.AUTH, None, R.AUTH]
+
+
+@pytest.mark.parametrize("format_", FORMATS)
+def test_what_numbers_in_properties_is_what_the_long_topic_says(format_, context, sequences):
+    named = Topic("0", "C1", "reads", format_, "s-1.x", 2**53 - 1)
+    topic, content_type, properties = in_properties(named)
+    bare = parse_topic(topic)
+    assert bare is not None
+    assert bare.format is None
+    assert _numbered(bare, Message(topic, b"", content_type, properties)) == named
 
 
 def test_status_messages_are_counted_only(context, sequences):

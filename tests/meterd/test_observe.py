@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from threading import Lock
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, generate_latest
 from sqlalchemy import Connection, delete, insert, select, update
 
 from autopay.records import HOLD, set_switch
 from ingest.shell import Stats
 from ledger.schema import event, notice, order, wait
+from meterd.daemon import Daemon
 from meterd.metrics import Metrics
 from meterd.observe import Observer
 
@@ -117,3 +119,12 @@ def test_what_waits_for_people_and_gateways(scrape: Any, village: Any) -> None:
         lambda c: c.execute(update(event).where(event.c.id == first).values(decided=0, as_of_s=now_s - 900))
     )
     assert scrape()["meterd_autopay_overdue_seconds"] == 900
+
+
+@pytest.mark.parametrize(("broker", "memory"), [(SimpleNamespace(memory_bytes=7 << 20), 7 << 20), (None, 0)])
+def test_the_embedded_brokers_memory_is_told(broker: Any, memory: int) -> None:
+    metrics = Metrics(CollectorRegistry())
+    daemon = SimpleNamespace(_observing=Lock(), metrics_set=metrics, broker=broker, _observer=SimpleNamespace())
+    daemon._observer.text = lambda: generate_latest(metrics.registry)
+    lines = Daemon.metrics(daemon).decode().splitlines()  # type: ignore[arg-type]
+    assert [float(line.split()[1]) for line in lines if line.startswith("meterd_broker_memory_bytes")] == [memory]

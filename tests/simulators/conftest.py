@@ -183,7 +183,7 @@ class FleetCommand:
         self.outbox = directory / "outbox.db"
         self._head = [sys.executable, "-m", "simulators.fleet", "--registry", str(registry), "--port", str(port)]
         self._head += ["--truth", str(self.truth), "--outbox", str(self.outbox)]
-        self._head += ["--from", "2026-07-01T00:00:00+08:00"]
+        self._head += ["--from", "2026-07-01T00:00:00+08:00", "--mqtt-version", "3.1.1"]  # the receiver's
 
     def start(self, *more: str) -> subprocess.Popen[str]:
         return subprocess.Popen([*self._head, *more], cwd=ROOT, stdout=subprocess.PIPE, text=True)

@@ -14,8 +14,8 @@ from types import SimpleNamespace
 import pytest
 
 from config.clock import RealClock
+from config.proc import children, there
 from simulators.load import processes, report
-from simulators.load.proc import children, there
 from simulators.load.processes import Sample, Sampler, Usage, broker_of, here, listener
 
 DEADLINE_S = 20.0
