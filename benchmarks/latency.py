@@ -19,10 +19,10 @@ from typing import Any, Final
 import numpy as np
 
 from benchmarks.harness import Benchmark, Result, repeated, result
-from ingest.wire import reads_topic
+from ingest.wire import Topic
 from rating.readings import Readings
 from simulators.fleet_formats import Envelope, encode
-from simulators.load.packets import publish
+from simulators.load.packets import NUMBERS, addressed, publish
 
 RATE: Final = 6667
 SECONDS: Final = 60
@@ -72,7 +72,8 @@ def wire_bytes(per_message: int, format_: str) -> float:
     readings = Readings(address, value, np.full(per_message, 1_785_340_800, np.uint32), ones, ones * 4)
     names = [str(one) for one in address.tolist()]
     payload = encode(format_, readings, names, Envelope("C000001", "La1b2c3-000001", 1, 1, 1_785_340_800))
-    return len(publish(reads_topic("0", "C000001", format_, "La1b2c3-000001", 1), payload, 1)) / per_message
+    topic, properties = addressed(Topic("0", "C000001", "reads", format_, "La1b2c3-000001", 1), NUMBERS[0])
+    return len(publish(topic, payload, 1, properties)) / per_message
 
 
 def _load(per_message: int, format_: str, connections: int) -> dict[str, Any]:
