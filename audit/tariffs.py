@@ -8,13 +8,14 @@ Days are counted from 1970-01-01 and months from 1970-01, both local.
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping
-from datetime import UTC, date, datetime, timedelta
+from collections.abc import Mapping, Sequence
+from datetime import UTC, date, datetime, timedelta, tzinfo
 from decimal import Context, Decimal
 from itertools import pairwise
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
+from audit.days import Days
 from config.units import ROUNDING
 
 History = tuple[tuple[str, int, int], ...]  # (attribute, from_s, value), in order of time
@@ -23,6 +24,8 @@ WIDE: Final = Context(prec=60)  # products of prices and energy are exact in it
 TIERS_MAX: Final = 8
 _EPOCH: Final = date(1970, 1, 1)
 _DAY_MINUTES: Final = 1440
+_DAYS: Final = ".days.csv"
+_CYCLE_MONTHS: Final = {"calendar_month": 1, "calendar_two_months": 2, "calendar_quarter": 3, "calendar_year": 12}
 
 
 def thousandths(text: str) -> int:
@@ -41,6 +44,28 @@ def month_of(day: int) -> int:
 def month_start(month: int) -> int:
     """First local day of a month."""
     return (date(1970 + month // 12, month % 12 + 1, 1) - _EPOCH).days
+
+
+class Standing(tzinfo):
+    """A zone's standard time all year."""
+
+    def __init__(self, zone: tzinfo) -> None:
+        self._zone = zone
+
+    def utcoffset(self, when: datetime | None, /) -> timedelta:
+        """Of a wall clock that knows no summer: what the zone says without its hour ahead."""
+        assert when is not None
+        moment = when.replace(tzinfo=self._zone)
+        offset, ahead = moment.utcoffset(), moment.dst()
+        assert offset is not None
+        assert ahead is not None
+        return offset - ahead
+
+    def dst(self, _when: datetime | None, /) -> timedelta:
+        return timedelta(0)
+
+    def tzname(self, _when: datetime | None, /) -> str:
+        return f"standing {self._zone}"
 
 
 class Segment:
@@ -63,69 +88,104 @@ class Segment:
 class Version:
     """What a tariff file says from one local day on."""
 
-    def __init__(self, told: Mapping[str, Any]) -> None:
+    def __init__(self, told: Mapping[str, Any], seasons: Sequence[Mapping[str, str]]) -> None:
         self.from_day = (told["from"] - _EPOCH).days
-        energy = told["energy"]
-        base, funds, step = (Decimal(energy[name]) for name in ("base", "funds", "ratio_step"))
-        tiers = told.get("tiers")
-        self.adders = [Decimal(text) for text in tiers["adders"]] if tiers else [Decimal(0)]
-        self.bounds = tiers["bounds"] if tiers else []
-        self.attributes = tiers.get("attribute", []) if tiers else []
-        self.periods: list[tuple[Any, list[int], Decimal]] = []
-        for period in told["period"]:
-            steps = WIDE.divide(base * Decimal(period["ratio"]), step)
-            rounded = steps.to_integral_value(ROUNDING[energy["ratio_mode"]]) * step
-            self.periods.append((period["at"], period.get("months") or list(range(1, 13)), rounded + funds))
-        self._stretches: dict[int, list[tuple[int, int, int]]] = {}
+        self.periods: list[Mapping[str, Any]] = told["period"]
+        self.seasons = {season["name"]: (season["from"], season["to"]) for season in seasons}
+        self.tiers: Mapping[str, Any] = told.get("tiers", {"bounds": [], "adders": ["0"]})
+        self.prices = [self._prices(period, told.get("energy", {})) for period in self.periods]
+        self._stretches: dict[tuple[str, str], list[tuple[int, int, int]]] = {}
 
-    def period_by_minute(self, month_of_year: int) -> list[int]:
-        """Which period rules each minute of a local day of that month."""
-        rest = [i for i, (at, months, _) in enumerate(self.periods) if at == "rest" and month_of_year in months]
+    def _prices(self, period: Mapping[str, Any], energy: Mapping[str, str]) -> list[Decimal]:
+        """What a unit costs in each of eight tiers; tiers beyond the last repeat it."""
+        if "prices" in period:
+            prices = [Decimal(text) for text in period["prices"]]
+        else:
+            if "price" in period:
+                first = Decimal(period["price"])
+            else:
+                step = Decimal(energy["ratio_step"])
+                steps = WIDE.divide(Decimal(energy["base"]) * Decimal(period["ratio"]), step)
+                rounded = steps.to_integral_value(ROUNDING[energy["ratio_mode"]]) * step
+                first = rounded + Decimal(energy["funds"])
+            prices = [first + Decimal(text) for text in self.tiers["adders"]]
+        return prices + [prices[-1]] * (TIERS_MAX - len(prices))
+
+    def _speaks(self, part: Mapping[str, Any], month_day: str) -> bool:
+        """Does a period, or a set of bounds, hold on that day of the year ("06-01")?"""
+        if "months" in part:
+            return int(month_day[:2]) in part["months"]
+        if "season" not in part:
+            return True
+        spans = [self.seasons[name] for name in part["season"]]
+        return any(a <= month_day <= b if a <= b else month_day >= a or month_day <= b for a, b in spans)
+
+    def period_by_minute(self, month_day: str, kind: str) -> list[int]:
+        """Which period rules each minute of a local day, by its day of the year and its type."""
+        ruling = [
+            place
+            for place, period in enumerate(self.periods)
+            if self._speaks(period, month_day) and kind in period.get("days", [kind])
+        ]
+        rest = [place for place in ruling if self.periods[place]["at"] == "rest"]
         plan = [rest[0] if rest else -1] * _DAY_MINUTES
-        for place, (at, months, _) in enumerate(self.periods):
-            if at == "rest" or month_of_year not in months:
+        for place in ruling:
+            if self.periods[place]["at"] == "rest":
                 continue
-            for span in at:
+            for span in self.periods[place]["at"]:
                 begin, end = (int(text[:2]) * 60 + int(text[3:]) for text in span.split("-"))
                 for minute in range(begin, end):
                     plan[minute] = place
         assert -1 not in plan, "a minute without a price"
         return plan
 
-    def stretches(self, month_of_year: int) -> list[tuple[int, int, int]]:
-        """(from minute, to minute, place in `periods`) of a local day of that month whose clock goes on evenly."""
-        if month_of_year not in self._stretches:
-            plan = self.period_by_minute(month_of_year)
+    def stretches(self, month_day: str, kind: str) -> list[tuple[int, int, int]]:
+        """(from minute, to minute, place in `periods`) of such a local day whose clock goes on evenly."""
+        if (month_day, kind) not in self._stretches:
+            plan = self.period_by_minute(month_day, kind)
             cuts = [0, *(m for m in range(1, _DAY_MINUTES) if plan[m] != plan[m - 1]), _DAY_MINUTES]
-            self._stretches[month_of_year] = [(a, b, plan[a]) for a, b in pairwise(cuts)]
-        return self._stretches[month_of_year]
+            self._stretches[month_day, kind] = [(a, b, plan[a]) for a, b in pairwise(cuts)]
+        return self._stretches[month_day, kind]
 
-    def bounds_in(self, month_of_year: int, attributes: Mapping[str, int]) -> Bounds:
-        """Bounds on a day of that month for an account with these attributes."""
-        if not self.bounds:
+    def bounds_in(self, month_day: str, attributes: Mapping[str, int], days: int) -> Bounds:
+        """Bounds on that day of the year for an account with these attributes, in a tier cycle of so many days."""
+        if not self.tiers["bounds"]:
             return ()
-        seasons = [s for s in self.bounds if month_of_year in (s.get("months") or range(1, 13))]
-        upto = [thousandths(text) for text in seasons[0]["upto"]]
-        for extra in self.attributes:
-            if attributes.get(extra["name"], 0) >= extra["at_least"]:
-                upto = [bound + thousandths(add) for bound, add in zip(upto, extra["add"], strict=True)]
+        season = next(part for part in self.tiers["bounds"] if self._speaks(part, month_day))
+        upto = [thousandths(text) for text in season["upto"]]
+        for extra in self.tiers.get("attribute", []):
+            value = attributes.get(extra["name"], 0)
+            if "each" in extra:
+                more = max(value - extra["above"], 0)
+                upto = [bound + more * thousandths(text) for bound, text in zip(upto, extra["each"], strict=True)]
+            elif value >= extra["at_least"] or attributes.get(extra.get("or", ""), 0) >= 1:
+                upto = [bound + thousandths(text) for bound, text in zip(upto, extra["add"], strict=True)]
+        if self.tiers["per"] == "day":
+            return tuple(bound * days for bound in upto)
+        if self.tiers["length"] == "days30":
+            return tuple(bound * days // 30 for bound in upto)
         return tuple(upto)
 
 
 class Tariff:
     """One tariff file as the auditor understands it; ends where the settings' horizon ends."""
 
-    def __init__(self, text: str, from_year: int = 2020, to_year: int = 2040) -> None:
+    def __init__(self, text: str, from_year: int, to_year: int, day_files: Mapping[str, str]) -> None:
         told = tomllib.loads(text)
         self.id: str = told["id"]
-        self.zone = ZoneInfo(told["timezone"])
-        self.cycle_months = 12 if told["cycle"] == "calendar_year" else 1
+        self.zone: tzinfo = ZoneInfo(told["timezone"])
+        if told.get("clock") == "standing":
+            self.zone = Standing(self.zone)
+        self.cycle_months = _CYCLE_MONTHS[told["cycle"]]
+        self.cycle_begins: int = told.get("cycle_begins", 1) - 1
         self.on_change: str = told["on_change"]
         self.on_switch: str = told["on_switch"]
-        self.kind = (told["commodity"], told["unit"], told["timezone"], told["cycle"])
+        alike = ("commodity", "unit", "timezone", "clock", "cycle", "cycle_begins")
+        self.kind = tuple(told.get(key) for key in alike)
         self.rounding = ROUNDING[told["rounding"]["mode"]]
         self.minor = Decimal(told["rounding"]["step"])
-        self.versions = [Version(v) for v in told["version"]]
+        self.types = Days(told["calendar"], day_files) if "calendar" in told else None
+        self.versions = [Version(v, told.get("season", [])) for v in told["version"]]
         assert told["tier_kind"] == "block", "only block tiers are audited"
         assert told["allocation"] == "chronological", "only chronological allocation is audited"
         assert told["bill_cycle"] == "calendar_month", "only calendar months are audited"
@@ -136,10 +196,9 @@ class Tariff:
         self.prices: list[Decimal] = []
         self._keys: dict[tuple[int, int], int] = {}
         for v, version in enumerate(self.versions):
-            for p, (_, _, first_price) in enumerate(version.periods):
+            for p, prices in enumerate(version.prices):
                 self._keys[v, p] = len(self.prices)
-                adders = version.adders + [version.adders[-1]] * (TIERS_MAX - len(version.adders))
-                self.prices += [first_price + adder for adder in adders]
+                self.prices += prices
         self._days: dict[int, list[Segment]] = {}
         self._starts: dict[int, int] = {}
         self._bounds: dict[tuple[History, int], tuple[int, list[Bounds]]] = {}
@@ -148,7 +207,8 @@ class Tariff:
         """Does energy so far in a tier cycle come along when an account changes between these two?"""
         both = (self, other)
         return self.kind == other.kind and all(
-            tariff.on_switch == "carry_over" and any(version.bounds for version in tariff.versions) for tariff in both
+            tariff.on_switch == "carry_over" and any(version.tiers["bounds"] for version in tariff.versions)
+            for tariff in both
         )
 
     def day_of(self, at_s: int) -> int:
@@ -183,15 +243,17 @@ class Tariff:
 
     def _segments(self, day: int) -> list[Segment]:
         start_s, end_s = self.day_start_s(day), self.day_start_s(day + 1)
-        month = month_of(day)
+        on = _EPOCH + timedelta(days=day)
+        month, month_day = month_of(day), on.strftime("%m-%d")
+        kind = self.types.type_of(on) if self.types else "weekday"
         version = self.version_on(day)
         number = self.versions.index(version)
         if end_s - start_s == _DAY_MINUTES * 60:
             return [
                 Segment(self, start_s + a * 60, start_s + b * 60, self._keys[number, place], day, month)
-                for a, b, place in version.stretches(month % 12 + 1)
+                for a, b, place in version.stretches(month_day, kind)
             ]
-        plan = version.period_by_minute(month % 12 + 1)
+        plan = version.period_by_minute(month_day, kind)
         found: list[Segment] = []
         for at_s in range(start_s, end_s, 60):  # a day with a change of the clock: ask the zone about every minute
             wall = datetime.fromtimestamp(at_s, UTC).astimezone(self.zone)
@@ -205,16 +267,16 @@ class Tariff:
 
     def tier_cycle(self, month: int) -> int:
         """The tier cycle that a month belongs to, named by its first month."""
-        return month - month % self.cycle_months
+        return month - (month - self.cycle_begins) % self.cycle_months
 
     def bounds_on(self, day: int, history: History) -> Bounds:
         """The bounds that rule a day, after the tariff's word for changes inside a tier cycle."""
         cycle = self.tier_cycle(month_of(day))
         key = (history, cycle)
         if key not in self._bounds:
-            first = max(month_start(cycle), self.first_day)
-            end = month_start(cycle + self.cycle_months)
-            self._bounds[key] = first, [self._plain_bounds(d, history) for d in range(first, end)]
+            begin, end = month_start(cycle), month_start(cycle + self.cycle_months)
+            first = max(begin, self.first_day)
+            self._bounds[key] = first, [self._plain_bounds(d, history, end - begin) for d in range(first, end)]
         first, each = self._bounds[key]
         match self.on_change:
             case "next_cycle":
@@ -228,12 +290,13 @@ class Tariff:
             case word:
                 raise AssertionError(f"unknown word {word!r}")
 
-    def _plain_bounds(self, day: int, history: History) -> Bounds:
+    def _plain_bounds(self, day: int, history: History, days: int) -> Bounds:
         known = {name: value for name, from_s, value in history if self.day_of(from_s) <= day}
-        return self.version_on(day).bounds_in(month_of(day) % 12 + 1, known)
+        return self.version_on(day).bounds_in((_EPOCH + timedelta(days=day)).strftime("%m-%d"), known, days)
 
 
 def read_tariffs(texts: Mapping[str, str], from_year: int, to_year: int) -> dict[str, Tariff]:
-    """Tariffs by id, of the files' texts."""
-    read = [Tariff(text, from_year, to_year) for text in texts.values()]
+    """Tariffs by id, of the files' texts; what ends in `.days.csv` is a file of days."""
+    days = {name.removesuffix(_DAYS): text for name, text in texts.items() if name.endswith(_DAYS)}
+    read = [Tariff(text, from_year, to_year, days) for name, text in texts.items() if not name.endswith(_DAYS)]
     return {tariff.id: tariff for tariff in read}

@@ -37,7 +37,7 @@ from rating.engine import PartitionEngine
 from rating.names import Names
 from rating.readings import Readings, Record, RecordKind
 from rating.state import ARRAYS
-from rating.tariff import parse_tariffs
+from rating.tariff.reading import parse_tariffs
 from registry.generate import generate
 from registry.image import PartitionImage
 from registry.importer import stage

@@ -1,17 +1,22 @@
-"""I/O: reads tariff files, those that meterd ships or a directory of one's own. Parsing them is `rating.tariff`."""
+"""I/O: reads tariff files and files of days, those that meterd ships or a directory of one's own.
+
+Parsing them is `rating.tariff.reading`.
+"""
 
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 FILE_BYTES_MAX: Final = 1 << 20
+DAYS: Final = ".days.csv"
 
 
 def tariff_texts(directory: Path | None = None) -> dict[str, str]:
-    """`{name without .toml: text}`, sorted by name; None: the shipped ones.
+    """`{name without .toml: text}`, sorted by name; None: the shipped ones. Files of days keep their whole name.
 
     Raises OSError when the directory or a file cannot be read, ValueError when a file is too big, is not
     UTF-8, or there is none at all.
@@ -19,7 +24,7 @@ def tariff_texts(directory: Path | None = None) -> dict[str, str]:
     root = resources.files("config").joinpath("tariffs") if directory is None else directory
     texts: dict[str, str] = {}
     for file in sorted(root.iterdir(), key=lambda f: f.name):
-        if not file.name.endswith(".toml") or not file.is_file():
+        if not file.name.endswith((".toml", DAYS)) or not file.is_file():
             continue
         body = file.read_bytes()
         if len(body) > FILE_BYTES_MAX:
@@ -28,12 +33,26 @@ def tariff_texts(directory: Path | None = None) -> dict[str, str]:
             texts[file.name.removesuffix(".toml")] = body.decode("utf-8")
         except UnicodeDecodeError as fault:
             raise ValueError(f"{file.name}: not UTF-8: {fault}") from None
-    if not texts:
+    if all(name.endswith(DAYS) for name in texts):
         raise ValueError(f"no tariff files (*.toml) in {directory}")
     return texts
 
 
-def tariff_ids(directory: Path | None = None) -> frozenset[str]:
-    """Ids of these tariffs: what a registry's tariffs.csv may use. Raises as `tariff_texts`."""
+def tariff_ids(directory: Path | None, currency: str) -> frozenset[str]:
+    """Ids that a registry's tariffs.csv may use: in its currency, and with nothing that is reckoned when a cycle
+    ends, because the daemon does not do that yet (`meterd rate` does). Raises as `tariff_texts`.
+    """
     texts = tariff_texts(directory)
-    return frozenset(str(tomllib.loads(text).get("id", name)) for name, text in texts.items())
+    told = {name: tomllib.loads(text) for name, text in texts.items() if not name.endswith(DAYS)}
+    return frozenset(
+        str(one.get("id", name))
+        for name, one in told.items()
+        if one.get("currency") == currency and not _at_close(one)
+    )
+
+
+def _at_close(told: Mapping[str, Any]) -> bool:
+    built = {"tier_kind": "block", "allocation": "chronological"}
+    words = any(told.get(key) != word for key, word in built.items())
+    by_line = told.get("rounding", {}).get("level") != "bill"
+    return words or by_line or any(version.get("charge") for version in told.get("version", ()))

@@ -1,7 +1,8 @@
 """Pure: on which line of a TOML text each key stands, for faults and origins (tomllib does not say).
 
 The text has already been accepted by tomllib, so this scanner may be loose: it only has to find statements,
-and step over values. Keys inside an inline table have the line of the table's own key.
+and step over values. Keys inside an inline table have the line of the table's own key. Tables of an array
+are numbered: the second `[[rows]]` is ("rows", 1), and its keys ("rows", 1, "name").
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import re
 from typing import Final
 
 Key = tuple[str, ...]
+Place = tuple[str | int, ...]  # a key, with the number of each table of an array
 
 _GAP: Final = re.compile(r"(?:[ \t\r\n]|#[^\n]*)*")
 _KEY: Final = re.compile(r"""[ \t]*([A-Za-z0-9_-]+|"(?:[^"\\\n]|\\.)*"|'[^'\n]*')[ \t]*(\.?)""")
@@ -26,17 +28,24 @@ _PIECE: Final = re.compile(
 )
 
 
-def key_lines(text: str) -> dict[Key, int]:
-    """Line (from 1) of every table header and key of valid TOML `text`; the first one when a table repeats."""
-    lines: dict[Key, int] = {}
-    table: Key = ()
+def key_lines(text: str) -> dict[Place, int]:
+    """Line (from 1) of every table header and key of valid TOML `text`; of an array of tables, also its first."""
+    lines: dict[Place, int] = {}
+    rows: dict[Place, int] = {}  # number of the latest table of each array
+    table: Place = ()
     at = _skip_gap(text, 0)
     line, counted = 1, 0
     while at < len(text):
         line += text.count("\n", counted, at)
         counted = at
         if text[at] == "[":
-            table, at = _dotted(text, at + (2 if text.startswith("[[", at) else 1))
+            in_array = text.startswith("[[", at)
+            named, at = _dotted(text, at + (2 if in_array else 1))
+            if in_array and named:
+                array = (*_numbered(named[:-1], rows), named[-1])
+                lines.setdefault(array, line)
+                rows[array] = rows.get(array, -1) + 1
+            table = _numbered(named, rows)
             lines.setdefault(table, line)
             at = _line_end(text, at)
         else:
@@ -50,7 +59,17 @@ def key_lines(text: str) -> dict[Key, int]:
     return lines
 
 
-def line_of(lines: dict[Key, int], key: Key) -> int | None:
+def _numbered(named: Place, rows: dict[Place, int]) -> Place:
+    """A header's names with the number of the latest table wherever one of them is an array."""
+    key: Place = ()
+    for name in named:
+        key += (name,)
+        if key in rows:
+            key += (rows[key],)
+    return key
+
+
+def line_of(lines: dict[Place, int], key: Place) -> int | None:
     """Line of `key`, or of the nearest table above it; None when nothing of it is in the file."""
     for size in range(len(key), 0, -1):
         if key[:size] in lines:

@@ -1,20 +1,19 @@
 """Pure: integer units for energy and money, decimal text to integers, and the rounding modes by name.
 
-Energy and volume are int64 in thousandths of the priced unit (Wh for kWh, litre for m3). A price is an
-integer of 1e-8 currency units per priced unit, so price x energy is an accrual in 1e-11 currency units
-(`_e11`): for CNY, one fen is 1e9 of them. No binary float touches either.
+Energy and volume are int64 in thousandths of the priced unit (Wh for kWh, litre for m3). A price is an integer of
+millionths of the currency's minor unit per priced unit (`_e8`: 1e-8 yuan), so price x energy is an accrual in its
+billionths (`_e11`: 1e-11 yuan, one fen is 1e9 of them). No binary float touches either.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from decimal import ROUND_CEILING, ROUND_DOWN, ROUND_FLOOR, ROUND_HALF_EVEN, ROUND_HALF_UP, ROUND_UP, Decimal
+from decimal import ROUND_CEILING, ROUND_DOWN, ROUND_FLOOR, ROUND_HALF_EVEN, ROUND_HALF_UP, ROUND_UP
 from enum import IntEnum, StrEnum
 from typing import Final
 
 ENERGY_SCALE: Final = 1000
-PRICE_SCALE: Final = 10**8
-ACCRUAL_SCALE: Final = PRICE_SCALE * ENERGY_SCALE
+ACCRUAL_PER_MINOR: Final = 10**9
 INT64_MAX: Final = 2**63 - 1
 
 ROUNDING: Final[dict[str, str]] = {
@@ -29,22 +28,37 @@ ROUNDING: Final[dict[str, str]] = {
 
 @dataclass(frozen=True, slots=True)
 class Currency:
-    """A currency as integers: `minor_digits` decimals on a statement, `accrual_per_minor` units of accrual in one."""
+    """A currency as integers: `minor_digits` decimals on a statement.
+
+    Every currency counts in millionths of its minor unit for a price and in billionths of it for an accrual, so that
+    prices of any currency fit the same bounds. What is called `_e8` and `_e11` is that: 1e-8 and 1e-11 of a yuan or
+    a dollar, 1e-6 and 1e-9 of a yen.
+    """
 
     code: str
     minor_digits: int
 
     @property
+    def price_digits(self) -> int:
+        """Decimals of a price."""
+        return 6 + self.minor_digits
+
+    @property
     def accrual_per_minor(self) -> int:
-        return ACCRUAL_SCALE // int(10**self.minor_digits)
+        """Units of accrual in one minor unit."""
+        return ACCRUAL_PER_MINOR
 
     def text(self, amount_minor: int) -> str:
         """Decimal text of an amount in minor units: 12345 fen -> '123.45'."""
-        return str(Decimal(amount_minor).scaleb(-self.minor_digits))
+        return decimal_text(amount_minor, self.minor_digits)
 
 
 CNY: Final = Currency("CNY", 2)
-CURRENCIES: Final[dict[str, Currency]] = {c.code: c for c in (CNY, Currency("USD", 2), Currency("EUR", 2))}
+CURRENCIES: Final[dict[str, Currency]] = {
+    code: Currency(code, digits)
+    for digits, codes in ((0, "JPY KRW"), (2, "AUD CAD CNY EUR GBP INR USD"), (3, "BHD KWD"))
+    for code in codes.split()
+}
 
 
 class Quality(IntEnum):

@@ -11,7 +11,7 @@ from config.settings import RatingSettings
 from config.tariff_files import tariff_texts
 from rating.book import TariffBook
 from rating.names import Names
-from rating.tariff import parse_tariffs
+from rating.tariff.reading import parse_tariffs
 from registry.store import RegistryReader
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 from ledger.reads import StatementRow
 from meterd.views.explaining import Span, Step
@@ -16,7 +16,6 @@ from meterd.views.registers import Move
 from rating.book import TariffBook
 from rating.walk import Ladder, tier_cycle
 
-_MONTHS: Final = {"calendar_year": 12}  # of a tier cycle; all others are months
 Cycle = tuple[int, int, int]  # number, start, end
 
 
@@ -62,7 +61,7 @@ class Ring:
         made = {}
         for place in self.tied_s:
             tariff = self.book.tariffs[int(self.facts["tariff"][place])]
-            made[place] = Ladder(_MONTHS.get(tariff.cycle, 1), 0, {})
+            made[place] = Ladder(tariff.cycle_months, 0, {})
         for place, one in made.items():
             one.ring, one.ring_until_s = tuple(o for p, o in made.items() if p != place), self.until_s
         return made

@@ -19,8 +19,8 @@ from config.units import CURRENCIES, ENERGY_SCALE, INT64_MAX
 from rating.calendar import Int64s, LocalCalendar, first_day_of, local_calendar
 from rating.compiled import Lines
 from rating.schedule import Bounds, Schedule, compile_schedule, relevant
-from rating.tariff import Tariff
-from rating.tariff_fields import TIERS_MAX
+from rating.tariff.fields import TIERS_MAX
+from rating.tariff.model import Tariff
 from rating.timeline import Timeline, compile_timeline
 from registry.image import AttributeChange
 
@@ -90,7 +90,7 @@ class TariffBook:
         if missing:
             raise UnknownTariff(f"no tariff file defines {', '.join(missing)}; there are {', '.join(by_id)}")
         used = tuple(by_id[name] for name in order)
-        calendars = tuple(local_calendar(t.timezone, from_year, to_year) for t in used)
+        calendars = tuple(local_calendar(t.timezone, from_year, to_year, t.clock == "standing") for t in used)
         timelines = [compile_timeline(t, c) for t, c in zip(used, calendars, strict=True)]
         schedules: dict[tuple[int, tuple[tuple[int, str, int], ...]], int] = {}
         compiled: list[Schedule] = []
@@ -234,6 +234,7 @@ def _stages(schedules: Sequence[Schedule]) -> Stages:
 def _lines(segments: Segments, stages: Stages) -> Lines:
     """For compiled code; the sentinels' rows have no end, and nothing plain is found in them."""
     start, day, cycle, _, price, _ = segments
+    bins = np.zeros(len(start), np.int32)
     stage_start, stage_end, stage_cycle, stage_bounds, _, bounds = stages
     seg_plain = np.zeros(len(start), SEGMENT_PLAIN)
     seg_plain["start_s"], seg_plain["end_s"][:-1], seg_plain["end_s"][-1:] = start, start[1:], INT64_MAX
@@ -242,7 +243,18 @@ def _lines(segments: Segments, stages: Stages) -> Lines:
     stage_plain["start_s"], stage_plain["end_s"] = stage_start, stage_end
     stage_plain["first_bound"] = bounds[stage_bounds, 0]
     return Lines(
-        start, day, cycle, price, stage_start, stage_end, stage_cycle, stage_bounds, bounds, seg_plain, stage_plain
+        start,
+        day,
+        cycle,
+        price,
+        bins,
+        stage_start,
+        stage_end,
+        stage_cycle,
+        stage_bounds,
+        bounds,
+        seg_plain,
+        stage_plain,
     )
 
 

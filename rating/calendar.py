@@ -8,9 +8,9 @@ Days are numbered from 1970-01-01, cycles are months from 1970-01, both local.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from functools import lru_cache
-from typing import Any, Final
+from typing import Final
 from zoneinfo import ZoneInfo
 
 import numpy as np
@@ -19,6 +19,7 @@ import numpy.typing as npt
 DAY_S: Final = 86_400
 FIRST_YEAR: Final = 1971  # instants and cycles are never negative
 LAST_YEAR: Final = 2106  # UTC seconds of a reading are uint32
+_MONTH_STARTS: Final = np.cumsum([0, 31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30])
 Int64s = npt.NDArray[np.int64]
 
 
@@ -73,33 +74,46 @@ def months_of(days: npt.ArrayLike) -> npt.NDArray[np.int32]:
     return dates.astype("datetime64[M]").astype(np.int32)
 
 
+def days_of_year(days: npt.ArrayLike) -> npt.NDArray[np.int32]:
+    """Place of local day numbers in a leap year, from 0: 29 February is 59, 1 March always 60."""
+    dates = np.asarray(days, dtype=np.int64).astype("datetime64[D]")
+    months = dates.astype("datetime64[M]")
+    in_month = (dates - months.astype("datetime64[D]")).astype(np.int32)
+    return np.asarray(_MONTH_STARTS[months.astype(np.int64) % 12] + in_month, dtype=np.int32)
+
+
 def first_day_of(month: int) -> int:
     """Local day number of the first day of a month (months since 1970-01)."""
     return int(np.datetime64(month, "M").astype("datetime64[D]").astype(np.int64))
 
 
-def _offset_s(zone: ZoneInfo, at_s: int) -> int:
-    moment: Any = datetime.fromtimestamp(at_s, UTC).astimezone(zone).utcoffset()
-    assert isinstance(moment, timedelta)
-    return int(moment.total_seconds())
+def _offset_s(zone: ZoneInfo, at_s: int, standing: bool) -> int:
+    moment = datetime.fromtimestamp(at_s, UTC).astimezone(zone)
+    offset, ahead = moment.utcoffset(), moment.dst()
+    assert offset is not None
+    assert ahead is not None
+    return int((offset - ahead if standing else offset).total_seconds())
 
 
 @lru_cache(maxsize=32)
-def local_calendar(timezone: str, from_year: int, to_year: int) -> LocalCalendar:
-    """The calendar of a zone over the years [from_year, to_year); two weeks' margin on both sides."""
+def local_calendar(timezone: str, from_year: int, to_year: int, standing: bool = False) -> LocalCalendar:
+    """The calendar of a zone over the years [from_year, to_year); two weeks' margin on both sides.
+
+    `standing`: by the zone's standard time all year, as some grids count; its clock does not change in summer.
+    """
     assert FIRST_YEAR <= from_year < to_year <= LAST_YEAR, (from_year, to_year)
     zone = ZoneInfo(timezone)
     first_day = first_day_of((from_year - 1970) * 12)
     end_day = first_day_of((to_year - 1970) * 12)
     at_s = (first_day - 14) * DAY_S
-    starts, offsets = [at_s], [_offset_s(zone, at_s)]
+    starts, offsets = [at_s], [_offset_s(zone, at_s, standing)]
     for next_s in range(at_s + DAY_S, (end_day + 14) * DAY_S, DAY_S):
-        offset = _offset_s(zone, next_s)
+        offset = _offset_s(zone, next_s, standing)
         if offset != offsets[-1]:
             low, high = next_s - DAY_S, next_s  # the offset differs between them: find the second
             while high - low > 1:
                 middle = (low + high) // 2
-                low, high = (middle, high) if _offset_s(zone, middle) == offsets[-1] else (low, middle)
+                low, high = (middle, high) if _offset_s(zone, middle, standing) == offsets[-1] else (low, middle)
             starts.append(high)
             offsets.append(offset)
     return LocalCalendar(

@@ -18,7 +18,6 @@ from ledger.effects import Entry, ExceptionRow, InboxRow, Notice
 from ledger.postings import clearing, credit_entry, opening_entry, reversal_entry
 from rating import bodies, refusals
 from rating.bodies import NEVER, Refused
-from rating.compiled import Homes
 from rating.kernel import open_span
 from rating.names import Names
 from rating.partition import Partition
@@ -275,7 +274,7 @@ class Commands:
     def _open_span(self, first: int, at_s: int) -> int:
         """The span of the register that a reading at `at_s` is judged in."""
         part = self._engine.part
-        homes = Homes(part.channel, part.cold, part.ladder, part.dirty_channel, part.dirty_ladder)
+        homes = part.homes()
         return int(open_span(homes, first, at_s))
 
 

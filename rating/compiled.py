@@ -37,6 +37,7 @@ class Homes(NamedTuple):
     ladder: Any
     dirty_channel: Any
     dirty_ladder: Any
+    tally: Any  # int64[ladders, bins, TIERS_MAX]: energy of channels under TALLY (rating.tally); else no ladders
 
 
 class Batch(NamedTuple):
@@ -57,6 +58,7 @@ class Lines(NamedTuple):
     seg_day: Any
     seg_cycle: Any
     seg_price: Any
+    seg_bin: Any  # int32: where energy of a segment is tallied
     stage_start: Any
     stage_end: Any
     stage_cycle: Any

@@ -33,7 +33,7 @@ from rating.book import TariffBook
 from rating.booking import Bookings
 from rating.closing import ripe_accounts, round_carries
 from rating.commands import Commands
-from rating.compiled import Batch, Homes
+from rating.compiled import Batch
 from rating.days import LAST_TICK, Days, post_days
 from rating.estimates import guesses
 from rating.judging import ALERT, KIND_NAME, judge
@@ -150,7 +150,7 @@ class PartitionEngine:
         tolerance_s = self._rating.future_tolerance_s
         limits_s = np.array([s.record.received_at_s + tolerance_s for s in records], np.int64)
         batch = self._gathered(frames, [s.record.source for s in records], ends, limits_s)
-        verdict = self._run(batch)
+        verdict = self.rate_batch(batch)
         self._count_verdicts(verdict)
         self._set_aside(records, frames, batch, verdict)
         self.count("records.readings", len(records))
@@ -186,9 +186,9 @@ class PartitionEngine:
     def rate(self, slots: Any, value: Any, read_at_s: Any, quality: Any, not_after_s: Any) -> npt.NDArray[np.uint8]:
         """The kernel over columns that came in no record: each reading has a limit of its own."""
         ends = np.arange(1, len(slots) + 1)
-        return self._run(Batch(slots, value, read_at_s, quality, ends, not_after_s.astype(np.int64)))
+        return self.rate_batch(Batch(slots, value, read_at_s, quality, ends, not_after_s.astype(np.int64)))
 
-    def _run(self, batch: Batch) -> npt.NDArray[np.uint8]:
+    def rate_batch(self, batch: Batch) -> npt.NDArray[np.uint8]:
         """The kernel over a batch, with the close rows booked; returns the verdicts."""
         count = len(batch.slots)
         verdict = np.zeros(count, np.uint8)
@@ -198,7 +198,7 @@ class PartitionEngine:
             return verdict
         done = 0
         while done < count:
-            homes = Homes(part.channel, part.cold, part.ladder, part.dirty_channel, part.dirty_ladder)
+            homes = part.homes()
             done, closed = rate(homes, batch, book.lines, self._params, done, verdict, self._warnings, self._closes)
             self.bookings.close(part, self._closes[:closed])
         self._count_warnings()

@@ -14,9 +14,11 @@ import numpy.typing as npt
 from config.units import Quality
 from rating.book import TariffBook
 from rating.calendar import months_of
+from rating.compiled import Homes
 from rating.rings import tie
 from rating.state import ACCOUNT, ARRAYS, CHANNEL, COLD, LADDER, AccountFlag, ChannelFlag
 from rating.takeover import Activated, bounds_moved, moved_back, take_over
+from rating.tally import NO_TALLY
 from registry.image import PartitionImage
 
 Rows = npt.NDArray[Any]
@@ -39,7 +41,12 @@ class Partition:
         self.book: TariffBook | None = None
         self.cycle_end_s = np.zeros((0, 0), np.int64)  # [tariff, cycle - first cycle of the horizon]
         self.cycle_base = 0
+        self.tally = NO_TALLY
         self._sorted: dict[str, npt.NDArray[np.int64]] = {}
+
+    def homes(self) -> Homes:
+        """The arrays for compiled code."""
+        return Homes(self.channel, self.cold, self.ladder, self.dirty_channel, self.dirty_ladder, self.tally)
 
     def arrays(self) -> dict[str, Rows]:
         return {"channel": self.channel, "cold": self.cold, "ladder": self.ladder, "account": self.account}

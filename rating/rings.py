@@ -24,10 +24,10 @@ LONG_OVER_S: Final = 400 * 86_400  # after a switch, longer than any tier cycle:
 
 def groups(book: TariffBook) -> npt.NDArray[np.int64]:
     """For each tariff the number of those with which it carries over; its own, below 0, when with none."""
-    found: dict[tuple[str, ...], int] = {}
+    found: dict[tuple[str | int | None, ...], int] = {}
     out = np.empty(len(book.tariffs), np.int64)
     for number, tariff in enumerate(book.tariffs):
-        key = (tariff.commodity, tariff.unit, tariff.timezone, tariff.cycle)
+        key = (tariff.commodity, tariff.unit, tariff.timezone, tariff.clock, tariff.cycle, tariff.cycle_begins)
         tiers = any(version.tiers is not None for version in tariff.version)
         carries = tariff.on_switch == "carry_over" and tiers
         out[number] = found.setdefault(key, len(found)) if carries else -1 - number

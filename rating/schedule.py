@@ -19,11 +19,14 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
+import numpy.typing as npt
 
 from config.units import INT64_MAX
-from rating.calendar import LocalCalendar, first_day_of, months_of
-from rating.tariff import Tariff, Version
-from rating.tariff_fields import TIERS_MAX
+from rating.calendar import LocalCalendar, days_of_year, first_day_of, months_of
+from rating.tariff.fields import DAYS_OF_YEAR, TIERS_MAX
+from rating.tariff.model import Tariff
+from rating.tariff.plans import days_of
+from rating.tariff.tiers import Tiers
 from rating.timeline import day_number
 from registry.image import AttributeChange
 
@@ -41,16 +44,31 @@ class Schedule:
     bounds: tuple[Bounds, ...]
 
 
-def bounds_of(version: Version, month: int, attributes: dict[str, int]) -> Bounds:
-    """Bounds under a version in a month of the year (1-12) for an account with these attributes."""
-    if version.tiers is None:
+def bounds_of(tiers: Tiers | None, season: int, attributes: dict[str, int], days: int) -> Bounds:
+    """Bounds in one of the seasons of `tiers.bounds` for an account with these attributes.
+
+    Figures per day, or for thirty days, are scaled to the `days` of the cycle and rounded down to the Wh.
+    """
+    if tiers is None:
         return UNBOUNDED
-    season = next(s for s in version.tiers.bounds if month in s.months)
-    upto = list(season.upto_wh)
-    for extra in version.tiers.attribute:
-        if attributes.get(extra.name, 0) >= extra.at_least:
-            upto = [bound + add for bound, add in zip(upto, extra.add_wh, strict=True)]
+    upto = list(tiers.bounds[season].upto_wh)
+    for extra in tiers.attribute:
+        times = extra.times(attributes)
+        upto = [bound + times * add for bound, add in zip(upto, extra.figures_wh, strict=True)]
+    if tiers.per == "day":
+        upto = [bound * days for bound in upto]
+    elif tiers.length == "days30":
+        upto = [bound * days // 30 for bound in upto]
     return (*upto, *UNBOUNDED[len(upto) :])
+
+
+def _seasons(tariff: Tariff) -> npt.NDArray[np.int16]:
+    """Which of a version's bounds holds on each day of the year: [version, day of the year]."""
+    owner = np.zeros((len(tariff.version), DAYS_OF_YEAR), dtype=np.int16)
+    for v, version in enumerate(tariff.version):
+        for b, bounds in enumerate(version.tiers.bounds if version.tiers else ()):
+            owner[v, list(days_of(bounds, tariff.season))] = b
+    return owner
 
 
 def resolve_cycle(parts: Sequence[tuple[int, Bounds]], end_day: int, on_change: str) -> list[tuple[int, Bounds]]:
@@ -84,7 +102,7 @@ def relevant(
 
     Changes before the horizon count from its start.
     """
-    names = {extra.name for v in tariff.version if v.tiers for extra in v.tiers.attribute}
+    names = {name for v in tariff.version if v.tiers for extra in v.tiers.attribute for name in extra.names}
     latest: dict[tuple[int, str], int] = {}  # of two changes on one day the later one stands
     for change in sorted((c for c in history if c.name in names), key=lambda c: c.from_s):
         if change.from_s < calendar.end_s:
@@ -93,16 +111,16 @@ def relevant(
     return tuple((day, name, value) for (day, name), value in sorted(latest.items()))
 
 
-def _cycles(tariff: Tariff, calendar: LocalCalendar) -> list[tuple[int, int, int]]:
-    """(number, first day, end day) of the tier cycles of the horizon from the first version on."""
-    months = 12 if tariff.cycle == "calendar_year" else 1
+def _cycles(tariff: Tariff, calendar: LocalCalendar) -> list[tuple[int, int, int, int]]:
+    """(number, first day rated, end day, days) of the tier cycles of the horizon from the first version on."""
+    months = tariff.cycle_months
     first, end = (int(m) for m in months_of([calendar.first_day, calendar.end_day]))
-    starts = day_number(tariff, 0)
+    starts = max(day_number(tariff, 0), calendar.first_day)
     out = []
-    for cycle in range(first, end, months):
+    for cycle in range(first - (first - tariff.cycle_anchor) % months, end, months):
         day, end_day = first_day_of(cycle), first_day_of(cycle + months)
         if end_day > starts:
-            out.append((cycle, max(day, starts), end_day))
+            out.append((cycle, max(day, starts), end_day, end_day - day))
     return out
 
 
@@ -111,28 +129,29 @@ def compile_schedule(tariff: Tariff, calendar: LocalCalendar, changes: Sequence[
     versions = [day_number(tariff, v) for v in range(len(tariff.version))]
     cycles = _cycles(tariff, calendar)
     assert cycles, f"{tariff.id}: no version is in force within the horizon"
-    marks = {*versions, *(day for day, _, _ in changes)}
-    seasons = max((len(v.tiers.bounds) for v in tariff.version if v.tiers), default=1) > 1
-    known: dict[tuple[int, int, tuple[tuple[str, int], ...]], Bounds] = {}
+    base = cycles[0][1]
+    days_all = np.arange(base, cycles[-1][2])
+    version_of = np.searchsorted(versions, days_all, side="right") - 1
+    season_of = _seasons(tariff)[version_of, days_of_year(days_all)]
+    turns = base + 1 + np.flatnonzero((np.diff(version_of) != 0) | (np.diff(season_of) != 0))
+    marks = np.union1d(turns, np.array([day for day, _, _ in changes], dtype=np.int64))
+    known: dict[tuple[int, int, int, tuple[tuple[str, int], ...]], Bounds] = {}
     attributes: dict[str, int] = {}
     ahead = list(changes)
     days: list[int] = []
     numbers: list[int] = []
     bounds: list[Bounds] = []
-    for number, first_day, end_day in cycles:
-        at = {first_day, *(day for day in marks if first_day < day < end_day)}
-        if seasons and tariff.cycle == "calendar_year":
-            at |= {d for m in range(number, number + 12) if (d := first_day_of(m)) > first_day}
+    for number, first_day, end_day, length in cycles:
+        inside = marks[np.searchsorted(marks, first_day, "right") : np.searchsorted(marks, end_day)]
         parts: list[tuple[int, Bounds]] = []
-        for day in sorted(at):
+        for day in (first_day, *inside.tolist()):
             while ahead and ahead[0][0] <= day:
                 _, name, value = ahead.pop(0)
                 attributes[name] = value
-            version = sum(1 for v in versions if v <= day) - 1
-            month = int(months_of([day])[0]) % 12 + 1
-            key = (version, month, tuple(sorted(attributes.items())))
+            version, season = int(version_of[day - base]), int(season_of[day - base])
+            key = (version, season, length, tuple(sorted(attributes.items())))
             if key not in known:
-                known[key] = bounds_of(tariff.version[version], month, attributes)
+                known[key] = bounds_of(tariff.version[version].tiers, season, attributes, length)
             if not parts or parts[-1][1] != known[key]:
                 parts.append((day, known[key]))
         for day, rule in resolve_cycle(parts, end_day, tariff.on_change):

@@ -19,6 +19,8 @@ FOLD_AT: Final = 500_000_000_000_000_000
 _INT64_MAX: Final = 2**63 - 1
 _SHARED: Final = ChannelFlag.SHARED
 _PART: Final = ChannelFlag.PART
+_TALLY: Final = ChannelFlag.TALLY
+_INT64_MIN: Final = -(2**63)
 
 CLOSE: Final = np.dtype(  # what a channel posts when a local day ends under it
     [
@@ -46,6 +48,18 @@ def adder_of(used: int, piece: int, bounds: Any, price: Any) -> int:
         above = max(0, used + piece - bound) - max(0, used - bound)
         total += above * (price[tier + 1] - price[tier])
     return total
+
+
+@jit
+def tally(counts: Any, used: int, piece: int, bounds: Any) -> None:
+    """Count a piece of energy after `used` by tier; one that is taken back counts negative. The sum is `piece`."""
+    below = _INT64_MIN
+    for tier in range(bounds.shape[0]):
+        bound = bounds[tier]
+        counts[tier] += min(max(used + piece, below), bound) - min(max(used, below), bound)
+        if bound == _INT64_MAX:
+            break
+        below = bound
 
 
 @jit
@@ -103,6 +117,8 @@ def charge(homes: Homes, slot: int, segment: int, piece: int, lines: Lines) -> N
     used = step.used if current else step.used_before
     if used > tiers[0] or used + piece > tiers[0]:
         row.accrued_adder_e11 += adder_of(used, piece, tiers, price)
+    if row.flags & _TALLY:
+        tally(homes.tally[place, lines.seg_bin[segment]], used, piece, tiers)
     if current:
         step.used = used + piece
     else:

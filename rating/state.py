@@ -91,6 +91,7 @@ class ChannelFlag:
     DISCONNECTED: Final = 8
     SHARED: Final = 16  # energy of the open segment moves a ring of ladders
     PART: Final = 32  # some of the open day is posted already
+    TALLY: Final = 64  # its energy is counted by bin and tier, too (rating.tally); never plain
 
 
 class AccountFlag:

@@ -91,7 +91,7 @@ def stage_with(settings: Settings, directory: Path, *, previous_digest: str | No
         partitions=settings.partitions,
         timezone=settings.timezone,
         previous_digest=previous_digest,
-        tariffs_known=tariff_ids(settings.rating.tariffs_dir),
+        tariffs_known=tariff_ids(settings.rating.tariffs_dir, settings.currency),
         now_s=now_s,
         alert_fen=settings.autopay.alert_fen,
         trigger_fen_default=settings.autopay.trigger_fen,

@@ -26,6 +26,7 @@ GROUPS: Final[dict[str, str]] = {
     "orders": "Payment orders and their steps.",
     "autopay": "Why somebody was charged or not, and the switch by hand.",
     "supply": "Whether a register's supply is connected.",
+    "tariff": "Tariff files: check, list, show, compare.",
     "docs": "Reference pages printed from the code.",
 }
 COMMANDS: Final[dict[str, Command]] = {
@@ -56,6 +57,26 @@ COMMANDS: Final[dict[str, Command]] = {
         "meterd.commands.audit",
         "audit",
         "Recompute every balance from archive, registry and inbox; exit 1 on any difference.",
+    ),
+    "rate": Command(
+        "meterd.commands.rate",
+        "rate",
+        "Rate a file of readings: every bill cycle line by line, exact and as billed.",
+    ),
+    "tariff check": Command(
+        "meterd.commands.tariff", "check", "Check tariff files: every fault with its line; exit 0 or 1."
+    ),
+    "tariff list": Command(
+        "meterd.commands.tariff", "listed", "List the tariffs that the settings name, or those that are shipped."
+    ),
+    "tariff show": Command(
+        "meterd.commands.tariff", "show", "Show a tariff over a year: the price by hour and day, and the ladder."
+    ),
+    "tariff diff": Command(
+        "meterd.commands.tariff", "diff", "Show where two tariff files differ; exit 1 when they do."
+    ),
+    "tariff schema": Command(
+        "meterd.commands.tariff", "schema", "Print the JSON Schema of a tariff file, for editors."
     ),
     "registry generate": Command(
         "meterd.commands.registry", "generate", "Write the registry directory of a made-up city."

@@ -63,7 +63,7 @@ def show_config(
 def _tariff_faults(loaded: Loaded) -> list[tuple[str, str, str]]:
     """What is wrong with the tariff files: no other command reads them before the daemon needs them."""
     from config.tariff_files import tariff_texts
-    from rating.tariff import TariffFaults, parse_tariffs
+    from rating.tariff.reading import TariffFaults, parse_tariffs
 
     where, key = loaded.origins["rating.tariffs_dir"], "rating.tariffs_dir"
     try:

@@ -55,7 +55,7 @@ def check(directory: DirArgument, config: ConfigOption = None, json: JsonOption 
             directory,
             partitions=settings.partitions,
             timezone=settings.timezone,
-            tariffs_known=tariff_ids(settings.rating.tariffs_dir),
+            tariffs_known=tariff_ids(settings.rating.tariffs_dir, settings.currency),
             now_s=_clock(settings).now_s(),
         )
     except ImportFaults as faults:

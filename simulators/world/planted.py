@@ -137,7 +137,7 @@ _FAULTS: Final = (
     Planted(
         "household-bound-forgotten",
         "a household of five and more has no wider tiers",
-        (Edit("rating.schedule:bounds_of", "bound + add for", "bound for"),),
+        (Edit("rating.schedule:bounds_of", "bound + times * add for", "bound for"),),
     ),
     Planted(
         "estimate-as-baseline",

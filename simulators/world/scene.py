@@ -210,7 +210,9 @@ def _tariffs(target: Path, start: date) -> None:
     later = version.replace(first, f"from = {start + timedelta(days=9)}", 1).replace('"0.5802"', '"0.6802"', 1)
     texts["guangzhou-residential"] = f"{head}[[version]]{version}\n[[version]]{later}"
     berlin = texts["guangzhou-residential-tou"].replace("guangzhou-residential-tou", "berlin-tou")
-    texts["berlin-tou"] = berlin.replace('timezone = "Asia/Shanghai"', 'timezone = "Europe/Berlin"')
+    texts["berlin-tou"] = berlin.replace(
+        'timezone = "Asia/Shanghai"', 'timezone = "Europe/Berlin"\nclock = "daylight"'
+    )
     for name, text in texts.items():
         (target / f"{name}.toml").write_text(text, encoding="utf-8")
 

@@ -27,7 +27,7 @@ from rating.engine import PartitionEngine
 from rating.names import Names
 from rating.readings import Readings, Record, RecordKind
 from rating.state import ARRAYS
-from rating.tariff import parse_tariffs
+from rating.tariff.reading import parse_tariffs
 from registry.importer import stage
 from registry.layout import FILES
 from registry.store import RegistryReader

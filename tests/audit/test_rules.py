@@ -89,7 +89,9 @@ def test_bounds(tariffs: dict[str, Tariff], day: str, size: int, bounds: tuple[i
 )
 def test_the_word_for_changes_inside_a_cycle(word: str, early: int, late: int) -> None:
     text = tariff_texts()["guangzhou-residential"].replace('"next_cycle"', f'"{word}"')
-    tariff = Tariff(text.replace('\ncycle = "calendar_month"', '\ncycle = "calendar_year"'))
+    tariff = Tariff(
+        text.replace('\ncycle = "calendar_month"', '\ncycle = "calendar_year"\ncycle_begins = 1'), 2020, 2040, {}
+    )
     got = [tariff.bounds_on(day_number(d), ())[0] for d in ("2026-01-05", "2026-07-05")]
     assert got == [early, late]
 
@@ -97,7 +99,7 @@ def test_the_word_for_changes_inside_a_cycle(word: str, early: int, late: int) -
 @pytest.mark.parametrize(("days", "length_h"), [("2026-03-29", 23), ("2026-10-25", 25), ("2026-07-01", 24)])
 def test_days_of_other_lengths_are_covered_without_a_hole(days: str, length_h: int) -> None:
     text = tariff_texts()["guangzhou-residential-tou"].replace("Asia/Shanghai", "Europe/Berlin")
-    tariff = Tariff(text)
+    tariff = Tariff(text, 2020, 2040, {})
     day = day_number(days)
     assert tariff.day_start_s(day + 1) - tariff.day_start_s(day) == length_h * 3600
     at_s, peak_s = tariff.day_start_s(day), 0

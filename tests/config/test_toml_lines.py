@@ -53,8 +53,10 @@ def test_lines_of_every_kind_of_statement() -> None:
         ("table", "sub"): 21,
         ("table", "sub", "k"): 22,
         ("rows",): 23,
-        ("rows", "r"): 24,
-        ("rows", "last"): 26,
+        ("rows", 0): 23,
+        ("rows", 0, "r"): 24,
+        ("rows", 1): 25,
+        ("rows", 1, "last"): 26,
     }
 
 
@@ -63,6 +65,21 @@ def test_a_key_without_a_line_has_that_of_the_table_above() -> None:
     assert line_of(lines, ("a", "b", "c d", "f", "g")) == 16
     assert line_of(lines, ("table", "missing")) == 18
     assert line_of(lines, ("missing",)) is None
+
+
+def test_tables_of_an_array_are_numbered_within_the_table_above() -> None:
+    text = "[[v]]\n[v.t]\n[[v.p]]\na = 1\n[[v.p]]\na = 2\n[[v]]\n[[v.p]]\na = 3\n[v.p.q]\nb = 4\n"
+    lines = key_lines(text)
+    assert [tomllib.loads(text)["v"][v]["p"][p]["a"] for v, p in ((0, 0), (0, 1), (1, 0))] == [1, 2, 3]
+    assert {key: line for key, line in lines.items() if key[-1] == "a"} == {
+        ("v", 0, "p", 0, "a"): 4,
+        ("v", 0, "p", 1, "a"): 6,
+        ("v", 1, "p", 0, "a"): 9,
+    }
+    assert lines["v", 0, "t"] == 2
+    assert lines["v", 1] == 7
+    assert lines["v", 1, "p", 0, "q", "b"] == 11
+    assert line_of(lines, ("v", 0, "p", 1, "missing")) == 5
 
 
 def test_windows_line_ends_count_once() -> None:

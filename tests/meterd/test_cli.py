@@ -197,7 +197,7 @@ def test_check_config_reads_the_tariff_files(
     assert cli.run(["check-config", str(settings_file), "--json"]) == Exit.NO
     faults = json.loads(capsys.readouterr().out)
     assert {fault["where"] for fault in faults} == {f"{settings_file}:5"}
-    assert {fault["what"].split(": ")[0] for fault in faults} == {"plain.toml", "tou.toml"}
+    assert {fault["what"].split(": ")[0] for fault in faults} == {"plain.toml:1", "tou.toml:1"}
 
 
 def test_config_prints_values_and_origins_and_no_secret(

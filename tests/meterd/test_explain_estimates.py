@@ -226,7 +226,9 @@ def test_two_bills_that_one_tick_closes(every: int, make_village: Callable[..., 
     tariffs = tmp_path / "tariffs"
     tariffs.mkdir()
     for name, text in tariff_texts(None).items():
-        (tariffs / f"{name}.toml").write_text(text.replace('\ncycle = "calendar_month"', '\ncycle = "calendar_year"'))
+        (tariffs / f"{name}.toml").write_text(
+            text.replace('\ncycle = "calendar_month"', '\ncycle = "calendar_year"\ncycle_begins = 1')
+        )
     meter = "440100000001"
     rows = {
         f"{meter},1.8.0,bill,0.01,kWh": f"{meter},1.8.1,bill,0.01,kWh\n{meter},1.8.2,bill,0.01,kWh",

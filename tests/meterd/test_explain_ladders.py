@@ -116,7 +116,7 @@ def test_a_ladder_of_the_year(
     tariffs = tmp_path / "tariffs"
     tariffs.mkdir()
     for name, text in tariff_texts(None).items():
-        yearly = text.replace('\ncycle = "calendar_month"', '\ncycle = "calendar_year"')
+        yearly = text.replace('\ncycle = "calendar_month"', '\ncycle = "calendar_year"\ncycle_begins = 1')
         for bounds in ('"260", "600"', '"200", "400"'):
             yearly = yearly.replace(bounds, '"900", "1900"')
         (tariffs / f"{name}.toml").write_text(yearly)

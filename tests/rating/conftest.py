@@ -17,7 +17,8 @@ from rating.book import TariffBook
 from rating.engine import PartitionEngine
 from rating.names import Names
 from rating.readings import Readings, Record, RecordKind, StoredRecord
-from rating.tariff import Tariff, parse_tariffs
+from rating.tariff.model import Tariff
+from rating.tariff.reading import parse_tariffs
 from registry.image import (
     ACCOUNT_FACTS,
     CHANNEL_FACTS,
@@ -34,6 +35,7 @@ commodity = "electricity"
 unit = "kWh"
 currency = "CNY"
 timezone = "ZONE"
+clock = "daylight"
 bill_cycle = "calendar_month"
 cycle = "CYCLE"
 tier_kind = "block"
@@ -84,7 +86,8 @@ def make_text() -> Callable[..., str]:
         word: str = "next_cycle",
         prices: str = TWO_PERIODS,
     ) -> str:
-        text = MADE_UP.replace("ZONE", zone).replace("CYCLE", cycle).replace("WORD", word)
+        begins = "" if cycle == "calendar_month" else "\ncycle_begins = 1"
+        text = MADE_UP.replace("ZONE", zone).replace('"CYCLE"', f'"{cycle}"{begins}').replace("WORD", word)
         return text.replace("PRICES", prices)
 
     return make

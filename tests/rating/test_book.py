@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from config.units import INT64_MAX
 from rating.book import TariffBook, UnknownTariff
-from rating.tariff import Tariff
+from rating.tariff.model import Tariff
 from registry.image import AttributeChange
 
 ORDER = ("guangzhou-residential-tou", "guangzhou-residential", "guangzhou-residential-flat")

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from config.tariff_files import tariff_texts
 from ledger.effects import Component
-from rating.tariff import parse_tariffs
+from rating.tariff.reading import parse_tariffs
 from tests.rating.test_switch import FLAT, PLAIN, TOU, spans
 
 MakeHome = Callable[..., Any]
@@ -224,7 +224,7 @@ def test_in_the_months_after_it_is_forgotten(home: MakeHome) -> None:
 @pytest.mark.parametrize("word", ["next_cycle", "by_instant"])
 def test_a_ladder_of_the_year_that_begins_in_its_middle(home: MakeHome, word: str) -> None:
     """1,500 kWh by 15 April, 96 kWh in the 96 days to 20 July, then a day's kWh a day. Bounds change in May."""
-    text = tariff_texts()[PLAIN].replace('\ncycle = "calendar_month"', '\ncycle = "calendar_year"')
+    text = tariff_texts()[PLAIN].replace('\ncycle = "calendar_month"', '\ncycle = "calendar_year"\ncycle_begins = 1')
     tariffs = {PLAIN: parse_tariffs({PLAIN: text.replace('"next_cycle"', f'"{word}"')})[0]}
     build = type(home())
     h = imported(lambda **more: build(tariffs, ["a"], **more), 1_500_000, "2026-04-15")

@@ -10,7 +10,8 @@ import pytest
 from config.units import INT64_MAX
 from rating.calendar import local_calendar, months_of
 from rating.schedule import Schedule, compile_schedule, relevant, resolve_cycle
-from rating.tariff import Tariff, parse_tariffs
+from rating.tariff.model import Tariff
+from rating.tariff.reading import parse_tariffs
 from rating.walk import ladder
 from registry.image import AttributeChange
 
@@ -27,6 +28,8 @@ ratio = "1"
 at = ["00:00-24:00"]
 [version.tiers]
 adders = ["0", "0.05", "0.30"]
+per = "cycle"
+length = "none"
 [[version.tiers.bounds]]
 months = [5, 6, 7, 8, 9, 10]
 upto = ["260", "600"]
@@ -138,6 +141,8 @@ ratio = "1"
 at = ["00:00-24:00"]
 [version.tiers]
 adders = ["0", "0.05", "0.30"]
+per = "cycle"
+length = "none"
 [[version.tiers.bounds]]
 upto = ["2880", "4800"]
 """
@@ -197,3 +202,82 @@ def test_by_days_is_refused_between_versions_of_other_tiers(make_text: Callable[
     later = make_text(word="by_days")
     with pytest.raises(ValueError, match="cannot weigh bounds"):
         parse_tariffs({"made-up": text + later[later.index("[[version]]") :].replace("2020-01-01", "2026-07-10")})
+
+
+PER_DAY = """
+[[version.period]]
+name = "all"
+at = ["00:00-24:00"]
+prices = ["0.3", "0.4"]
+[version.tiers]
+per = "day"
+[[version.tiers.bounds]]
+months = [6, 7, 8, 9]
+upto = ["13.5"]
+[[version.tiers.bounds]]
+months = [10, 11, 12, 1, 2, 3, 4, 5]
+upto = ["11"]
+"""
+
+
+def test_an_allowance_per_day_is_as_long_as_the_cycle(make_tariff: MakeTariff) -> None:
+    schedule = schedule_of(make_tariff(prices=PER_DAY))
+    days = [31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31]
+    each = [11_000] * 5 + [13_500] * 4 + [11_000] * 3
+    assert [b[0] for b in schedule.bounds] == [n * wh for n, wh in zip(days, each, strict=True)]
+
+
+def test_a_bound_for_thirty_days_is_scaled_to_the_cycle(make_tariff: MakeTariff) -> None:
+    text = PER_DAY.replace('per = "day"', 'per = "cycle"\nlength = "days30"')
+    schedule = schedule_of(make_tariff(prices=text))
+    assert [b[0] for b in schedule.bounds[:3]] == [11_000 * 31 // 30, 11_000 * 28 // 30, 11_000 * 31 // 30]
+    assert schedule.bounds[0][0] == 11_366, "11,366.67 rounded down to the Wh"
+
+
+@pytest.mark.parametrize(("people", "kwh"), [(3, (180, 260)), (5, (180, 260)), (6, (210, 290)), (8, (270, 350))])
+def test_so_much_for_each_person_above_a_number(make_tariff: MakeTariff, people: int, kwh: tuple[int, int]) -> None:
+    text = GUANGZHOU[: GUANGZHOU.index("[[version.tiers.bounds]]")] + (
+        '[[version.tiers.bounds]]\nupto = ["180", "260"]\n'
+        '[[version.tiers.attribute]]\nname = "household_size"\nabove = 5\neach = ["30", "30"]\n'
+    )
+    schedule = schedule_of(make_tariff(prices=text), AttributeChange("household_size", 0, people))
+    assert {tuple(b[:2]) for b in schedule.bounds} == {(kwh[0] * 1000, kwh[1] * 1000)}
+
+
+@pytest.mark.parametrize(
+    ("cycle", "begins", "months"),
+    [
+        ("calendar_two_months", 1, [1, 3, 5, 7, 9, 11]),
+        ("calendar_two_months", 2, [12, 2, 4, 6, 8, 10, 12]),  # the first began before the horizon
+        ("calendar_quarter", 2, [11, 2, 5, 8, 11]),
+        ("calendar_year", 4, [4, 4]),
+    ],
+)
+def test_cycles_of_several_months_begin_where_the_file_says(
+    make_text: Callable[..., str], cycle: str, begins: int, months: list[int]
+) -> None:
+    text = make_text(cycle=cycle, prices=GUANGZHOU).replace("cycle_begins = 1", f"cycle_begins = {begins}")
+    schedule = schedule_of(parse_tariffs({"made-up": text})[0])
+    calendar = local_calendar("Asia/Shanghai", 2026, 2027)
+    assert [number % 12 + 1 for number in schedule.cycle] == months
+    assert schedule.start_s[0] == calendar.start_s
+    assert schedule.end_s[-1] == calendar.end_s
+
+
+def test_a_season_by_date_begins_inside_a_cycle(make_text: Callable[..., str]) -> None:
+    text = make_text(word="by_instant", prices=GUANGZHOU)
+    seasons = (
+        '[[season]]\nname = "s"\nfrom = "05-16"\nto = "11-15"\n[[season]]\nname = "w"\nfrom = "11-16"\nto = "05-15"\n'
+    )
+    text = text.replace("[[version]]", seasons + "[[version]]")
+    text = text.replace("months = [5, 6, 7, 8, 9, 10]", 'season = ["s"]')
+    text = text.replace("months = [11, 12, 1, 2, 3, 4]", 'season = ["w"]')
+    assert "months" not in text
+    schedule = schedule_of(parse_tariffs({"made-up": text})[0])
+    calendar = local_calendar("Asia/Shanghai", 2026, 2027)
+    turns = [calendar.day_start_s(day_of(f"2026-{day}")) for day in ("05-16", "11-16")]
+    assert [b[0] for b, start in zip(schedule.bounds, schedule.start_s, strict=True) if start in turns] == [
+        260_000,
+        200_000,
+    ]
+    assert len(schedule.bounds) == 14

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from ledger.effects import InboxRow
 from rating.state import ChannelFlag
-from rating.tariff import Tariff, parse_tariffs
+from rating.tariff.model import Tariff
+from rating.tariff.reading import parse_tariffs
 
 MakeHome = Callable[..., Any]
 PLAIN, TOU, FLAT = "guangzhou-residential", "guangzhou-residential-tou", "guangzhou-residential-flat"

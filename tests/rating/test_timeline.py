@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rating.calendar import local_calendar, months_of
-from rating.tariff import Tariff, parse_tariffs
+from rating.tariff.model import Tariff
+from rating.tariff.reading import parse_tariffs
 from rating.timeline import Timeline, compile_timeline
 
 MakeTariff = Callable[..., Tariff]

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from config.units import INT64_MAX, decimal_text, round_ratio
 from rating.book import TariffBook
-from rating.tariff import Tariff
+from rating.tariff.model import Tariff
 from rating.walk import Line, ladder, spread
 from registry.image import AttributeChange
 from tests.rating.explained import explain_day

@@ -1,0 +1,1 @@
+"""Pure and I/O: `meterd rate`, the engine over a file of readings, without a daemon."""

@@ -1,0 +1,89 @@
+"""Pure: stretches of days under one version of a tariff, one bill cycle and one allowance of each credit.
+
+July          | August, version 1  | August, version 2 | September, summer | September, winter |
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from rating.calendar import days_of_year, first_day_of, months_of
+from rating.tariff.charges import Charge
+from rating.tariff.fields import DAYS_OF_YEAR
+from rating.tariff.model import Season, Tariff
+from rating.tariff.plans import days_of
+from rating.timeline import day_number
+
+Int64s = npt.NDArray[np.int64]
+
+
+class Stretch(NamedTuple):
+    """Local days [first, end); `allowance`: of each charge of the version, the one that holds; -1: it has none."""
+
+    cycle: int
+    version: int
+    first_day: int
+    end_day: int
+    allowance: tuple[int, ...]
+
+
+def stretches_of(tariff: Tariff, first_day: int, end_day: int) -> tuple[Stretch, ...]:
+    """Stretches of the local days [first, end), in order; days before the first version are in none."""
+    from_days = [day_number(tariff, v) for v in range(len(tariff.version))]
+    first_day = max(first_day, from_days[0])
+    if first_day >= end_day:
+        return ()
+    day = np.arange(first_day, end_day, dtype=np.int64)
+    version = np.searchsorted(np.array(from_days), day, side="right") - 1
+    widest = max(len(one.charge) for one in tariff.version)
+    allowance = np.full((len(day), widest), -1, np.int64)
+    for v, one in enumerate(tariff.version):
+        mine = np.flatnonzero(version == v)
+        for c, charge in enumerate(one.charge):
+            allowance[mine, c] = _places(charge, tariff.season)[days_of_year(day[mine])]
+    key = np.column_stack([months_of(day), version, allowance])
+    starts = np.flatnonzero(np.append(True, (np.diff(key, axis=0) != 0).any(axis=1)))
+    ends = np.append(starts[1:], len(day))
+    return tuple(
+        Stretch(int(key[s, 0]), int(key[s, 1]), int(day[s]), int(day[e - 1]) + 1, _row(tariff, key[s]))
+        for s, e in zip(starts.tolist(), ends.tolist(), strict=True)
+    )
+
+
+def _row(tariff: Tariff, key: Int64s) -> tuple[int, ...]:
+    cycle_and_version, charges = 2, len(tariff.version[int(key[1])].charge)
+    return tuple(key[cycle_and_version : cycle_and_version + charges].tolist())
+
+
+def _places(charge: Charge, seasons: Sequence[Season]) -> Int64s:
+    """The place of the allowance that holds, by day of the year."""
+    found = np.full(DAYS_OF_YEAR, -1, np.int64)
+    for place, allowance in enumerate(charge.allowance):
+        found[sorted(days_of(allowance, seasons))] = place
+    return found
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Share:
+    """What many accounts did in the stretches of one version in one cycle, a row each."""
+
+    stretches: tuple[Stretch, ...]
+    days: Int64s  # [accounts, stretches] in which they were served
+    wh: Int64s  # [accounts, stretches]
+    energy_e11: Int64s  # [accounts]: what that energy costs by itself
+
+    @property
+    def month_days(self) -> int:
+        """Days of the whole month."""
+        cycle = self.stretches[0].cycle
+        return first_day_of(cycle + 1) - first_day_of(cycle)
+
+    @property
+    def served(self) -> Int64s:
+        """Days of each account."""
+        return np.asarray(self.days.sum(axis=1), np.int64)

@@ -1,0 +1,220 @@
+"""Charges beside the energy: each kind against its document's figures, and columns against figures one by one."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from config.tariff_files import tariff_texts
+from config.units import INT64_MAX, ROUNDING, round_ratio
+from rating.closes.allocation import per_period, proportional, slab
+from rating.closes.reckoning import reckon
+from rating.closes.rounding import share_of
+from rating.closes.stretch import Share, Stretch, stretches_of
+from rating.tariff.charges import Charge
+from rating.tariff.model import Tariff
+from rating.tariff.reading import TariffFaults, parse_tariff, parse_tariffs
+
+E11 = 10**11
+TARIFFS = {tariff.id: tariff for tariff in parse_tariffs(tariff_texts())}
+CENT = {"step": "0.01", "mode": "half_up"}
+OF_ENERGY = {"base": ["energy"], **CENT}
+
+
+def day(text: str) -> int:
+    return int(np.datetime64(text, "D").astype(np.int64))
+
+
+def charge(**told: Any) -> Charge:
+    return Charge.model_validate({"name": "it", **told})
+
+
+def share(days: list[int], kwh: list[int], energy: str = "0", month: str = "2026-07") -> Share:
+    """One account; each stretch has an allowance of its own, and so many days and kWh."""
+    first = day(f"{month}-01")
+    cycle = int(np.datetime64(month, "M").astype(np.int64))
+    stretches = tuple(Stretch(cycle, 0, first + n, first + n + 1, (n,)) for n in range(len(days)))
+    row = np.array([days], np.int64), np.array([kwh], np.int64) * 1000
+    return Share(stretches, *row, np.array([int(Fraction(energy) * E11)], np.int64))
+
+
+def amounts(charges: list[Charge], of: Share) -> list[Fraction]:
+    return [Fraction(int(one.amount_e11[0]), E11) for one in reckon(charges, of)]
+
+
+@pytest.mark.parametrize(
+    ("told", "of", "amount"),
+    [
+        # Domain 9: 15 summer days at 5 kWh, 15 winter days at 25, allowances 13.5 and 11 kWh a day.
+        ({"parts": "pooled"}, share([15, 15], [75, 375]), "-29.9145"),
+        ({"parts": "each"}, share([15, 15], [75, 375]), "-19.536"),
+        ({"parts": "pooled"}, share([15, 15], [75, 0]), "-6.105"),  # no more than was used
+        ({"parts": "each"}, share([0, 0], [75, 375]), "0"),  # and none without a day of service
+    ],
+)
+def test_a_baseline_credit(told: dict[str, Any], of: Share, amount: str) -> None:
+    allowance = [{"months": [7], "upto": "13.5"}, {"months": [8], "upto": "11"}]
+    one = charge(kind="credit", price="0.0814", allowance=allowance, **told)
+    assert amounts([one], of) == [Fraction(amount)]
+
+
+@pytest.mark.parametrize(
+    ("told", "of", "amount"),
+    [
+        ({"kind": "standing", "amount": "0.79343", "per": "day"}, share([31], [0]), "24.59633"),
+        ({"kind": "standing", "amount": "30", "per": "month", **CENT}, share([31], [0]), "30"),
+        ({"kind": "standing", "amount": "30", "per": "month", **CENT}, share([10], [0]), "9.68"),  # 9.677...
+        ({"kind": "standing", "amount": "30", "per": "month", **CENT}, share([10], [0], month="2026-02"), "10.71"),
+        ({"kind": "levy", "price": "0.0205"}, share([31], [600]), "12.3"),
+        ({"kind": "minimum", "amount": "0.4", "per": "day", "base": ["energy"]}, share([31], [9], "5"), "7.4"),
+        ({"kind": "minimum", "amount": "0.4", "per": "day", "base": ["energy"]}, share([31], [9], "13"), "0"),
+        # Ontario: a rebate of 23.5 % on what is billed before tax.
+        ({"kind": "percent", "rate": "-23.5", "included": False, **OF_ENERGY}, share([1], [1], "99.99"), "-23.5"),
+        # Domain 9: with VAT of 13 % inside, 372.10 is 329.29 and 42.81.
+        ({"kind": "percent", "rate": "13", "included": True, **OF_ENERGY}, share([1], [1], "372.1"), "42.81"),
+    ],
+)  # fmt: skip
+def test_one_charge(told: dict[str, Any], of: Share, amount: str) -> None:
+    assert amounts([charge(**told)], of) == [Fraction(amount)]
+
+
+def test_charges_see_those_before_them() -> None:
+    """Energy 100, 31 days at 0.5; 13 % on both; a rebate on the energy alone; what is contained adds nothing."""
+    percent = {"kind": "percent", **CENT}
+    charges = [
+        charge(kind="standing", amount="0.5", per="day", name="standing"),
+        charge(**percent, rate="10", base=["energy"], included=True, name="vat"),
+        charge(**percent, rate="13", base=["energy", "standing"], included=False, name="tax"),
+        charge(**percent, rate="-50", base=["tax"], included=False, name="back"),
+        charge(kind="minimum", amount="130", per="month", base=["energy", "standing", "tax", "back"], **CENT),
+    ]  # fmt: skip
+    assert amounts(charges, share([31], [500], "100")) == [*map(Fraction, ("15.5", "9.09", "15.02", "-7.51", "6.99"))]
+
+
+# -- which tier ------------------------------------------------------------------------------------------------------
+
+P1, P2 = ("0.10", "0.20"), ("0.30", "0.60")  # below the bound of 300 kWh, and above
+
+
+def cost(tiers: np.ndarray[Any, Any], *prices: tuple[str, ...]) -> Fraction:
+    return sum(
+        (Fraction(int(wh), 1000) * Fraction(price) for row, told in zip(tiers[0], prices, strict=True)
+         for wh, price in zip(row, told, strict=False)), Fraction(),
+    )  # fmt: skip
+
+
+def bounds(*upto_kwh: int) -> np.ndarray[Any, Any]:
+    return np.array([*(n * 1000 for n in upto_kwh), *([INT64_MAX] * (8 - len(upto_kwh)))], np.int64)
+
+
+def test_two_periods_in_two_tiers() -> None:
+    """Domain 9: 200 kWh in each of two periods; chronological is 110 or 90, as the order is."""
+    wh = np.array([[200_000, 200_000]], np.int64)
+    assert cost(proportional(wh, bounds(300)), P1, P2) == 100
+    assert cost(per_period(wh, bounds(300), ["p1", "p2"]), P1, P2) == 80
+
+
+def test_a_slab_is_one_price_for_all() -> None:
+    """Domain 9: 251 kWh at 3 up to 250 and 4 above are 1,004 (754 in blocks); 250 are 750."""
+    assert cost(slab(np.array([[251_000]], np.int64), bounds(250)), ("3", "4")) == 1004
+    assert cost(slab(np.array([[250_000]], np.int64), bounds(250)), ("3", "4")) == 750
+    assert cost(slab(np.array([[200_000, 51_000]], np.int64), bounds(250)), ("3", "4"), ("3", "4")) == 1004
+
+
+@given(
+    st.lists(st.lists(st.integers(0, 5 * 10**9), min_size=3, max_size=3), min_size=1, max_size=4),
+    st.lists(st.integers(1, 5 * 10**6), min_size=1, max_size=6, unique=True).map(sorted),
+)
+def test_nothing_is_lost_between_tiers(told: list[list[int]], upto: list[int]) -> None:
+    wh, limits = np.array(told, np.int64), bounds(*upto)
+    ladder = np.diff(np.clip(wh.sum(axis=1)[:, None], 0, np.concatenate([[0], limits])[None, :]), axis=1)
+    for found in (proportional(wh, limits), per_period(wh, limits, ["a", "b", "a"]), slab(wh, limits)):
+        assert (found.sum(axis=2) == wh).all()
+    shares = proportional(wh, limits)
+    assert (shares.sum(axis=1) == ladder).all()
+    exact = wh[:, :, None] * ladder.astype(object)[:, None, :]
+    total = np.maximum(wh.sum(axis=1), 1)[:, None, None]
+    # A share is at most two thousandths from what it would be in fractions.
+    assert (np.abs(shares.astype(object) * total - exact) <= 2 * total).all()
+    one = per_period(wh, limits, ["a", "a", "a"])
+    assert (one.sum(axis=1) == ladder).all(), "one period is the ladder in the order of time"
+
+
+def test_energy_below_zero_leaves_the_tiers_from_the_top() -> None:
+    wh = np.array([[400_000, -50_000]], np.int64)
+    assert per_period(wh, bounds(300), ["p", "p"])[0, :, :2].tolist() == [[300_000, 100_000], [0, -50_000]]
+    assert per_period(-wh, bounds(300), ["p", "p"])[0, :, :2].tolist() == [[-400_000, 0], [50_000, 0]]
+    assert proportional(np.array([[5, -5]], np.int64), bounds(300))[0, :, :2].tolist() == [[5, 0], [-5, 0]]
+
+
+@given(
+    st.lists(st.integers(-9 * 10**18, 9 * 10**18), min_size=1, max_size=5),
+    st.integers(-(10**7), 10**7),
+    st.integers(1, 11 * 10**6),
+    st.sampled_from([10**7, 10**9, 5 * 10**9, 10**11]),
+    st.sampled_from(sorted(ROUNDING)),
+)
+def test_shares_of_columns_are_shares_of_figures(
+    told: list[int], numerator: int, denominator: int, step: int, mode: str
+) -> None:
+    whole = [Fraction(amount * numerator, denominator) for amount in told]
+    wanted = [round_ratio(one.numerator, one.denominator * step, mode) * step for one in whole]
+    assume(all(abs(one) < 2**63 for one in wanted))
+    assert share_of(np.array(told, np.int64), numerator, denominator, step, mode).tolist() == wanted
+
+
+def test_stretches_end_with_months_versions_and_allowances() -> None:
+    tariff = TARIFFS["pge-e-tou-c"]
+    found = stretches_of(tariff, day("2026-05-15"), day("2026-11-02"))
+    assert [(one.first_day, one.allowance) for one in found] == [
+        (day(f"2026-{month:02}-01"), (0 if month < 10 else 1, -1)) for month in (6, 7, 8, 9, 10, 11)
+    ]
+    assert found[-1].end_day == day("2026-11-02")
+    ontario = stretches_of(TARIFFS["ontario-tou"], day("2025-10-20"), day("2025-11-03"))
+    assert [(one.version, one.first_day) for one in ontario] == [(0, day("2025-10-20")), (1, day("2025-11-01"))]
+    assert stretches_of(tariff, day("2026-05-01"), day("2026-06-01")) == ()
+
+
+def with_charges(text: str) -> Tariff:
+    file = tariff_texts()["guangzhou-water"] + text
+    return parse_tariff("guangzhou-water", file, {})
+
+
+CHARGE = '\n[[version.charge]]\nname = "{}"\nkind = "{}"\n'
+LEVY_B = CHARGE.format("b", "levy") + 'price = "1"'
+PERCENT = CHARGE.format("a", "percent") + 'base = ["energy"]\nincluded = true\nmode = "half_up"\n'
+CREDIT = CHARGE.format("a", "credit") + 'price = "1"\nparts = "each"\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        (CHARGE.format("a", "rent"), "'rent' is no such word"),
+        (CHARGE.format("a", "demand"), "'demand' is not built in this version"),
+        (CHARGE.format("a", "standing") + 'amount = "3"', "'standing' needs per"),
+        (CHARGE.format("a", "standing") + 'amount = "3"\nper = "month"', "'standing' by the month needs step"),
+        (CHARGE.format("a", "standing") + 'amount = "3"\nper = "day"\nstep = "0.01"', "step: 'standing' does not"),
+        (CHARGE.format("a", "levy") + 'price = "3"\nrate = "3"', "rate: 'levy' does not use it"),
+        (CHARGE.format("energy", "levy") + 'price = "3"', "there is another 'energy'"),
+        (CHARGE.format("a", "levy") + 'price = "1"' + CHARGE.format("a", "levy") + 'price = "1"', "another 'a'"),
+        (
+            CHARGE.format("a", "minimum") + 'amount = "3"\nper = "day"\nbase = ["b"]' + LEVY_B,
+            "'b' is no charge before this one; there are energy",
+        ),
+        (PERCENT + 'rate = "0"\nstep = "0.01"', "what is contained is above zero"),
+        (PERCENT + 'rate = "5"\nstep = "0.00001"', "the step of a charge"),
+        (CREDIT + 'allowance = [{months = [1, 2], upto = "1"}]', "03-01 has none"),
+        (CREDIT + 'allowance = [{upto = "1"}, {months = [3], upto = "1"}]', "03-01 has another allowance"),
+        (CREDIT + 'allowance = [{season = ["x"], upto = "1"}]', "called 'x'"),
+    ],
+)  # fmt: skip
+def test_faults_of_charges(text: str, fault: str) -> None:
+    with pytest.raises(TariffFaults) as found:
+        with_charges(text)
+    assert any(fault in one for one in found.value.faults), found.value.faults
+    assert all(one.startswith("guangzhou-water.toml:") for one in found.value.faults)
