@@ -102,9 +102,9 @@ def process(messages: Sequence[Message], now_s: int, sequences: Sequences, conte
 def _one(batch: Batch, topic: Topic, message: Message, now_s: int, sequences: Sequences, context: Context) -> None:
     decoded: Decoded | None = None
     mark: Mark | None = None
-    signed = _signed_topic(topic, message)
+    said = topic
     try:
-        _authentic(topic, message, signed, context)
+        _authentic(topic, message, context)
         decoded = decode(topic, message, context.limits)
         if decoded.sequence is not None and topic.sequence == UNNUMBERED:
             topic = topic._replace(stream=decoded.stream or "", sequence=decoded.sequence)
@@ -114,7 +114,7 @@ def _one(batch: Batch, topic: Topic, message: Message, now_s: int, sequences: Se
         parts = route(decoded.body, topic.concentrator, context.routes, context.partitions)
     except Rejected as refused:
         mark, fault = _refused(batch, topic, mark, refused, sequences, context)
-        _reject(batch, topic, replace(message, topic=signed), fault, now_s, context)
+        _reject(batch, topic, replace(message, topic=_signed_topic(said, message)), fault, now_s, context)
     else:
         for partition, body in parts:
             batch.records.append(
@@ -209,13 +209,14 @@ def _signed_topic(topic: Topic, message: Message) -> str | None:
     return reads_topic(topic.shard, topic.concentrator, format_ or "", topic.stream, topic.sequence)
 
 
-def _authentic(topic: Topic, message: Message, signed: str | None, context: Context) -> None:
+def _authentic(topic: Topic, message: Message, context: Context) -> None:
     key = context.keys.get(topic.concentrator)
     if key is None and not message.properties and not context.signed_only:
         return
     given = next((value for name, value in message.properties if name == "signature"), None)
     if key is None and given is None and not context.signed_only:
         return
+    signed = _signed_topic(topic, message)
     if key is None or given is None or signed is None:
         raise Rejected(Reason.AUTH, "a signature without a known key" if given else "not signed")
     if not hmac.compare_digest(signature(key, signed, message.payload).encode(), given.encode("utf-8", "replace")):
