@@ -45,14 +45,13 @@ def tariff_ids(directory: Path | None, currency: str) -> frozenset[str]:
     texts = tariff_texts(directory)
     told = {name: tomllib.loads(text) for name, text in texts.items() if not name.endswith(DAYS)}
     return frozenset(
-        str(one.get("id", name))
-        for name, one in told.items()
-        if one.get("currency") == currency and not _at_close(one)
+        str(one.get("id", name)) for name, one in told.items() if one.get("currency") == currency and _linear(one)
     )
 
 
-def _at_close(told: Mapping[str, Any]) -> bool:
-    built = {"tier_kind": "block", "allocation": "chronological"}
-    words = any(told.get(key) != word for key, word in built.items())
-    by_line = told.get("rounding", {}).get("level") != "bill"
-    return words or by_line or any(version.get("charge") for version in told.get("version", ()))
+def _linear(told: Mapping[str, Any]) -> bool:
+    """As `rating.tariff.model.Tariff.linear`, of a file that nobody has checked yet."""
+    words = {"tier_kind": "block", "allocation": "chronological"}
+    by_the_bill = told.get("rounding", {}).get("level") == "bill"
+    charges = any(version.get("charge") for version in told.get("version", ()))
+    return by_the_bill and not charges and all(told.get(key) == word for key, word in words.items())

@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from config.reasons import Reason
 from config.settings import AutopaySettings, RatingSettings
-from config.units import REGISTER_CODE, Register
+from config.units import ACCRUAL_PER_MINOR, REGISTER_CODE, Register
 from ledger.effects import InboxRow
 from meterd.rate.columns import Columns, Refusal, register_of
 from meterd.rate.lines import Cycle, Used, allocated, billed, charges_of
@@ -203,18 +203,20 @@ class _Rating:
         """Bill cycles in order of metering point and time; what their energy costs is what the engine charged."""
         tally, book, tariff = self.engine.part.tally, self.bins.book, self.tariff
         assert not tally[:, -1].any(), "energy outside the file's time"
-        minor = book.rounding(0).step_e11
         used = Used(tally, self.bins, self._served(), any(version.tiers for version in tariff.version))
-        assert used.energy_e11() == self._charged(minor), "the lines are not what the engine charged"
-        if tariff.at_close:
+        assert used.energy_e11() == self._charged(), "the lines are not what the engine charged"
+        if tariff.tiers_at_close:
             used = replace(used, tally=allocated(tally, self.bins, tariff))
         charges = charges_of(used, tariff)
+        all_cycles = [
+            (number, places, (book.cycle_start_s(0, number), book.cycle_end_s(0, number)))
+            for number, places in used.cycles()
+        ]
         found: list[Cycle] = []
         for point, name in enumerate(self.columns.points):
-            for number, places in used.cycles():
+            for number, places, ends in all_cycles:
                 lines = (*used.lines(point, places), *charges.get((point, number), ()))
                 if lines:
-                    ends = book.cycle_start_s(0, number), book.cycle_end_s(0, number)
                     found.append(billed(name, ends, lines, tariff.rounding))
         return found
 
@@ -227,12 +229,13 @@ class _Rating:
         np.maximum.at(ends[:, 1], columns.point, columns.at_s)
         return np.array([[calendar.day_of(at_s) for at_s in row] for row in ends.tolist()], np.int64)
 
-    def _charged(self, minor: int) -> int:
+    def _charged(self) -> int:
         """All money that the engine took: posted, carried and accrued."""
         part = self.engine.part
         accrued = part.channel["accrued_energy_e11"].astype(object) + part.channel["accrued_adder_e11"]
         carried = part.account["carry_energy_e11"].astype(object) + part.account["carry_adder_e11"]
-        return int(sum(accrued) + sum(carried)) - int(part.account["balance_fen"].astype(object).sum()) * minor
+        posted = -int(part.account["balance_fen"].astype(object).sum()) * ACCRUAL_PER_MINOR
+        return int(sum(accrued) + sum(carried)) + posted
 
 
 def _refusal(columns: Columns, row: int, reason: str, note: str) -> Refusal:

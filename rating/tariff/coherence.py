@@ -52,7 +52,7 @@ def _of_top(tariff: Tariff) -> Iterator[Fault]:
         yield ("rounding", "step"), f"only the currency's minor unit is built ({tariff.currency})"
     if tariff.clock is None and _clock_changes(tariff.timezone):
         yield ("clock",), f'the clock of {tariff.timezone} changes: say "daylight" (with it) or "standing" (without)'
-    if tariff.at_close:
+    if tariff.tiers_at_close:
         word = "tier_kind" if tariff.tier_kind == "slab" else "allocation"
         told = f"{getattr(tariff, word)!r} is told by a whole bill's energy"
         if tariff.tier_kind == "slab" and tariff.allocation != "chronological":

@@ -188,9 +188,15 @@ class Tariff(Part):
         return self._listed
 
     @property
-    def at_close(self) -> bool:
+    def tiers_at_close(self) -> bool:
         """Which tier energy falls into is told when its cycle ends (`rating.closes.allocation`)."""
         return self.tier_kind != "block" or self.allocation != "chronological"
+
+    @property
+    def linear(self) -> bool:
+        """Nothing is reckoned when a cycle ends but the rounding of its bill: what the daemon bills."""
+        charges = any(version.charge for version in self.version)
+        return not (charges or self.tiers_at_close or self.rounding.level != "bill")
 
     @property
     def cycle_months(self) -> int:

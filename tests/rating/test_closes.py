@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from config.tariff_files import tariff_texts
+from config.tariff_files import tariff_ids, tariff_texts
 from config.units import INT64_MAX, ROUNDING, round_ratio
 from rating.closes.allocation import per_period, proportional, slab
 from rating.closes.reckoning import reckon
@@ -178,6 +179,25 @@ def test_stretches_end_with_months_versions_and_allowances() -> None:
     ontario = stretches_of(TARIFFS["ontario-tou"], day("2025-10-20"), day("2025-11-03"))
     assert [(one.version, one.first_day) for one in ontario] == [(0, day("2025-10-20")), (1, day("2025-11-01"))]
     assert stretches_of(tariff, day("2026-05-01"), day("2026-06-01")) == ()
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("", ""),
+        ('tier_kind = "block"', 'tier_kind = "slab"'),
+        ('allocation = "chronological"', 'allocation = "per_period"'),
+        ('level = "bill"', 'level = "line"'),
+        ("[version.tiers]", '[[version.charge]]\nname = "a"\nkind = "levy"\nprice = "1"\n\n[version.tiers]'),
+    ],
+)
+def test_a_registry_takes_what_the_daemon_bills(tmp_path: Path, old: str, new: str) -> None:
+    """What the importer reads off the files, without the language, is what the language says."""
+    for name, text in tariff_texts().items():
+        (tmp_path / f"{name}.toml").write_text(text.replace(old, new) if name == "guangzhou-water" else text)
+    tariffs = parse_tariffs(tariff_texts(tmp_path))
+    assert tariff_ids(tmp_path, "CNY") == {one.id for one in tariffs if one.linear and one.currency == "CNY"}
+    assert ("guangzhou-water" in tariff_ids(tmp_path, "CNY")) == (not old)
 
 
 def with_charges(text: str) -> Tariff:
