@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import sys
-import time
 from collections.abc import Callable, Iterator
 from datetime import date
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from config.clock import RealClock
 from meterd import output
 from meterd.commands.config import ConfigOption, JsonOption
 from meterd.commands.tariff import one_tariff
@@ -62,6 +62,8 @@ def rate(
         table = read_table(readings)
     except BadFile as wrong:
         raise Stop(Exit.NO, str(wrong)) from None
+    if out is not None and json:
+        raise Stop(Exit.USAGE, "--out and --json are two answers: say one")
     if out is not None and out.suffix not in (".parquet", ".csv"):
         raise Stop(Exit.USAGE, f"--out {out}: a file that ends in .parquet or .csv")
     rated = []
@@ -96,11 +98,12 @@ def _refused(rated: Rated) -> None:
 @contextlib.contextmanager
 def _bar(name: str, length: int) -> Iterator[Callable[[int], None]]:
     """A progress bar on the terminal, for what takes longer than a second."""
-    begun_s, bar = time.monotonic(), None
+    clock, bar = RealClock(), None
+    begun_s = clock.monotonic_s()
 
     def more(count: int) -> None:
         nonlocal bar, length
-        if bar is None and time.monotonic() - begun_s > BAR_AFTER_S and length > count:
+        if bar is None and clock.monotonic_s() - begun_s > BAR_AFTER_S and length > count:
             bar = typer.progressbar(length=length, label=name, file=sys.stderr)
             bar.__enter__()
         if bar is not None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -220,8 +220,8 @@ def _ordered(
         # Of two rows for one interval the one of better quality comes first: the others change nothing.
         rank = np.where(np.isin(register[keep], holds), -quality[keep].astype(np.int64), 0)
         keep = keep[np.lexsort((np.arange(len(keep)), rank, at_s[keep], series))]
-    chosen = (point[keep], register[keep], at_s[keep], value[keep], quality[keep], keep + 2)
-    columns: Chosen = _summed(chosen, holds) if holds else chosen
+    chosen = Chosen(point[keep], register[keep], at_s[keep], value[keep], quality[keep], keep + 2)
+    columns = _summed(chosen, holds) if holds else chosen
     return Columns(points, registers, *columns, tuple(sorted(rows.refusals, key=lambda r: r.line)))
 
 
@@ -239,22 +239,35 @@ def _out_of_order(series: Int64s, at_s: Int64s) -> npt.NDArray[np.bool_]:
     return out
 
 
-Chosen = tuple[Any, Any, Int64s, Int64s, Any, Int64s]
+class Chosen(NamedTuple):
+    """Rows that are rated, in columns as `Columns` has them."""
+
+    point: npt.NDArray[np.int32]
+    register: npt.NDArray[np.int32]
+    at_s: Int64s
+    value: Int64s
+    quality: npt.NDArray[np.uint8]
+    line: Int64s
+
+    def between(self, begin: int, end: int) -> Chosen:
+        here = slice(begin, end)
+        head = self.point[here], self.register[here], self.at_s[here]
+        return Chosen(*head, self.value[here], self.quality[here], self.line[here])
 
 
 def _summed(rows: Chosen, holds: Sequence[int]) -> Chosen:
     """Rows of interval registers as a cumulative one: a row before the first, and one behind every gap."""
-    point, register = rows[0], rows[1]
     parts: list[Chosen] = []
-    series = point.astype(np.int64) << 32 | register
+    series = rows.point.astype(np.int64) << 32 | rows.register
     begins = np.flatnonzero(np.diff(series, prepend=-1) != 0)
     for begin, end in zip(begins, np.append(begins[1:], len(series)), strict=True):
-        part = tuple(column[begin:end] for column in rows)
-        parts.append(_cumulated(*part) if int(register[begin]) in holds else part)  # type: ignore[arg-type]
-    return tuple(np.concatenate([part[n] for part in parts]) for n in range(6)) if parts else rows  # type: ignore[return-value]
+        part = rows.between(int(begin), int(end))
+        parts.append(_cumulated(part) if int(part.register[0]) in holds else part)
+    return Chosen(*map(np.concatenate, zip(*parts, strict=True))) if parts else rows
 
 
-def _cumulated(point: Any, register: Any, at_s: Int64s, value: Int64s, quality: Any, line: Int64s) -> Chosen:
+def _cumulated(rows: Chosen) -> Chosen:
+    point, register, at_s, value, quality, line = rows
     fresh = np.diff(at_s, prepend=at_s[0] - 1) > 0  # of two rows for one interval the first counts
     steps = np.diff(at_s[fresh])
     length = int(np.bincount(np.minimum(steps, 86_400)).argmax()) if len(steps) else 900
@@ -265,7 +278,7 @@ def _cumulated(point: Any, register: Any, at_s: Int64s, value: Int64s, quality: 
     gap = np.diff(at_s, prepend=at_s[0] - length - 1) > length  # its energy is of its own interval alone
     take = np.repeat(np.arange(len(at_s)), 1 + gap)
     starts = np.append(gap[take][1:] & (take[1:] == take[:-1]), False)
-    return (
+    return Chosen(
         point[take],
         register[take],
         np.where(starts, at_s[take] - length, at_s[take]),

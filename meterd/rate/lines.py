@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 
@@ -54,8 +54,8 @@ class Cycle:
 
     @property
     def rounding_e11(self) -> int:
-        """What leads from the lines to the total, in units of accrual: `minor_e11` of them are one minor unit."""
-        return self.total_minor * ACCRUAL_PER_MINOR - sum(x.amount_e11 for x in self.lines if not x.contained)
+        """What leads from the lines to the total."""
+        return self.total_minor * ACCRUAL_PER_MINOR - _sum(self.lines)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -120,13 +120,16 @@ class Used:
         return Share(stretches, days, wh, energy)
 
 
+def _sum(lines: Iterable[Line]) -> int:
+    return sum(line.amount_e11 for line in lines if not line.contained)
+
+
 def billed(name: str, ends: tuple[int, int], lines: Sequence[Line], rounding: Rounding) -> Cycle:
     """A bill of these lines, rounded as a whole or line by line."""
-    exact = sum(line.amount_e11 for line in lines if not line.contained)
+    exact = _sum(lines)
     if rounding.level == "line":
         lines = [replace(one, amount_e11=_minor(one.amount_e11, rounding) * ACCRUAL_PER_MINOR) for one in lines]
-    total = sum(line.amount_e11 for line in lines if not line.contained)
-    return Cycle(name, *ends, tuple(lines), exact, _minor(total, rounding))
+    return Cycle(name, *ends, tuple(lines), exact, _minor(_sum(lines), rounding))
 
 
 def _minor(amount_e11: int, rounding: Rounding) -> int:

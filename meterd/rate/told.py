@@ -32,7 +32,6 @@ class Text:
         currency = CURRENCIES[tariff.currency]
         self.tariff, self._zone = tariff, ZoneInfo(tariff.timezone)
         self._price_digits, self._minor_digits = currency.price_digits, currency.minor_digits
-        self._minor_e11 = currency.accrual_per_minor
 
     def moment(self, at_s: int) -> str:
         """Local time with its offset."""
@@ -56,10 +55,6 @@ class Text:
 
     def exact(self, amount_e11: int) -> str:
         return _trimmed(decimal_text(amount_e11, self._price_digits + 3))
-
-    def rounding_e11(self, cycle: Cycle) -> int:
-        """The total less what it was rounded from."""
-        return cycle.rounding_e11
 
     def total(self, minor: int) -> str:
         return decimal_text(minor, self._minor_digits)
@@ -114,7 +109,7 @@ def _line(line: Line, text: Text, cycle: Cycle) -> dict[str, Any]:
 def _rounding(cycle: Cycle, text: Text) -> dict[str, Any]:
     """What rounding adds: with it the lines sum to the total."""
     empty = dict.fromkeys(("period", "tier", "quantity", "unit", "price"))
-    return {"component": "rounding", **empty, "amount": text.exact(text.rounding_e11(cycle))}
+    return {"component": "rounding", **empty, "amount": text.exact(cycle.rounding_e11)}
 
 
 def as_rows(rated: Rated) -> Iterator[tuple[Any, ...]]:
@@ -126,7 +121,7 @@ def as_rows(rated: Rated) -> Iterator[tuple[Any, ...]]:
             period = "(contained)" if line.contained else line.period
             figures = (*text.figures(line, cycle), text.exact(line.amount_e11))
             yield (*head, line.component, period, line.tier or "", *figures)
-        yield (*head, "rounding", "", "", "", "", "", text.exact(text.rounding_e11(cycle)))
+        yield (*head, "rounding", "", "", "", "", "", text.exact(cycle.rounding_e11))
         yield (
             *head,
             "total",

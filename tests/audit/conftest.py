@@ -18,6 +18,7 @@ import pytest
 
 from ledger.effects import STATE_FORMAT
 from ledger.pages import checksum, row_checksum
+from rating.calendar import months_of
 from rating.state import ARRAYS
 
 ZONE = ZoneInfo("Asia/Shanghai")
@@ -287,3 +288,20 @@ def summer() -> type[Summer]:
 @pytest.fixture
 def plain_tables() -> Any:
     return tables
+
+
+@pytest.fixture
+def same_bounds():
+    """Of one tariff: the auditor's bounds of every day, and its tier cycles, are those of the engine's schedule."""
+
+    def check(audited, calendar, schedule, history):
+        told = tuple((change.name, change.from_s, change.value) for change in history)
+        stage = 0
+        for day in range(audited.first_day, audited.end_day):
+            while schedule.end_s[stage] <= calendar.day_start_s(day):
+                stage += 1
+            bounds = audited.bounds_on(day, told)
+            assert schedule.bounds[stage][: len(bounds)] == bounds, day
+            assert audited.tier_cycle(int(months_of([day])[0])) == schedule.cycle[stage]
+
+    return check

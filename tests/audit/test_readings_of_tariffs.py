@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from typing import Any
 
 import pytest
 
 from audit.tariffs import read_tariffs
 from config.tariff_files import tariff_texts
-from rating.calendar import local_calendar, months_of
+from rating.calendar import local_calendar
 from rating.schedule import compile_schedule, relevant
 from rating.tariff.reading import parse_tariffs
 from rating.timeline import compile_timeline
@@ -43,7 +44,7 @@ def test_prices_at_every_instant(name: str) -> None:
 
 @pytest.mark.parametrize("word", ["next_cycle", "from_cycle_start", "by_instant", "by_days"])
 @pytest.mark.parametrize("name", sorted(ALL))
-def test_bounds_on_every_day(name: str, word: str) -> None:
+def test_bounds_on_every_day(name: str, word: str, same_bounds: Any) -> None:
     text = ALL[name].replace('on_change = "next_cycle"', f'on_change = "{word}"')
     tariff = parse_tariffs({name: text})[0]
     audited = read_tariffs({name: text}, FROM, TO)[name]
@@ -53,11 +54,4 @@ def test_bounds_on_every_day(name: str, word: str) -> None:
         for ahead, people in ((40, 5), (300, 3), (411, 8))
     )
     schedule = compile_schedule(tariff, calendar, relevant(tariff, calendar, history))
-    told = tuple((change.name, change.from_s, change.value) for change in history)
-    stage = 0
-    for day in range(audited.first_day, audited.end_day):
-        while schedule.end_s[stage] <= calendar.day_start_s(day):
-            stage += 1
-        bounds = audited.bounds_on(day, told)
-        assert schedule.bounds[stage][: len(bounds)] == bounds, day
-        assert audited.tier_cycle(int(months_of([day])[0])) == schedule.cycle[stage]
+    same_bounds(audited, calendar, schedule, history)

@@ -428,6 +428,7 @@ def test_bills_go_into_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert sum(Decimal(one["amount"]) for one in told.values()) == Decimal("306.75")
     assert {one["currency"] for one in told.values()} == {"USD"}
     assert cli.run([*words[:-1], str(tmp_path / "bills.xls")]) == Exit.USAGE
+    assert cli.run([*words, "--json"]) == Exit.USAGE
     assert cli.run([*words[:-1], str(tmp_path / "nowhere" / "bills.csv")]) == Exit.NO
 
 
