@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from decimal import Context, Decimal
+from decimal import Decimal
+from fractions import Fraction
 from typing import Any, Final
 
 from audit.backdated import before, overtaken
+from audit.bills import fen
+from audit.closing import Bill, charge, pending_e11
 from audit.estimates import estimates
 from audit.ladders import opened_s as _opened_s
 from audit.ladders import share_ladders
@@ -27,23 +29,7 @@ NO_DAY: Final = -1  # of components that are compared whatever the day
 _RELEASE_TOLERANCE_S: Final = 300
 _RELEASED_MAX: Final = 10_000  # readings of one release
 _A: Final = int(Quality.A)
-_PRECISE: Final = Context(prec=60)
 Columns = tuple[list[int], list[int], list[int], list[int], list[int]]  # meter, value, read_at_s, register, quality
-
-
-@dataclass(slots=True)
-class Bill:
-    """An account's posted balance and open bill cycle."""
-
-    account: Account
-    cycle: int
-    end_s: int
-    carry_energy: Decimal = Decimal(0)
-    carry_adder: Decimal = Decimal(0)
-    open: bool = True
-    balance_fen: int = 0
-    arrears_fen: int = 0
-    channels: list[Channel] = field(default_factory=list)
 
 
 class PartitionAudit:
@@ -133,6 +119,9 @@ class PartitionAudit:
         for channel in self.channels.values():
             if channel.span.bill:
                 self.bills[channel.span.account].channels.append(channel)
+        for bill in self.bills.values():
+            for _, sheet in bill.sheets():
+                sheet.open_month = bill.cycle
         self._ends()
         if opening:
             for channel, since_s in overtaken(was, self.channels, self.ladders):
@@ -308,13 +297,18 @@ class PartitionAudit:
             for channel, value, at_s in estimates(bill.channels, bill.end_s, self.rating):
                 self._read(channel, value, at_s, int(Quality.E), FOREVER)
         tariff = self.tariffs[bill.account.tariff]
-        steps = _PRECISE.divide(bill.carry_energy + bill.carry_adder, tariff.minor).to_integral_value(tariff.rounding)
-        self.posted(bill.account.id, month_start(bill.cycle + 1) - 1, "rounding", int(steps))
-        bill.carry_energy = bill.carry_adder = Decimal(0)
+        kept = charge(bill, self)
+        total = Fraction(bill.carry_energy + bill.carry_adder - kept.carry) + kept.whole
+        steps = fen(total, tariff) - kept.booked_fen
+        self.posted(bill.account.id, month_start(bill.cycle + 1) - 1, "rounding", steps)
+        bill.carry_energy, bill.carry_adder = kept.carry, Decimal(0)
         if bill.account.until_s <= bill.end_s:
             bill.open = False
         bill.cycle += 1
         bill.end_s = tariff.cycle_end_s(bill.cycle)
+
+    def pending_e11(self, bill: Bill) -> int:
+        return pending_e11(bill, self.ticked_s)
 
     # -- the inbox ---------------------------------------------------------------------------------------------
     def command(

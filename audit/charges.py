@@ -26,9 +26,12 @@ class Use(NamedTuple):
 
 
 class Charged(NamedTuple):
-    """What one charge of one version comes to in a cycle."""
+    """What one charge of one version comes to in a cycle; `last_day`: of those of the version in it."""
 
     version: int
+    place: int
+    last_day: int
+    kind: str
     name: str
     money: Fraction
     contained: bool
@@ -49,12 +52,13 @@ def charged(told: Mapping[str, Any], month: int, served: Sequence[int], use: Map
         its_use = {day: one for day, one in use.items() if first <= day < end}
         mine = _Days(told, month, [day for day in served if first <= day < end], its_use)
         sums = {"energy": sum((one.money for one in mine.use.values()), Fraction())}
-        for charge in version.get("charge", ()):
+        last_day = min(end, month_start(month + 1)) - 1
+        for place, charge in enumerate(version.get("charge", ())):
             money = mine.money(charge, sum((sums[name] for name in charge.get("base", ())), Fraction()))
             contained = bool(charge.get("included"))
             if not contained:
                 sums[charge["name"]] = money
-            found.append(Charged(number, charge["name"], money, contained))
+            found.append(Charged(number, place, last_day, charge["kind"], charge["name"], money, contained))
     return found
 
 
@@ -90,7 +94,7 @@ class _Days:
         for day in range(month_start(self.month), month_start(self.month + 1)):
             if day not in self.use and day not in self.served:
                 continue
-            place = next(n for n, one in enumerate(charge["allowance"]) if self._speaks(one, day))
+            place = allowance_of(self.told, charge, day)
             allowed = Fraction(charge["allowance"][place]["upto"]) if day in self.served else Fraction()
             group = 0 if charge["parts"] == "pooled" else place
             before = groups.get(group, (Fraction(), Fraction()))
@@ -98,15 +102,21 @@ class _Days:
             groups[group] = before[0] + allowed, before[1] + used
         return sum((min(pair) for pair in groups.values()), Fraction())
 
-    def _speaks(self, part: Mapping[str, Any], day: int) -> bool:
-        on = _EPOCH + timedelta(days=day)
-        if "months" in part:
-            return on.month in part["months"]
-        if "season" not in part:
-            return True
-        spans = [(one["from"], one["to"]) for one in self.told["season"] if one["name"] in part["season"]]
-        text = f"{on:%m-%d}"
-        return any(a <= text <= b if a <= b else text >= a or text <= b for a, b in spans)
+
+def allowance_of(told: Mapping[str, Any], charge: Mapping[str, Any], day: int) -> int:
+    """The place of the allowance that holds on a local day."""
+    return next(place for place, one in enumerate(charge["allowance"]) if _speaks(told, one, day))
+
+
+def _speaks(told: Mapping[str, Any], part: Mapping[str, Any], day: int) -> bool:
+    on = _EPOCH + timedelta(days=day)
+    if "months" in part:
+        return on.month in part["months"]
+    if "season" not in part:
+        return True
+    spans = [(one["from"], one["to"]) for one in told["season"] if one["name"] in part["season"]]
+    text = f"{on:%m-%d}"
+    return any(a <= text <= b if a <= b else text >= a or text <= b for a, b in spans)
 
 
 def _rounded(money: Fraction, charge: Mapping[str, Any]) -> Fraction:

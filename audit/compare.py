@@ -14,6 +14,7 @@ Money = tuple[str, str, int]  # kind, account, fen
 # Amounts in fen; those in e-11 of the currency count as whole fen, rounded up; what else is compared is no money.
 _FEN: Final = frozenset(
     {"energy", "tier_adder", "rounding", "credit", "opening", "reversal", "adjustment"}
+    | {"standing", "levy", "allowance", "percent", "minimum", "tiers"}
     | {"entry", "customer", "arrears", "gateway", "balance"}
 )
 _E11_PER_FEN: Final = 10**9
@@ -39,7 +40,7 @@ class Difference:
         size = abs(self.expected - self.found)
         if self.component.endswith("_e11"):
             return -(-size // _E11_PER_FEN)
-        return size if self.component in _FEN else 0
+        return size if self.component.split(" ")[0] in _FEN else 0
 
 
 @dataclass(slots=True)
@@ -62,6 +63,11 @@ class Report:
 def day_text(day: int) -> str:
     """A local day number as a date."""
     return "" if day == NO_DAY else (date(1970, 1, 1) + timedelta(days=day)).isoformat()
+
+
+def month_text(month: int) -> str:
+    """A month number (since 1970-01) as 2026-07."""
+    return f"{1970 + month // 12:04}-{month % 12 + 1:02}"
 
 
 class Tally:

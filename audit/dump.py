@@ -8,6 +8,7 @@ from decimal import Decimal
 from typing import Any
 
 from audit.accounts import PartitionAudit
+from audit.bills import Counted
 from audit.ladders import tie
 from audit.meter import Ladder
 from audit.world import World
@@ -29,7 +30,7 @@ class Position:
 
 
 def dump(book: PartitionAudit, position: Position) -> Iterator[Line]:
-    """The position, then a line a ring of ladders that count as one, ladder, channel and account."""
+    """The position, then a line a ring of ladders that count as one, ladder, channel, account and sheet."""
     yield ["position", asdict(position)]
     rings: dict[int, tuple[str, Ladder, list[str]]] = {}
     for (account, tariff), ladder in book.ladders.items():
@@ -46,6 +47,15 @@ def dump(book: PartitionAudit, position: Position) -> Iterator[Line]:
     for name, b in book.bills.items():
         money = [str(b.carry_energy), str(b.carry_adder), b.balance_fen, b.arrears_fen]
         yield ["account", name, b.cycle, b.end_s, b.open, *money]
+    for (account, tariff), ladder in book.ladders.items():
+        if (sheet := ladder.sheet) is not None:
+            counted = [
+                [month, *key, one.wh, str(one.money)]
+                for month, of in sheet.counted.items()
+                for key, one in of.items()
+            ]
+            carried = [[month, str(rest)] for month, rest in sheet.carried.items()]
+            yield ["sheet", account, tariff, sheet.open_month, counted, list(sheet.posted_fen.items()), carried]
 
 
 def restore(book: PartitionAudit, lines: Iterable[Line], world_of: Callable[[str], World]) -> Position:
@@ -67,6 +77,8 @@ def restore(book: PartitionAudit, lines: Iterable[Line], world_of: Callable[[str
                 _channel(book, *told)
             case "account":
                 _account(book, *told)
+            case "sheet":
+                _sheet(book, *told)
             case _:
                 raise AssertionError(f"a line of an unknown kind {kind!r}")
     book.restored()
@@ -112,6 +124,24 @@ def _channel(
     c.pending = (pending[0], pending[1]) if pending else None
     c.open = {key: wh for key, wh in opened}  # noqa: C416 - pairs of a list
     c.rest_energy, c.rest_adder = Decimal(energy), Decimal(adder)
+
+
+def _sheet(
+    book: PartitionAudit,
+    account: str,
+    tariff: str,
+    open_month: int,
+    counted: list[tuple[int, int, int, int, int, str]],
+    posted: list[tuple[int, int]],
+    carried: list[tuple[int, str]],
+) -> None:
+    sheet = book.ladders[account, tariff].sheet
+    assert sheet is not None
+    sheet.open_month = open_month
+    for month, day, key, tier, wh, money in counted:
+        sheet.counted[month][day, key, tier] = Counted(wh, Decimal(money))
+    sheet.posted_fen.update((month, fen) for month, fen in posted)
+    sheet.carried.update((month, Decimal(rest)) for month, rest in carried)
 
 
 def _account(

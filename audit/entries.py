@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from audit.packed import COMPONENTS, SUBLEDGER_ROW, checksum
+from audit.packed import CHARGES, COMPONENTS, CONTAINED, SUBLEDGER_ROW, checksum
 from audit.sources import Fault, Snapshot, connect
 from config.settings import Paths
 
@@ -78,9 +78,16 @@ def _unpacked(row: sqlite3.Row, snap: Snapshot) -> Page:
 def _amounts(rows: Any) -> tuple[list[Amount], int]:
     found: list[Amount] = []
     total = 0
-    columns = (rows[name].tolist() for name in ("amount_fen", "quantity", "slot", "day", "component"))
-    for amount, quantity, slot, day, number in zip(*columns, strict=True):
+    names = ("amount_fen", "quantity", "slot", "day", "component", "version", "place")
+    for amount, quantity, slot, day, number, version, place in zip(
+        *(rows[name].tolist() for name in names), strict=True
+    ):
         component = COMPONENTS.get(number, f"component {number}")
+        if number in CHARGES:  # each by itself; what is contained has an amount that is no money
+            what = quantity if number == CONTAINED else amount
+            found.append((slot, day, f"{component} {version}.{place}", what))
+            total += amount
+            continue
         total += amount
         if amount:
             found.append((slot, day if component in _DATED else NO_DAY, component, amount))

@@ -11,6 +11,7 @@ from collections import defaultdict
 from decimal import ROUND_FLOOR, Decimal
 from typing import Final, Protocol
 
+from audit.bills import Used
 from audit.tariffs import TIERS_MAX, WIDE, Bounds, History, Segment, Tariff, month_start
 from audit.world import FOREVER, Span
 from config.units import Quality
@@ -40,7 +41,9 @@ class Ladder:
     `ring`: ladders that count as one, this one among them, up to the tier cycle `ring_until`; empty: none.
     """
 
-    __slots__ = ("brought", "channels", "history", "opened_s", "reached", "ring", "ring_until", "tariff", "used")
+    __slots__ = (
+        "brought", "channels", "history", "opened_s", "reached", "ring", "ring_until", "sheet", "tariff", "used"
+    )  # fmt: skip
 
     def __init__(self, tariff: Tariff, history: History) -> None:
         self.tariff, self.history = tariff, history
@@ -51,6 +54,7 @@ class Ladder:
         self.ring: list[Ladder] = []
         self.ring_until = -1
         self.channels: list[Channel] = []  # that count here
+        self.sheet = None if tariff.linear else Used(tariff)
 
     def kept(self, cycle: int) -> int:
         """[5] The tier cycle on whose use energy of `cycle` counts: of older ones the use is not known any more."""
@@ -156,7 +160,8 @@ class Channel:
 
     def settle(self) -> None:
         """What the plain reading needs of the segment: its end, its price, use and first bound of the ladder."""
-        if self.segment is None or not self.span.bill or not self.ladder.plain(self.segment):
+        plain = self.span.bill and self.ladder.sheet is None
+        if self.segment is None or not plain or not self.ladder.plain(self.segment):
             self.fast_end_s = 0
             self.key, self.use, self.bound = 0, [0], 0
             return
@@ -170,8 +175,11 @@ class Channel:
         return self.span.bill and self.segment is not None
 
     # -- energy ----------------------------------------------------------------------------------------------
-    def charge(self, segment: Segment, energy: int) -> None:
-        """[5] One piece of energy climbs the ladder (or comes back down): each tier takes what lies in it."""
+    def charge(self, segment: Segment, energy: int, now: Segment) -> None:
+        """[5] One piece of energy climbs the ladder (or comes back down): each tier takes what lies in it.
+
+        `now`: the segment where the register stands.
+        """
         before, after = self.ladder.add(segment, energy)
         self.day_wh += energy
         low = None
@@ -180,6 +188,8 @@ class Channel:
             if part:
                 key = segment.key + tier
                 self.open[key] = self.open.get(key, 0) + part
+                if self.ladder.sheet is not None:
+                    self.ladder.sheet.count(segment, now, tier, part)
             low = high
 
     def walk(self, from_s: int, to_s: int, energy: int, sink: Sink) -> None:
@@ -190,7 +200,7 @@ class Channel:
         while True:
             upto = energy if segment.end_s >= to_s else energy * (segment.end_s - from_s) // (to_s - from_s)
             if upto != given:
-                self.charge(segment, upto - given)
+                self.charge(segment, upto - given, segment)
                 given = upto
             if segment.end_s > to_s:
                 break
@@ -228,6 +238,9 @@ class Channel:
         sink.posted(account, day, "quantity_wh", self.day_wh)
         self.open, self.day_wh = {}, 0
         self.rest_energy, self.rest_adder = energy - whole_energy * minor, adder - whole_adder * minor
+        if self.ladder.sheet is not None:
+            rest = self.rest_energy + self.rest_adder if last else None
+            self.ladder.sheet.post(segment.month, whole_energy + whole_adder, rest)
         if last:
             sink.carried(account, self.rest_energy, self.rest_adder)
             self.rest_energy = self.rest_adder = Decimal(0)
@@ -318,7 +331,7 @@ class Channel:
             assert self.segment is not None
             ends_here = self.segment.start_s == self.at_s
             before = self.segment.tariff.segment_at(self.at_s - 1) if ends_here else self.segment
-            self.charge(before or self.segment, change * self.multiplier)
+            self.charge(before or self.segment, change * self.multiplier, self.segment)
         self.value, self.quality, self.excess = value, quality, 0
         return "replaced"
 

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 Rows = npt.NDArray[Any]
 PAGE_SLOTS: Final = 1024
-FORMAT: Final = 2
+FORMAT: Final = 3
 DELTA: Final = -1  # the page number in a delta's checksum
 
 
@@ -33,10 +33,15 @@ SUBLEDGER_ROW: Final = _layout(
     channel=("<i4", 20),
     day=("<i4", 24),
     component=("u1", 28),
+    version=("u1", 29),
+    place=("u1", 30),
 )
 COMPONENTS: Final = {
-    1: "energy", 2: "tier_adder", 3: "rounding", 4: "credit", 5: "opening", 6: "adjustment", 7: "reversal"
+    1: "energy", 2: "tier_adder", 3: "rounding", 4: "credit", 5: "opening", 6: "adjustment", 7: "reversal",
+    8: "standing", 9: "levy", 10: "allowance", 11: "percent", 12: "minimum", 13: "tiers", 14: "contained",
 }  # fmt: skip
+CHARGES: Final = range(8, 15)
+CONTAINED: Final = 14
 STATE: Final = {
     "channel": _layout(
         64,
@@ -70,9 +75,14 @@ STATE: Final = {
         arrears_fen=("<i8", 8),
         carry_energy_e11=("<i8", 16),
         carry_adder_e11=("<i8", 24),
-        cycle=("<i4", 48),
-        flags=("u1", 56),
+        pending_e11=("<i8", 48),
+        cycle=("<i2", 60),
+        flags=("u1", 62),
     ),
+    "sheet": _layout(
+        24, ladder=("<i4", 0), first=("<i4", 4), width=("<i4", 8), cycles=("<i4", 12), cycle=("<i4", 16)
+    ),
+    "cell": _layout(16, wh=("<i8", 0), energy_e11=("<i8", 8)),
 }
 CHANNEL_BILL, CHANNEL_SHARED = 1, 16
 ACCOUNT_OPEN: Final = 4

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Final
 
 LATEST: Final = "last"
-FORMAT: Final = 5
+FORMAT: Final = 6
 _HEAD: Final = "audit.json"
 Line = list[Any]
 

@@ -1,7 +1,8 @@
 """Pure: the engine's state arrays against what the auditor derived: registers, open days, ladders, balances.
 
 Money is compared in 1e-11 of the currency, where it is exact: the live balance of an account is what is posted
-less what its channels have accrued and less the remainders that wait for the close of its bill.
+less what its channels have accrued, less the remainders that wait for the close of its bill, and less what that bill
+would charge beside the energy.
 """
 
 from __future__ import annotations
@@ -11,8 +12,9 @@ from collections.abc import Iterable, Mapping
 from decimal import Decimal
 from typing import Any, Final
 
-from audit.accounts import Bill, PartitionAudit
-from audit.compare import Difference, day_text
+from audit.accounts import PartitionAudit
+from audit.closing import Bill
+from audit.compare import Difference, day_text, month_text
 from audit.meter import Channel, Ladder
 from audit.packed import ACCOUNT_OPEN, CHANNEL_BILL, CHANNEL_SHARED, Rows
 from audit.tariffs import WIDE
@@ -63,6 +65,7 @@ class StateAudit:
                 self._differ(account, "", "ladder_used_before_wh", told[1], int(row["used_before"]), tariff)
                 slots = sorted(ladder_slot.get((account, member.tariff.id), -1) for member in ladder.ring)
                 self._ring((account, tariff), slot, ladder, row, slots)
+        self._sheets({key: slot for key, slot in ladder_slot.items() if key in self.book.ladders})
         for name, bill in self.book.bills.items():
             self._account(name, bill)
 
@@ -75,6 +78,31 @@ class StateAudit:
         self._differ(account, "", "ladder_ring", following, int(row["ring"]), tariff)
         self._differ(account, "", "ladder_ring_until_s", ladder.ring_until_s(), until_s, tariff)
 
+    def _sheets(self, ladder_slot: Mapping[tuple[str, str], int]) -> None:
+        """Energy of open bill cycles, where a tariff is not linear; and what has been posted of it."""
+        rows, cells = self.arrays["sheet"], self.arrays["cell"]
+        place_of = {int(ladder): place for place, ladder in enumerate(rows["ladder"].tolist())}
+        for (account, tariff), slot in ladder_slot.items():
+            used = self.book.ladders[account, tariff].sheet
+            if (used is None) != (slot not in place_of):
+                self._differ(account, "", "state", int(used is not None), int(slot in place_of), f"{tariff}: a sheet")
+                continue
+            if used is None:
+                continue
+            row = rows[place_of[slot]]
+            self._differ(account, "", "sheet_cycle", used.open_month, int(row["cycle"]), tariff)
+            for month in range(used.open_month, used.open_month + int(row["cycles"])):
+                first = int(row["first"]) + month % int(row["cycles"]) * int(row["width"])
+                of = cells[first + 1 : first + int(row["width"])]
+                counted = used.counted.get(month, {}).values()
+                note = f"{tariff}, {month_text(month)}"
+                wh = sum(one.wh for one in counted)
+                self._differ(account, "", "sheet_wh", wh, int(of["wh"].sum()), note)
+                money = e11(sum((one.money for one in counted), Decimal(0)))
+                self._differ(account, "", "sheet_e11", money, int(of["energy_e11"].sum()), note)
+                posted = e11(used.posted_fen.get(month, 0) * used.tariff.minor)
+                self._differ(account, "", "sheet_posted_e11", posted, int(cells[first]["energy_e11"]), note)
+
     def _lengths(self, channels: int, ladders: int) -> None:
         assert self.book.world is not None
         wanted = {
@@ -82,6 +110,7 @@ class StateAudit:
             "cold": channels,
             "ladder": ladders,
             "account": len(self.book.world.accounts),
+            "sheet": sum(one.sheet is not None for one in self.book.ladders.values()),
         }
         for name, count in wanted.items():
             note = f"partition {self.book.partition}: rows of {name}"
@@ -163,7 +192,10 @@ class StateAudit:
         if bill.cycle:  # else nothing was priced when it opened, and no bill is due
             self._differ(name, "", "bill_cycle", bill.cycle, int(row["cycle"]), "months since 1970")
             self._differ(name, "", "bill_open", int(bill.open), int(row["flags"] & ACCOUNT_OPEN != 0), "")
-        live = bill.balance_fen * _E11_PER_FEN - self._expected[name] - energy - adder
-        waiting = int(row["carry_energy_e11"]) + int(row["carry_adder_e11"]) + self._accrued[slot]
+        pending = self.book.pending_e11(bill)
+        self._differ(name, "", "pending_e11", pending, int(row["pending_e11"]), "beside the energy of open bills")
+        live = bill.balance_fen * _E11_PER_FEN - self._expected[name] - energy - adder - pending
+        waiting = int(row["carry_energy_e11"]) + int(row["carry_adder_e11"]) + int(row["pending_e11"])
+        waiting += self._accrued[slot]
         found = int(row["balance_fen"]) * _E11_PER_FEN - waiting
         self._differ(name, "", "live_balance_e11", live, found, "posted, less what is accrued and carried")

@@ -171,7 +171,7 @@ class Tariff:
     """One tariff file as the auditor understands it; ends where the settings' horizon ends."""
 
     def __init__(self, text: str, from_year: int, to_year: int, day_files: Mapping[str, str]) -> None:
-        told = tomllib.loads(text)
+        self.told = told = tomllib.loads(text)
         self.id: str = told["id"]
         self.zone: tzinfo = ZoneInfo(told["timezone"])
         if told.get("clock") == "standing":
@@ -186,18 +186,22 @@ class Tariff:
         self.minor = Decimal(told["rounding"]["step"])
         self.types = Days(told["calendar"], day_files) if "calendar" in told else None
         self.versions = [Version(v, told.get("season", [])) for v in told["version"]]
-        assert told["tier_kind"] == "block", "only block tiers are audited"
-        assert told["allocation"] == "chronological", "only chronological allocation is audited"
+        self.told_at_close = told["tier_kind"] != "block" or told["allocation"] != "chronological"
+        self.by_line = told["rounding"]["level"] == "line"
+        charges = any(version.get("charge") for version in told["version"])
+        self.linear = not (charges or self.told_at_close or self.by_line)
         assert told["bill_cycle"] == "calendar_month", "only calendar months are audited"
         first = (date(from_year, 1, 1) - _EPOCH).days
         self.first_day = max(first, self.versions[0].from_day)
         self.end_day = (date(to_year, 1, 1) - _EPOCH).days
         # prices[key + tier]: the whole price; tiers beyond the last repeat it
         self.prices: list[Decimal] = []
+        self._names: dict[int, str] = {}  # of the period whose prices begin there
         self._keys: dict[tuple[int, int], int] = {}
         for v, version in enumerate(self.versions):
             for p, prices in enumerate(version.prices):
                 self._keys[v, p] = len(self.prices)
+                self._names[len(self.prices)] = version.periods[p]["name"]
                 self.prices += prices
         self._days: dict[int, list[Segment]] = {}
         self._starts: dict[int, int] = {}
@@ -229,14 +233,22 @@ class Tariff:
     def version_on(self, day: int) -> Version:
         return [v for v in self.versions if v.from_day <= day][-1]
 
+    def period_of(self, key: int) -> str:
+        """Name of the period whose prices begin at a place of `prices`."""
+        return self._names[key]
+
+    def segments_of(self, day: int) -> list[Segment]:
+        """Of a local day that is priced, in order."""
+        if day not in self._days:
+            self._days[day] = self._segments(day)
+        return self._days[day]
+
     def segment_at(self, at_s: int) -> Segment | None:
         """The segment that holds the instant after `at_s`; None where nothing is priced."""
         day = self.day_of(at_s)
         if not self.first_day <= day < self.end_day:
             return None
-        if day not in self._days:
-            self._days[day] = self._segments(day)
-        for segment in self._days[day]:
+        for segment in self.segments_of(day):
             if at_s < segment.end_s:
                 return segment
         raise AssertionError("a local day has a hole")

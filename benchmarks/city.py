@@ -23,9 +23,9 @@ from rating.book import TariffBook
 from rating.compiled import Batch, Homes
 from rating.kernel import CLOSE_ROWS_MIN, rate
 from rating.register_rules import PARAMS
+from rating.sheets import NO_SHEETS
 from rating.spread import CLOSE
 from rating.state import CHANNEL, COLD, LADDER, ChannelFlag
-from rating.tally import NO_TALLY
 from rating.tariff.reading import parse_tariffs
 from rating.verdicts import Verdict, Warn
 
@@ -168,7 +168,7 @@ class Runner:
     def run(self, batch: Round) -> None:
         """Rate a round; counts what was accepted."""
         city = self.city
-        homes = Homes(city.channel, city.cold, city.ladder, self.dirty_channel, self.dirty_ladder, NO_TALLY)
+        homes = Homes(city.channel, city.cold, city.ladder, self.dirty_channel, self.dirty_ladder, *NO_SHEETS)
         for start in range(0, len(batch.slots), CHUNK):
             part = slice(start, start + CHUNK)
             n = len(batch.slots[part])

@@ -6,10 +6,9 @@ Parsing them is `rating.tariff.reading`.
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 FILE_BYTES_MAX: Final = 1 << 20
 DAYS: Final = ".days.csv"
@@ -39,19 +38,7 @@ def tariff_texts(directory: Path | None = None) -> dict[str, str]:
 
 
 def tariff_ids(directory: Path | None, currency: str) -> frozenset[str]:
-    """Ids that a registry's tariffs.csv may use: in its currency, and with nothing that is reckoned when a cycle
-    ends, because the daemon does not do that yet (`meterd rate` does). Raises as `tariff_texts`.
-    """
+    """Ids that a registry's tariffs.csv may use: those in its currency. Raises as `tariff_texts`."""
     texts = tariff_texts(directory)
     told = {name: tomllib.loads(text) for name, text in texts.items() if not name.endswith(DAYS)}
-    return frozenset(
-        str(one.get("id", name)) for name, one in told.items() if one.get("currency") == currency and _linear(one)
-    )
-
-
-def _linear(told: Mapping[str, Any]) -> bool:
-    """As `rating.tariff.model.Tariff.linear`, of a file that nobody has checked yet."""
-    words = {"tier_kind": "block", "allocation": "chronological"}
-    by_the_bill = told.get("rounding", {}).get("level") == "bill"
-    charges = any(version.get("charge") for version in told.get("version", ()))
-    return by_the_bill and not charges and all(told.get(key) == word for key, word in words.items())
+    return frozenset(str(one.get("id", name)) for name, one in told.items() if one.get("currency") == currency)

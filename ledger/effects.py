@@ -12,8 +12,8 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-ENGINE_VERSION: Final = 2
-STATE_FORMAT: Final = 2
+ENGINE_VERSION: Final = 3
+STATE_FORMAT: Final = 3
 PAGE_SLOTS: Final = 1024
 
 
@@ -27,6 +27,13 @@ class Component:
     OPENING: Final = 5
     ADJUSTMENT: Final = 6
     REVERSAL: Final = 7
+    STANDING: Final = 8  # from here on: charges of a tariff, posted when a bill cycle closes
+    LEVY: Final = 9
+    ALLOWANCE: Final = 10
+    PERCENT: Final = 11
+    MINIMUM: Final = 12
+    TIERS: Final = 13  # what the tariff's own tiers make of a cycle's energy, less what was posted as it was used
+    CONTAINED: Final = 14  # no money: `quantity` in 1e-11 is in the other rows already
 
 
 COMPONENT_NAME: Final[dict[int, str]] = {
@@ -37,17 +44,27 @@ COMPONENT_NAME: Final[dict[int, str]] = {
     Component.OPENING: "opening",
     Component.ADJUSTMENT: "adjustment",
     Component.REVERSAL: "reversal",
+    Component.STANDING: "standing",
+    Component.LEVY: "levy",
+    Component.ALLOWANCE: "allowance",
+    Component.PERCENT: "percent",
+    Component.MINIMUM: "minimum",
+    Component.TIERS: "tiers",
+    Component.CONTAINED: "contained",
 }
+CHARGES: Final = range(Component.STANDING, Component.CONTAINED + 1)
 
 SUBLEDGER: Final = np.dtype(
     [
         ("amount_fen", np.int64),  # credit positive
-        ("quantity", np.int64),  # Wh behind it; 0 for money alone
+        ("quantity", np.int64),  # Wh behind it; of a charge days, Wh or 1e-11 of its base; 0 for money alone
         ("slot", np.int32),  # account slot
-        ("channel", np.int32),  # channel slot; -1: none
+        ("channel", np.int32),  # channel slot; of a charge its ladder; -1: none
         ("day", np.int32),  # local day number since 1970-01-01; of booking for credits
         ("component", np.uint8),
-        ("pad", np.uint8, (3,)),
+        ("version", np.uint8),  # of the ladder's tariff, and the charge's place in it
+        ("place", np.uint8),
+        ("pad", np.uint8),
     ]
 )
 BILL: Final = np.dtype(  # one bill cycle closed

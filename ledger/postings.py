@@ -12,19 +12,21 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from ledger.effects import BILL, SUBLEDGER, Component, Entry, exact_sum
+from ledger.effects import BILL, CHARGES, COMPONENT_NAME, SUBLEDGER, Component, Entry, exact_sum
 
+Ints = npt.ArrayLike
+Rows = npt.NDArray[np.void]
 CUSTOMER: Final = "customer"
 CUSTOMER_ARREARS: Final = "customer_arrears"
 REVENUE_ENERGY: Final = "revenue:energy"
 REVENUE_TIER_ADDER: Final = "revenue:tier_adder"
+NO_CHARGES: Final[Rows] = np.zeros(0, SUBLEDGER)
+REVENUE_OF: Final = {number: f"revenue:{COMPONENT_NAME[number]}" for number in CHARGES}
 ROUNDING: Final = "rounding"
 ADJUSTMENT: Final = "adjustment"
 OPENING: Final = "opening"
 CLEARING_PREFIX: Final = "clearing:"
 DAY_S: Final = 86_400
-Ints = npt.ArrayLike
-Rows = npt.NDArray[np.void]
 
 
 def clearing(gateway: str) -> str:
@@ -93,8 +95,11 @@ def usage_entry(
     return Entry("usage", offset, booked_at_s, postings, rows)
 
 
-def bill_entry(*, offset: int, booked_at_s: int, bills: Rows, days: Ints) -> Entry | None:
-    """Bill cycles that closed (BILL rows; `days`: each cycle's last local day). `rounding_fen` positive: charged."""
+def bill_entry(*, offset: int, booked_at_s: int, bills: Rows, days: Ints, charges: Rows = NO_CHARGES) -> Entry | None:
+    """Bill cycles that closed (BILL rows; `days`: each cycle's last local day). `rounding_fen` positive: charged.
+
+    `charges`: SUBLEDGER rows of theirs, as `charge_rows` makes them.
+    """
     if not len(bills):
         return None
     assert bills.dtype == BILL
@@ -108,7 +113,38 @@ def bill_entry(*, offset: int, booked_at_s: int, bills: Rows, days: Ints) -> Ent
         amount_fen=-bills["rounding_fen"][some],
     )
     total = exact_sum(rows["amount_fen"])
-    return Entry("bill", offset, booked_at_s, _lines((CUSTOMER, total), (ROUNDING, -total)), rows, bills=bills)
+    lines = [(ROUNDING, -total)]
+    for component in np.unique(charges["component"]).tolist():
+        of = exact_sum(charges["amount_fen"][charges["component"] == component])
+        lines.append((REVENUE_OF[component], -of))
+        total += of
+    postings = _lines((CUSTOMER, total), *lines)
+    return Entry("bill", offset, booked_at_s, postings, np.concatenate((rows, charges)), bills=bills)
+
+
+def charge_rows(
+    component: int,
+    *,
+    slots: Ints,
+    ladders: Ints,
+    day: int,
+    version: int,
+    place: int,
+    quantity: Ints,
+    amount_fen: Ints,
+) -> Rows:
+    """Rows of one charge of one tariff version, of many accounts; `amount_fen` positive: charged."""
+    return _rows(
+        len(np.asarray(slots)),
+        component,
+        slot=slots,
+        channel=ladders,
+        day=day,
+        version=version,
+        place=place,
+        quantity=quantity,
+        amount_fen=-np.asarray(amount_fen, np.int64),
+    )
 
 
 def _single(

@@ -1,8 +1,8 @@
 """I/O: what people and the HTTP interface ask of the ledger, each inside the caller's one snapshot.
 
 Live balance = posted balance - what accrued since the last crossing of a day - the remainders carried to the
-bill, floored to the minor unit (ARCHITECTURE, "Rating", 8; the engine judges by the same sum). All are read
-from the same moment.
+bill - what the open bill costs beside its energy, floored to the minor unit (ARCHITECTURE, "Rating", 8; the engine
+judges by the same sum). All are read from the same moment.
 """
 
 from __future__ import annotations
@@ -41,7 +41,11 @@ LIMIT_DEFAULT: Final = 1000
 
 @dataclass(frozen=True, slots=True)
 class AccountState:
-    """One account at one moment; `accrued_e11` is what is not posted yet: its channels' open days and the carry."""
+    """One account at one moment.
+
+    `accrued_e11` is what is not posted yet: open days of its channels, the carry, and what the open bill costs beside
+    its energy.
+    """
 
     partition: int
     slot: int
@@ -67,6 +71,8 @@ class StatementRow:
     channel: int
     quantity: int
     amount_fen: int
+    version: int = 0  # of a charge: of its ladder's tariff, and its place in it
+    place: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +127,7 @@ def balances(connection: Connection, partition: int, dtypes: Dtypes) -> Balances
     loaders = {name: pages.Loader(partition, name, dtype, slots.get(name, 0)) for name, dtype in dtypes.items()}
     arrays = load(connection, partition, loaders)
     accounts, channels, cold = arrays["account"], arrays["channel"], arrays["cold"]
-    accrued = accounts["carry_energy_e11"] + accounts["carry_adder_e11"]
+    accrued = accounts["carry_energy_e11"] + accounts["carry_adder_e11"] + accounts["pending_e11"]
     charged = cold["account"] >= 0
     both = channels["accrued_energy_e11"] + channels["accrued_adder_e11"]
     np.add.at(accrued, cold["account"][charged], both[charged])
@@ -193,7 +199,7 @@ def account_rows(
 def live_fen_of(account: np.void, channels: npt.NDArray[np.void]) -> tuple[int, int]:
     """(live balance in fen, accrued and not posted) of one account's row and its channels' rows."""
     accrued = sum(int(c["accrued_energy_e11"]) + int(c["accrued_adder_e11"]) for c in channels)
-    accrued += int(account["carry_energy_e11"]) + int(account["carry_adder_e11"])
+    accrued += int(account["carry_energy_e11"]) + int(account["carry_adder_e11"]) + int(account["pending_e11"])
     return int(account["balance_fen"]) + (-accrued) // E11_PER_FEN, accrued
 
 
@@ -239,6 +245,8 @@ def statement_rows(connection: Connection, partition: int, slot: int) -> list[St
                 int(row["channel"]),
                 int(row["quantity"]),
                 int(row["amount_fen"]),
+                int(row["version"]),
+                int(row["place"]),
             )
             for row in rows[rows["slot"] == slot]
         ]

@@ -1,6 +1,6 @@
 """Pure: a statement from an account's posted rows: one bill cycle a local month, lines that sum to the ledger.
 
-    opening balance + usage (negative) + rounding + credits - reversals + adjustments = closing balance
+    opening balance + usage (negative) + charges + rounding + credits - reversals + adjustments = closing balance
 
 A row belongs to the month of its day: use to the day it happened on, money to the day it was booked. The opening
 state stands before the first cycle. Nothing is computed anew: every figure is a sum of posted fen, so the last
@@ -14,11 +14,16 @@ from dataclasses import dataclass, field, replace
 from datetime import date, timedelta
 from typing import Final
 
+from config.units import round_ratio
+from ledger import effects
+from ledger.effects import COMPONENT_NAME
 from ledger.reads import BillRow, StatementRow
 
 EPOCH: Final = date(1970, 1, 1)
 USAGE: Final = ("energy", "tier_adder")
 MONEY: Final = ("credit", "reversal", "adjustment")
+CHARGES: Final = tuple(COMPONENT_NAME[number] for number in effects.CHARGES)
+E11_PER_FEN: Final = 10**9
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +33,19 @@ class UsageLine:
     component: str
     quantity_wh: int
     amount_fen: int
+
+
+@dataclass(frozen=True, slots=True)
+class ChargeLine:
+    """One charge of a closed bill beside the energy; `contained_fen`: it is in the other lines already, and adds
+    nothing. Which charge it is say the ladder (whose tariff), the version and the place."""
+
+    component: str
+    ladder: int
+    version: int
+    place: int
+    amount_fen: int
+    contained_fen: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +74,7 @@ class Cycle:
     month: int
     opening_fen: int
     usage: tuple[UsageLine, ...]
+    charges: tuple[ChargeLine, ...]
     rounding_fen: int
     money: tuple[MoneyLine, ...]
     days: tuple[DayUse, ...]
@@ -146,6 +165,7 @@ def _cycle(month: int, opening_fen: int, rows: Sequence[StatementRow], bill: Bil
         month=month,
         opening_fen=opening_fen,
         usage=tuple(line for line in usage if line.quantity_wh or line.amount_fen),
+        charges=tuple(_charge(row) for row in rows if row.component in CHARGES),
         rounding_fen=_sum(rows, lambda row: row.component == "rounding"),
         money=tuple(
             MoneyLine(row.day, row.component, row.reference or "", row.amount_fen)
@@ -161,6 +181,12 @@ def _cycle(month: int, opening_fen: int, rows: Sequence[StatementRow], bill: Bil
 
 def _usage(name: str, rows: Sequence[StatementRow]) -> UsageLine:
     return UsageLine(name, sum(row.quantity for row in rows), sum(row.amount_fen for row in rows))
+
+
+def _charge(row: StatementRow) -> ChargeLine:
+    """A bill says an amount that is contained in whole fen, as it says its total."""
+    contained = round_ratio(row.quantity, E11_PER_FEN, "half_up") if row.component == "contained" else 0
+    return ChargeLine(row.component, row.channel, row.version, row.place, row.amount_fen, contained)
 
 
 def _sum(rows: Sequence[StatementRow], which: Callable[[StatementRow], bool]) -> int:

@@ -47,10 +47,6 @@ class City:
             return None
 
 
-class NotBilled(Exception):
-    """A tariff in use has what only `meterd rate` reckons; billing the rest of it would be billing too little."""
-
-
 def _book(image: RegistryImage, settings: RatingSettings) -> TariffBook:
     """The timelines of the tariffs in use and the schedules of the (tariff, history) pairs in use."""
     pairs: set[tuple[int, int]] = set()
@@ -59,9 +55,6 @@ def _book(image: RegistryImage, settings: RatingSettings) -> TariffBook:
         both = ladders["tariff"].astype(np.int64) << 32 | ladders["history"].astype(np.int64)
         pairs |= {(int(p >> 32), int(p & 0xFFFFFFFF)) for p in np.unique(both)}
     tariffs = parse_tariffs(tariff_texts(settings.tariffs_dir))
-    # An import refuses them, but a file may be changed after it.
-    if beyond := [tariff.id for tariff in tariffs if tariff.id in image.tariffs and not tariff.linear]:
-        raise NotBilled(f"the daemon does not bill charges, slabs or shared tiers yet: {', '.join(beyond)}")
     return TariffBook.compile(
         tariffs,
         image.tariffs,

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from config.units import CURRENCIES, ENERGY_SCALE, INT64_MAX
+from rating.bins import Layout, layout_of
 from rating.calendar import Int64s, LocalCalendar, first_day_of, local_calendar
 from rating.compiled import Lines
 from rating.schedule import Bounds, Schedule, compile_schedule, relevant
@@ -67,6 +68,7 @@ class TariffBook:
     bounds: Int64s  # [k, TIERS_MAX], inclusive upper bounds in thousandths; INT64_MAX from the last tier on
     schedule_of: Int32s  # [tariffs, histories]; -1: not compiled
     horizon_end_s: Int64s  # per tariff; nothing is priced from here on
+    layouts: tuple[Layout | None, ...]  # per tariff; None: its bills need no more than the energy's money
     digest: str
     seg_key: Int64s  # of `_find`
     stage_key: Int64s
@@ -80,10 +82,13 @@ class TariffBook:
         pairs: Iterable[tuple[int, int]],
         from_year: int,
         to_year: int,
+        *,
+        tally_all: bool = False,
     ) -> TariffBook:
         """Compile the tariffs that `order` names and the schedules of the (tariff, history) pairs in use.
 
-        Horizon: local [from_year, to_year). Raises `UnknownTariff` for an id without a file.
+        Horizon: local [from_year, to_year). `tally_all`: also tariffs whose bills are linear have a layout. Raises
+        `UnknownTariff` for an id without a file.
         """
         by_id = {t.id: t for t in tariffs}
         missing = [name for name in order if name not in by_id]
@@ -103,6 +108,10 @@ class TariffBook:
             schedule_of[tariff, history] = schedules[key]
         segments = _segments(timelines)
         stages = _stages(compiled)
+        layouts = tuple(
+            None if t.linear and not tally_all else layout_of(t, line)
+            for t, line in zip(used, timelines, strict=True)
+        )
         return TariffBook(
             used,
             calendars,
@@ -110,10 +119,11 @@ class TariffBook:
             *stages,
             schedule_of=schedule_of,
             horizon_end_s=np.array([t.end_s for t in timelines], dtype=np.int64),
+            layouts=layouts,
             digest=_digest(used, [*segments, *stages, schedule_of]),
             seg_key=_keys(segments[0], segments[-1]),
             stage_key=_keys(stages[0], stages[-2]),
-            lines=_lines(segments, stages),
+            lines=_lines(segments, stages, layouts),
         )
 
     def segment_at(self, tariff: npt.NDArray[np.integer], at_s: npt.NDArray[np.integer]) -> Int32s:
@@ -231,10 +241,13 @@ def _stages(schedules: Sequence[Schedule]) -> Stages:
     )
 
 
-def _lines(segments: Segments, stages: Stages) -> Lines:
+def _lines(segments: Segments, stages: Stages, layouts: Sequence[Layout | None]) -> Lines:
     """For compiled code; the sentinels' rows have no end, and nothing plain is found in them."""
-    start, day, cycle, _, price, _ = segments
-    bins = np.zeros(len(start), np.int32)
+    start, day, cycle, _, price, firsts = segments
+    cells = np.zeros(len(start), np.int32)
+    for layout, first in zip(layouts, firsts.tolist(), strict=False):
+        if layout is not None:
+            cells[first : first + len(layout.seg_cell)] = layout.seg_cell
     stage_start, stage_end, stage_cycle, stage_bounds, _, bounds = stages
     seg_plain = np.zeros(len(start), SEGMENT_PLAIN)
     seg_plain["start_s"], seg_plain["end_s"][:-1], seg_plain["end_s"][-1:] = start, start[1:], INT64_MAX
@@ -247,7 +260,7 @@ def _lines(segments: Segments, stages: Stages) -> Lines:
         day,
         cycle,
         price,
-        bins,
+        cells,
         stage_start,
         stage_end,
         stage_cycle,
@@ -277,6 +290,8 @@ def _digest(tariffs: Sequence[Tariff], arrays: Sequence[npt.NDArray[np.generic]]
     digest = sha256()
     for tariff in tariffs:
         digest.update(repr((tariff.id, tariff.period_names, tariff.rounding)).encode())
+        charges = [version.charge for version in tariff.version]
+        digest.update(repr((tariff.tier_kind, tariff.allocation, charges)).encode())
     for array in arrays:
         digest.update(f"{array.dtype.str}{array.shape}".encode())
         digest.update(np.ascontiguousarray(array).tobytes())

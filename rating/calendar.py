@@ -62,6 +62,13 @@ class LocalCalendar:
         day = int(self.local_s(np.array([at_s], dtype=np.int64))[0]) // DAY_S
         return day + 1 if self.day_start_s(day + 1) <= at_s else day
 
+    def days_of(self, at_s: Int64s) -> Int64s:
+        """`day_of` for a column."""
+        day = self.local_s(at_s) // DAY_S
+        moments, which = np.unique(day, return_inverse=True)
+        following = self.day_starts_s(moments + 1)[which.reshape(-1)]
+        return np.asarray(day + (following <= at_s), np.int64)
+
 
 @lru_cache(maxsize=8192)
 def _day_start_s(calendar: LocalCalendar, day: int) -> int:

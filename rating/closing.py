@@ -1,8 +1,9 @@
 """Pure: the close of bill cycles by a tick (rule 7 of docs/ARCHITECTURE.md), compiled.
 
 An account's cycle closes when every charged channel of it has passed the cycle's end, or when the settlement
-window after that end is over; then lagging channels first give what they have accrued. The carry, which holds
-the remainders of the cycle's days, is rounded by the tariff's mode and set to 0.
+window after that end is over; then lagging channels first give what they have accrued. What the tariff charges
+beside the energy is posted, and the whole, with the carry that holds the remainders of the cycle's days, is rounded
+by the tariff's mode.
 """
 
 from __future__ import annotations
@@ -12,10 +13,11 @@ from typing import Any, Final
 
 import numpy as np
 
-from config.units import round_ratio
 from ledger.effects import BILL
+from rating.bills import rounded
 from rating.compiled import jit
 from rating.partition import Partition, Rows
+from rating.settling import settle
 from rating.spread import close_day
 from rating.state import AccountFlag, ChannelFlag
 
@@ -109,36 +111,34 @@ def ripe_accounts(
         start = stop
 
 
-def round_carries(part: Partition, slots: Rows, ripe: Rows, as_of_s: int, minor: int) -> Rows:
-    """Round each account's carry, move its cycle on; returns BILL rows (one an account, also when it is 0)."""
+def settle_bills(part: Partition, slots: Rows, ripe: Rows, as_of_s: int, minor: int) -> tuple[Rows, Rows]:
+    """Settle each account's bill cycle and move it on: charges (rating.settling), then the rounding.
+
+    Returns BILL rows (one an account, also when it is 0) and the SUBLEDGER rows of charges.
+    """
     assert part.image is not None
     assert part.book is not None
     book, rows = part.book, part.account
+    charged = settle(part, slots, minor)
     out = np.zeros(len(slots), dtype=BILL)
-    exact = rows["carry_energy_e11"][slots] + rows["carry_adder_e11"][slots]
-    out["exact_e11"] = exact
+    exact = rows["carry_energy_e11"][slots] + rows["carry_adder_e11"][slots] - charged.kept_e11 + charged.whole_e11
     tariffs = part.image.accounts["tariff"][slots]
     for tariff in np.unique(tariffs):
         mode = book.rounding(int(tariff)).mode
         of = tariffs == tariff
-        out["rounding_fen"][of] = _rounded(exact[of], minor, mode)
+        out["rounding_fen"][of] = rounded(exact[of], minor, mode) - charged.booked_e11[of] // minor
+    out["exact_e11"] = exact - charged.booked_e11
     out["slot"] = slots
     out["cycle"] = rows["cycle"][slots]
     out["closed_at_s"] = as_of_s
     out["complete"] = ripe == 1
-    rows["carry_energy_e11"][slots] = 0
+    rows["carry_energy_e11"][slots] = charged.kept_e11
     rows["carry_adder_e11"][slots] = 0
     rows["balance_fen"][slots] -= out["rounding_fen"]
+    np.add.at(rows["balance_fen"], charged.rows["slot"], charged.rows["amount_fen"])
     ends = part.bill_end_s()[slots]
     gone = part.image.accounts["until_s"][slots] <= ends
     rows["flags"][slots[gone]] &= ~np.uint8(AccountFlag.OPEN)
     rows["cycle"][slots] += 1
     part.dirty_account[slots] = 1
-    return out
-
-
-def _rounded(exact: Rows, minor: int, mode: str) -> Rows:
-    if mode == "half_up":  # away from zero on a tie, in columns: the mode of every tariff shipped
-        size = (2 * np.abs(exact) + minor) // (2 * minor)
-        return np.asarray(np.sign(exact) * size)
-    return np.array([round_ratio(int(e), minor, mode) for e in exact], dtype=np.int64)
+    return out, charged.rows

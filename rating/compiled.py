@@ -37,7 +37,10 @@ class Homes(NamedTuple):
     ladder: Any
     dirty_channel: Any
     dirty_ladder: Any
-    tally: Any  # int64[ladders, bins, TIERS_MAX]: energy of channels under TALLY (rating.tally); else no ladders
+    sheet_of: Any  # int32[ladders]: the sheet of a ladder whose channels are under TALLY (rating.sheets)
+    sheet: Any
+    cell: Any
+    dirty_cell: Any
 
 
 class Batch(NamedTuple):
@@ -58,7 +61,7 @@ class Lines(NamedTuple):
     seg_day: Any
     seg_cycle: Any
     seg_price: Any
-    seg_bin: Any  # int32: where energy of a segment is tallied
+    seg_cell: Any  # int32: the cell of a sheet's cycle where its energy is tallied (rating.bins)
     stage_start: Any
     stage_end: Any
     stage_cycle: Any

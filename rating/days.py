@@ -55,6 +55,11 @@ def _post(
     return channel.shape[0], count
 
 
+def days_over(book: TariffBook, before_s: int, as_of_s: int) -> bool:
+    """Has a local day of some tariff ended between two ticks?"""
+    return any(c.day_of(before_s) != c.day_of(as_of_s) for c in set(book.calendars)) if as_of_s > before_s else False
+
+
 class Days:
     """Which local days a tick ends. Keeps nothing that counts: only until when it need not look."""
 

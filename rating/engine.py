@@ -31,10 +31,10 @@ from rating import refusals
 from rating.addresses import gather, search
 from rating.book import TariffBook
 from rating.booking import Bookings
-from rating.closing import ripe_accounts, round_carries
+from rating.closing import ripe_accounts, settle_bills
 from rating.commands import Commands
 from rating.compiled import Batch
-from rating.days import LAST_TICK, Days, post_days
+from rating.days import LAST_TICK, Days, days_over, post_days
 from rating.estimates import guesses
 from rating.judging import ALERT, KIND_NAME, judge
 from rating.kernel import CLOSE_ROWS_MIN, rate
@@ -42,9 +42,11 @@ from rating.names import Names
 from rating.partition import Partition, empty_arrays
 from rating.readings import Frames, RecordKind, StoredRecord
 from rating.register_rules import P_ESTIMATES, P_FROZEN, P_MINOR, P_WINDOW, PARAMS
+from rating.settling import refresh_pending
+from rating.sheets import CYCLES
 from rating.spread import CLOSE
 from rating.takeover import misfit
-from rating.touched import Seen, Slots, clear, marked
+from rating.touched import Seen, Slots, accounts_of, clear, marked
 from rating.verdicts import EXCEPTION_REASON, Verdict, Warn
 from registry.image import NOTHING, PartitionImage
 
@@ -65,6 +67,7 @@ class PartitionEngine:
         currency: str,
         decode: Decode,
         recovered: Recovered | None = None,
+        sheet_cycles: int = CYCLES,
     ) -> None:
         self.partition = partition
         self.offset = recovered.offset if recovered else 0
@@ -72,7 +75,7 @@ class PartitionEngine:
         self.registry_digest = recovered.registry_digest if recovered else ""
         self.counters: dict[str, int] = dict(recovered.counters) if recovered else {}
         arrays = recovered.arrays if recovered and recovered.arrays else empty_arrays()
-        self.part = Partition(arrays)
+        self.part = Partition(arrays, sheet_cycles)
         self.names: Names | None = None
         self._rating, self._autopay, self._decode = rating, autopay, decode
         self._minor = CURRENCIES[currency].accrual_per_minor
@@ -83,7 +86,7 @@ class PartitionEngine:
         self._params[P_ESTIMATES] = rating.prolonged_estimates
         self._closes = np.zeros(CLOSE_ROWS_MIN * 2, CLOSE)
         self._warnings = np.zeros(len(Warn.NAMES), np.int64)
-        self.bookings = Bookings()
+        self.bookings = Bookings(self._minor)
         self._exceptions: list[ExceptionRow] = []
         self._late: list[npt.NDArray[Any]] = []
         self._notices: list[Notice] = []
@@ -91,6 +94,7 @@ class PartitionEngine:
         self._commands = Commands(self)
         self._days = Days(rating.settlement_window_s)
         self._changed = False
+        self._all_pending = False  # a local day is over, or a registry version began: of every account
         self._hints: dict[str, int] = {}  # concentrator -> place in its list that its next reading is guessed at
         self._cold = Seen()  # what was handed over of `cold`
 
@@ -109,6 +113,7 @@ class PartitionEngine:
             self._commands.refuse(row, why)
             return
         found = self.part.activate(image, book)
+        self._all_pending = True
         self._hints.clear()
         self.names = names
         self.registry_digest = str(row.body["digest"])
@@ -197,6 +202,7 @@ class PartitionEngine:
             verdict[:] = Verdict.UNKNOWN_METER
             return verdict
         done = 0
+        part.cover(batch)
         while done < count:
             homes = part.homes()
             done, closed = rate(homes, batch, book.lines, self._params, done, verdict, self._warnings, self._closes)
@@ -245,6 +251,7 @@ class PartitionEngine:
             return
         before_s = self.counters.get(LAST_TICK, 0)
         self.counters[LAST_TICK] = max(before_s, as_of_s)
+        self._all_pending |= days_over(part.book, before_s, as_of_s)
         last_day = self._days.ended(part.book, before_s, as_of_s)
         if last_day is not None:
             for closes in post_days(part, last_day, self._minor, self._closes):
@@ -256,8 +263,7 @@ class PartitionEngine:
             ):
                 self.bookings.close(part, closes)
                 self._estimate(slots[ripe == 2])
-                bills = round_carries(part, slots, ripe, as_of_s, self._minor)
-                self.bookings.bill(bills)
+                self.bookings.bill(*settle_bills(part, slots, ripe, as_of_s, self._minor))
                 self.count("bills.complete", int((ripe == 1).sum()))
                 self.count("bills.by_window", int((ripe == 2).sum()))
                 closed += len(slots)
@@ -315,8 +321,10 @@ class PartitionEngine:
         """Judge the touched accounts and hand over everything since the last checkpoint; the engine goes on clean."""
         part = self.part
         channels = marked(part.dirty_channel)
+        self._reckon_pending(channels)
         events = self._judge(channels)
         ladders, accounts = marked(part.dirty_ladder), marked(part.dirty_account)
+        sheets, cells = marked(part.dirty_sheet), marked(part.dirty_cell)
         out = PartitionCheckpoint(
             partition=self.partition,
             epoch=epoch,
@@ -333,6 +341,8 @@ class PartitionEngine:
                 "cold": StateChange(part.cold, self._cold.moved(part.cold, channels)),
                 "ladder": StateChange(part.ladder, ladders),
                 "account": StateChange(part.account, accounts),
+                "sheet": StateChange(part.sheet, sheets),
+                "cell": StateChange(part.cell, cells),
             },
             entries=self.bookings.drain(self.offset, self.as_of_s),
             events=events,
@@ -344,9 +354,23 @@ class PartitionEngine:
         clear(part.dirty_channel, channels)
         clear(part.dirty_ladder, ladders)
         clear(part.dirty_account, accounts)
+        clear(part.dirty_sheet, sheets)
+        clear(part.dirty_cell, cells)
         self._exceptions, self._notices, self._applied, self._late = [], [], [], []
         self._changed = False
         return out
+
+    def _reckon_pending(self, channels: Slots) -> None:
+        """What open bills cost beside their energy, of the accounts that moved; each day once of all."""
+        part = self.part
+        if len(part.sheet) == 0:
+            return
+        if self._all_pending:
+            accounts = np.unique(part.served.account)
+        else:
+            accounts = accounts_of(channels, part.cold, part.dirty_account)
+        refresh_pending(part, accounts, self.counters.get(LAST_TICK, 0))
+        self._all_pending = False
 
     def _judge(self, channels: Slots) -> list[Event]:
         events: list[Event] = []

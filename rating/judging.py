@@ -55,7 +55,7 @@ def _judge(
         row = account[a]
         if not row.flags & _OPEN:
             continue
-        accrued = row.carry_energy_e11 + row.carry_adder_e11
+        accrued = row.carry_energy_e11 + row.carry_adder_e11 + row.pending_e11
         estimated = False
         for j in range(account_start[a], account_start[a + 1]):
             of = channel[account_channels[j]]

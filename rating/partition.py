@@ -14,11 +14,12 @@ import numpy.typing as npt
 from config.units import Quality
 from rating.book import TariffBook
 from rating.calendar import months_of
-from rating.compiled import Homes
+from rating.compiled import Batch, Homes
 from rating.rings import tie
+from rating.served import Served, served
+from rating.sheets import CYCLES, allotted, cycles_needed, longer_runs, places
 from rating.state import ACCOUNT, ARRAYS, CHANNEL, COLD, LADDER, AccountFlag, ChannelFlag
 from rating.takeover import Activated, bounds_moved, moved_back, take_over
-from rating.tally import NO_TALLY
 from registry.image import PartitionImage
 
 Rows = npt.NDArray[Any]
@@ -31,9 +32,16 @@ def empty_arrays() -> dict[str, Rows]:
 class Partition:
     """State arrays, dirty marks, and the look-ups that the engine needs. Rows are only ever added."""
 
-    def __init__(self, arrays: dict[str, Rows]) -> None:
+    def __init__(self, arrays: dict[str, Rows], sheet_cycles: int = CYCLES) -> None:
         self.channel, self.cold = arrays["channel"], arrays["cold"]
         self.ladder, self.account = arrays["ladder"], arrays["account"]
+        self.sheet, self.cell = arrays["sheet"], arrays["cell"]
+        self._sheet_cycles = sheet_cycles
+        self.dirty_sheet = np.zeros(len(self.sheet), np.uint8)
+        self.dirty_cell = np.zeros(len(self.cell), np.uint8)
+        self.sheet_of = np.full(len(self.ladder), -1, np.int32)
+        self.served = Served.nobody()
+        self._covered_s: int | None = None  # up to where all sheets have cells; None: not known
         self.dirty_channel = np.zeros(len(self.channel), np.uint8)  # of `cold`, too
         self.dirty_ladder = np.zeros(len(self.ladder), np.uint8)
         self.dirty_account = np.zeros(len(self.account), np.uint8)
@@ -41,15 +49,17 @@ class Partition:
         self.book: TariffBook | None = None
         self.cycle_end_s = np.zeros((0, 0), np.int64)  # [tariff, cycle - first cycle of the horizon]
         self.cycle_base = 0
-        self.tally = NO_TALLY
         self._sorted: dict[str, npt.NDArray[np.int64]] = {}
 
     def homes(self) -> Homes:
         """The arrays for compiled code."""
-        return Homes(self.channel, self.cold, self.ladder, self.dirty_channel, self.dirty_ladder, self.tally)
+        marks = self.dirty_channel, self.dirty_ladder
+        return Homes(
+            self.channel, self.cold, self.ladder, *marks, self.sheet_of, self.sheet, self.cell, self.dirty_cell
+        )
 
     def arrays(self) -> dict[str, Rows]:
-        return {"channel": self.channel, "cold": self.cold, "ladder": self.ladder, "account": self.account}
+        return {name: getattr(self, name) for name in ARRAYS}
 
     def attach(self, image: PartitionImage, book: TariffBook) -> None:
         """Use this image and book; the state already fits them (see `activate` for a change)."""
@@ -67,6 +77,14 @@ class Partition:
             ],
             dtype=np.int64,
         ).reshape(len(book.tariffs), cycles)
+        self._find_sheets()
+
+    def _find_sheets(self) -> None:
+        assert self.image is not None
+        assert self.book is not None
+        self.sheet_of = places(self.sheet, len(self.image.ladders))
+        self.served = served(self.sheet, self.image, self.book)
+        self._covered_s = None
 
     def activate(self, image: PartitionImage, book: TariffBook) -> Activated:
         """Take over a new registry version: keep every slot, open the new ones, hand registers over where a date
@@ -87,7 +105,8 @@ class Partition:
         tie(self.ladder, image, book, old_channels, furthest_s)
         self._open_channels(old_channels)
         self._open_accounts(old_accounts)
-        for marks in (self.dirty_channel, self.dirty_ladder, self.dirty_account):
+        self._open_sheets(old_book)
+        for marks in (self.dirty_channel, self.dirty_ladder, self.dirty_account, self.dirty_sheet, self.dirty_cell):
             marks[:] = 1
         new = range(old_accounts, len(self.account))
         return Activated(new, moved_back(self.channel, old_until_s), ladders, since_s)
@@ -169,6 +188,18 @@ class Partition:
         self.account["alert_fen"] = facts["alert_fen"]
         self.account["trigger_fen"] = facts["trigger_fen"]
 
+    def _open_sheets(self, before: TariffBook | None) -> None:
+        assert self.image is not None
+        assert self.book is not None
+        cycles = self.account["cycle"]
+        given = (self.sheet, self.cell, self.image, self.book, before, cycles, self._sheet_cycles)
+        self.sheet, self.cell = allotted(*given)
+        self.dirty_sheet, self.dirty_cell = np.zeros(len(self.sheet), np.uint8), np.zeros(len(self.cell), np.uint8)
+        self._find_sheets()
+        tallied = self.sheet_of[self.channel["ladder"]] >= 0 if len(self.sheet_of) else np.zeros(0, bool)
+        tallied &= self.channel["ladder"] >= 0
+        self.channel["flags"][tallied] |= np.uint8(ChannelFlag.TALLY)
+
     def _opened_s(self) -> npt.NDArray[np.int64]:
         """When each account's first bill cycle has to hold: the opening of its first charged channel, or its own."""
         assert self.image is not None
@@ -194,6 +225,64 @@ class Partition:
         ok &= (self.account["flags"] & AccountFlag.OPEN) != 0
         out[ok] = self.cycle_end_s[tariff[ok], place[ok]]
         return out
+
+    # -- sheets ----------------------------------------------------------------------------------------------
+    def sheets_moved(self) -> None:
+        """Bill cycles of sheets have closed: how far they have cells is another question now."""
+        self._covered_s = None
+
+    def cover(self, batch: Batch) -> None:
+        """Before a batch is rated: sheets get cells for every bill cycle that one of its readings may reach."""
+        if len(self.sheet) == 0 or len(batch.slots) == 0:
+            return
+        if self._covered_s is None:
+            ends = self._sheet_ends_s()
+            self._covered_s = int(ends.min())
+        if int(batch.read_at_s.max()) < self._covered_s:
+            return
+        limits = np.repeat(batch.run_limit_s, np.diff(batch.run_end, prepend=0))
+        far = (batch.read_at_s >= self._covered_s) & (batch.read_at_s <= limits) & (batch.slots >= 0)
+        wanted = self._wanted(batch, np.flatnonzero(far))
+        if not wanted:
+            return
+        old_sheet, old_cell = self.dirty_sheet, self.dirty_cell
+        self.cell, left = longer_runs(self.sheet, self.cell, wanted)
+        self.dirty_cell = np.ones(len(self.cell), np.uint8)
+        self.dirty_cell[: len(old_cell)] = old_cell
+        self.dirty_cell[left] = 1
+        old_sheet[[place for place, _ in wanted]] = 1
+        self._covered_s = None
+
+    def _sheet_ends_s(self) -> npt.NDArray[np.int64]:
+        """Up to where each sheet has cells; INT64 max where no bill is due any more."""
+        assert self.image is not None
+        tariff = self.image.ladders["tariff"][self.sheet["ladder"]]
+        owner = self.image.ladders["account"][self.sheet["ladder"]]
+        place = self.sheet["cycle"].astype(np.int64) + self.sheet["cycles"] - 1 - self.cycle_base
+        last = self.cycle_end_s.shape[1] - 1
+        ends = np.where(place <= last, self.cycle_end_s[tariff, np.clip(place, 0, last)], 2**63 - 1)
+        due = (self.account["flags"][owner] & AccountFlag.OPEN != 0) & (self.sheet["cycle"] >= self.cycle_base)
+        return np.where(due, ends, 2**63 - 1)
+
+    def _wanted(self, batch: Batch, far: npt.NDArray[np.int64]) -> list[tuple[int, int]]:
+        """(sheet, bill cycles) for readings that go beyond, in their order; a register's later spans count, too."""
+        assert self.image is not None
+        assert self.book is not None
+        tariffs, ends_s = self.image.ladders["tariff"], self._sheet_ends_s()
+        rows, wanted = self.sheet.copy(), list[tuple[int, int]]()
+        for i in far.tolist():
+            slot, at_s = int(batch.slots[i]), int(batch.read_at_s[i])
+            while slot >= 0:
+                ladder = int(self.channel["ladder"][slot])
+                place = int(self.sheet_of[ladder]) if ladder >= 0 else -1
+                if place >= 0 and at_s >= ends_s[place]:
+                    tariff = int(tariffs[ladder])
+                    cycles = cycles_needed(self.book, tariff, rows[place], at_s)
+                    if cycles:
+                        rows["cycles"][place] = cycles
+                        wanted.append((place, cycles))
+                slot = int(self.cold["next"][slot])
+        return wanted
 
     def sorted_list(self, concentrator: str) -> npt.NDArray[np.int64]:
         """Places of a concentrator's list in the order of meter addresses (made on its first miss)."""

@@ -51,15 +51,34 @@ def adder_of(used: int, piece: int, bounds: Any, price: Any) -> int:
 
 
 @jit
-def tally(counts: Any, used: int, piece: int, bounds: Any) -> None:
+def tally(cell: Any, dirty: Any, first: int, used: int, piece: int, bounds: Any, price: Any) -> None:
     """Count a piece of energy after `used` by tier; one that is taken back counts negative. The sum is `piece`."""
     below = _INT64_MIN
     for tier in range(bounds.shape[0]):
         bound = bounds[tier]
-        counts[tier] += min(max(used + piece, below), bound) - min(max(used, below), bound)
+        part = min(max(used + piece, below), bound) - min(max(used, below), bound)
+        if part != 0:
+            cell[first + tier].wh += part
+            cell[first + tier].energy_e11 += part * price[tier]
+            dirty[first + tier] = 1
         if bound == _INT64_MAX:
             break
         below = bound
+
+
+@jit
+def cell_of(homes: Homes, place: int, segment: int, now: int, lines: Lines) -> int:
+    """The cell of the first tier for energy of `segment` of a channel that stands in segment `now`.
+
+    It is booked where the channel stands: energy of a bill cycle before counts as that of `now`, and energy of one
+    that is closed already as the first of the open one.
+    """
+    sheet = homes.sheet[homes.sheet_of[place]]
+    cycle = np.int64(lines.seg_cycle[now])
+    cell = np.int64(lines.seg_cell[segment if lines.seg_cycle[segment] == cycle else now])
+    if cycle < sheet.cycle:
+        cycle, cell = np.int64(sheet.cycle), np.int64(1)
+    return int(sheet.first + (cycle % sheet.cycles) * sheet.width + cell)
 
 
 @jit
@@ -118,7 +137,8 @@ def charge(homes: Homes, slot: int, segment: int, piece: int, lines: Lines) -> N
     if used > tiers[0] or used + piece > tiers[0]:
         row.accrued_adder_e11 += adder_of(used, piece, tiers, price)
     if row.flags & _TALLY:
-        tally(homes.tally[place, lines.seg_bin[segment]], used, piece, tiers)
+        cell = cell_of(homes, place, segment, row.segment, lines)
+        tally(homes.cell, homes.dirty_cell, cell, used, piece, tiers, price)
     if current:
         step.used = used + piece
     else:

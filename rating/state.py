@@ -8,8 +8,11 @@ Three arrays, neighbours in the common household (slot i of each is the same hom
 - *ladder*: energy of an account under one tariff in its tier cycle.
 - *account*: the posted balance and what was triggered.
 
+Two more hold what bills need that are not linear in energy (rating.sheets): a *sheet* for a ladder of such a tariff,
+and its *cells*, energy and money by bill cycle, bin and tier.
+
 Posted money sits in `account.balance_fen`; money accrued since the last crossing of a day sits in the channel
-(per component, 1e-11 of the currency). Live balance = balance_fen - sum of the channels' accruals.
+(per component, 1e-11 of the currency). Live balance = balance_fen - sum of the channels' accruals - carry - pending.
 """
 
 from __future__ import annotations
@@ -68,17 +71,31 @@ ACCOUNT: Final = np.dtype(
         ("carry_adder_e11", np.int64),
         ("alert_fen", np.int64),  # notice at or below
         ("trigger_fen", np.int64),  # autopay at or below; INT64 minimum: no mandate
-        ("cycle", np.int32),  # open bill cycle (timeline's cycle number)
+        ("pending_e11", np.int64),  # what open bill cycles cost beside their energy, if they ended now (rating.bills)
         ("arm", np.uint32),  # how often autopay was triggered
+        ("cycle", np.int16),  # open bill cycle (timeline's cycle number)
         ("flags", np.uint8),  # AccountFlag
-        ("pad", np.uint8, (7,)),
+        ("pad", np.uint8),
     ]
 )
+SHEET: Final = np.dtype(
+    [
+        ("ladder", np.int32),
+        ("first", np.int32),  # its first cell
+        ("width", np.int32),  # cells of a bill cycle (rating.bins)
+        ("cycles", np.int32),  # bill cycles it has cells for: that of number n has the place n % cycles
+        ("cycle", np.int32),  # open bill cycle of the account, from which on they are
+        ("pad", np.int32),
+    ]
+)
+CELL: Final = np.dtype([("wh", np.int64), ("energy_e11", np.int64)])
 ARRAYS: Final[dict[str, np.dtype[np.void]]] = {
     "channel": CHANNEL,
     "cold": COLD,
     "ladder": LADDER,
     "account": ACCOUNT,
+    "sheet": SHEET,
+    "cell": CELL,
 }
 
 
@@ -91,7 +108,7 @@ class ChannelFlag:
     DISCONNECTED: Final = 8
     SHARED: Final = 16  # energy of the open segment moves a ring of ladders
     PART: Final = 32  # some of the open day is posted already
-    TALLY: Final = 64  # its energy is counted by bin and tier, too (rating.tally); never plain
+    TALLY: Final = 64  # its energy is counted by bin and tier, too (rating.sheets); never plain
 
 
 class AccountFlag:

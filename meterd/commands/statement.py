@@ -53,7 +53,7 @@ def statement(
     elif json:
         output.record(plain(head, shown), json=True)
     else:
-        lines = [(*row[:3], Decimal(row[3])) for row in rows(shown)]  # as numbers: they stand to the right
+        lines = [(*row[:3], Decimal(row[3])) for row in rows(head, shown)]  # as numbers: they stand to the right
         output.table(COLUMNS, lines, title=f"statement of {account}")
         output.warn(
             f"posted {plain(head, shown)['posted']}, lines {plain(head, shown)['lines_sum']}, "
@@ -85,8 +85,28 @@ def build(account: Account) -> tuple[Head, Statement]:
         live_fen=state.live_fen,
         accrued=exact_yuan(state.accrued_e11),
         accrued_fen=state.balance_fen - state.live_fen,
+        charges=charge_names(account),
     )
     return head, compute(posted, closed, state.balance_fen)
+
+
+def charge_names(account: Account) -> dict[tuple[int, int, int], str]:
+    """Names of the charges of every tariff that the account has had, by ladder, version and place."""
+    from config.tariff_files import tariff_texts
+    from rating.tariff.reading import parse_tariffs
+
+    image = account.image
+    mine = (image.ladders["account"] == account.slot).nonzero()[0].tolist()
+    names = account.view.registry.image.tariffs
+    ids = {slot: names[int(image.ladders["tariff"][slot])] for slot in mine}
+    told = {one.id: one for one in parse_tariffs(tariff_texts(account.view.settings.rating.tariffs_dir))}
+    return {
+        (slot, v, place): charge.name
+        for slot, tariff in ids.items()
+        if tariff in told
+        for v, version in enumerate(told[tariff].version)
+        for place, charge in enumerate(version.charge)
+    }
 
 
 def month_or_stop(option: str, text: str) -> int | None:

@@ -1,15 +1,15 @@
 """Pure: a file's readings through the engine: every bill cycle of every metering point, line by line.
 
 Each metering point becomes an account with the attributes that were given, each register a channel of it, whose first
-reading is where it opens. The engine rates the rest, as it does for the daemon; what it counted by stretch of days,
-period and tier (rating.tally) are the lines of the energy, and their sum must be what it charged. What a tariff
-charges beside its energy (rating.closes) follows.
+reading is where it opens. The engine rates the rest, as it does for the daemon; what it counted on its sheets by
+bill cycle, period and tier (rating.sheets) are the lines of the energy, and their sum must be what it charged. What a
+tariff charges beside its energy is reckoned by what reckons it for the daemon, too (rating.bills).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -20,14 +20,15 @@ from config.settings import AutopaySettings, RatingSettings
 from config.units import ACCRUAL_PER_MINOR, REGISTER_CODE, Register
 from ledger.effects import InboxRow
 from meterd.rate.columns import Columns, Refusal, register_of
-from meterd.rate.lines import Cycle, Used, allocated, billed, charges_of
+from meterd.rate.lines import Cycle, billed, charges_of, energy_of
+from rating.bills import Cells, Due, due
 from rating.book import TariffBook
+from rating.calendar import months_of
 from rating.compiled import Batch
 from rating.engine import PartitionEngine
 from rating.names import Names
 from rating.readings import Frames
-from rating.state import ChannelFlag
-from rating.tally import Bins, bins_of
+from rating.sheets import run_of
 from rating.tariff.model import Tariff
 from rating.verdicts import Verdict
 from registry.image import (
@@ -64,9 +65,9 @@ def rate_columns(
         return Rated(tariff, (), columns.refusals, 0)
     history = tuple(AttributeChange(name, 0, value) for name, value in sorted(attributes.items()))
     first_year, last_year = _years(columns)
-    plain = TariffBook.compile((tariff,), (tariff.id,), ((), history), [(0, 1)], first_year - 1, last_year + 2)
-    bins = bins_of(plain, int(columns.at_s.min()), int(columns.at_s.max()))
-    rating = _Rating(columns, tariff, bins)
+    years = first_year - 1, last_year + 2
+    book = TariffBook.compile((tariff,), (tariff.id,), ((), history), [(0, 1)], *years, tally_all=True)
+    rating = _Rating(columns, tariff, book)
     verdicts = rating.run(told)
     refusals = sorted([*columns.refusals, *rating.refusals, *verdicts], key=lambda r: r.line)
     return Rated(tariff, tuple(rating.cycles()), tuple(refusals), len(rating.rows))
@@ -82,8 +83,12 @@ def _years(columns: Columns) -> tuple[int, int]:
 class _Rating:
     """One file under one tariff in one engine."""
 
-    def __init__(self, columns: Columns, tariff: Tariff, bins: Bins) -> None:
-        self.columns, self.tariff, self.bins = columns, tariff, bins
+    def __init__(self, columns: Columns, tariff: Tariff, book: TariffBook) -> None:
+        self.columns, self.tariff, self.book = columns, tariff, book
+        calendar = book.calendars[0]
+        days = [calendar.day_of(int(at_s)) for at_s in (columns.at_s.min(), columns.at_s.max())]
+        first, last = (int(month) for month in months_of(days))
+        self.months = range(first, last + 1)
         self.refusals: list[Refusal] = []
         billed = self._roles()
         series = columns.point.astype(np.int64) * len(columns.registers) + columns.register
@@ -98,15 +103,18 @@ class _Rating:
         self.slots = slots[self.rows]
         self.opens, self.role = self.opens[kept], role[kept]
         self.engine = PartitionEngine(
-            0, rating=RatingSettings(), autopay=AutopaySettings(), currency=tariff.currency, decode=_no_frames
+            0,
+            rating=RatingSettings(),
+            autopay=AutopaySettings(),
+            currency=tariff.currency,
+            decode=_no_frames,
+            sheet_cycles=len(self.months),
         )
         points = columns.points
         names = Names(lambda slot: points[slot], {name: n for n, name in enumerate(points)}.get)
         self.image = self._image()
         row = InboxRow(1, None, "registry", "file", {"digest": "file"})
-        self.engine.activate(row, self.image, bins.book, names)
-        self.engine.part.channel["flags"] |= np.uint8(ChannelFlag.TALLY)
-        self.engine.part.tally = bins.counters(len(self.image.ladders))
+        self.engine.activate(row, self.image, book, names)
 
     def _roles(self) -> npt.NDArray[np.int8]:
         """Per point and register: 1 billed, 0 checked, -1 not rated (each with its row in `refusals`)."""
@@ -201,28 +209,36 @@ class _Rating:
 
     def cycles(self) -> list[Cycle]:
         """Bill cycles in order of metering point and time; what their energy costs is what the engine charged."""
-        tally, book, tariff = self.engine.part.tally, self.bins.book, self.tariff
-        assert not tally[:, -1].any(), "energy outside the file's time"
-        used = Used(tally, self.bins, self._served(), any(version.tiers for version in tariff.version))
-        assert used.energy_e11() == self._charged(), "the lines are not what the engine charged"
-        if tariff.tiers_at_close:
-            used = replace(used, tally=allocated(tally, self.bins, tariff))
-        charges = charges_of(used, tariff)
-        all_cycles = [
-            (number, places, (book.cycle_start_s(0, number), book.cycle_end_s(0, number)))
-            for number, places in used.cycles()
-        ]
-        found: list[Cycle] = []
+        layout, book = self.book.layouts[0], self.book
+        assert layout is not None
+        served = self._served()
+        found = [(month, self._due(month, served)) for month in self.months if layout.reaches(month)]
+        used_e11 = sum(int(one.used_e11.astype(object).sum()) for _, one in found)
+        assert used_e11 == self._charged(), "the lines are not what the engine charged"
+        tiered = any(version.tiers for version in self.tariff.version)
+        ends = {month: (book.cycle_start_s(0, month), book.cycle_end_s(0, month)) for month, _ in found}
+        cycles: list[Cycle] = []
         for point, name in enumerate(self.columns.points):
-            for number, places, ends in all_cycles:
-                lines = (*used.lines(point, places), *charges.get((point, number), ()))
-                if lines:
-                    found.append(billed(name, ends, lines, tariff.rounding))
-        return found
+            for month, one in found:
+                energy = energy_of(layout.cycle(month), one, point, tiered=tiered)
+                if lines := (*energy, *charges_of(one, point)):
+                    cycles.append(billed(name, ends[month], lines, self.tariff.rounding))
+        return cycles
+
+    def _due(self, month: int, served: npt.NDArray[np.int64]) -> Due:
+        """One bill cycle of all points. The accounts of a file have a sheet each."""
+        part, layout = self.engine.part, self.book.layouts[0]
+        assert layout is not None
+        rows = part.cell[run_of(part.sheet, month)[:, None] + np.arange(layout.width)]
+        starts, ends = np.array([(s.first_day, s.end_day) for s in layout.cycle(month).stretches], np.int64).T
+        days = np.minimum(served[:, 1:], ends[None, :]) - np.maximum(served[:, :1], starts[None, :])
+        histories = np.ones(len(part.sheet), np.int32)
+        return due(self.book, 0, month, Cells(rows["wh"], rows["energy_e11"]), histories, np.maximum(days, 0))
 
     def _served(self) -> npt.NDArray[np.int64]:
-        """Local days of service, [first, end): a day counts for whoever begins it, from the first reading's on."""
-        columns, calendar = self.columns, self.bins.book.calendars[0]
+        """Local days of service, [first, end): a day counts for whoever is served when it ends, up to the last
+        reading's."""
+        columns, calendar = self.columns, self.book.calendars[0]
         ends = np.zeros((len(columns.points), 2), np.int64)
         ends[:, 0] = np.iinfo(np.int64).max
         np.minimum.at(ends[:, 0], columns.point, columns.at_s)

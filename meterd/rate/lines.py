@@ -1,23 +1,16 @@
-"""Pure: what was counted, as the lines of bills: energy by period and tier, then the tariff's charges."""
+"""Pure: bill cycles as lines of bills: energy by period and tier, then the tariff's charges."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from itertools import groupby
-
-import numpy as np
-import numpy.typing as npt
 
 from config.units import ACCRUAL_PER_MINOR, round_ratio
-from rating.closes.allocation import per_period, proportional, slab
-from rating.closes.reckoning import Reckoned, reckon
-from rating.closes.stretch import Share, Stretch
-from rating.tally import Bins
+from rating.bills import Due, energy_lines
+from rating.bins import CycleBins
+from rating.closes.reckoning import Reckoned
 from rating.tariff.charges import Charge
-from rating.tariff.model import Rounding, Tariff
-
-Int64s = npt.NDArray[np.int64]
+from rating.tariff.model import Rounding
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,68 +51,6 @@ class Cycle:
         return self.total_minor * ACCRUAL_PER_MINOR - _sum(self.lines)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Used:
-    """Energy of every metering point under one tariff, and the days on which it was served."""
-
-    tally: Int64s  # [point, bin, tier]
-    bins: Bins
-    served: Int64s  # [point, 2]: local days [first, end)
-    tiered: bool
-
-    @property
-    def stretches(self) -> tuple[Stretch, ...]:
-        return self.bins.stretches[0]
-
-    def energy_e11(self) -> int:
-        """What all of it costs."""
-        prices = np.array([one.price_e8 for one in self.bins.of[0]], dtype=object)
-        return int((self.tally[:, : len(prices)].sum(axis=0).astype(object) * prices).sum()) if len(prices) else 0
-
-    def cycles(self) -> list[tuple[int, list[int]]]:
-        """Bill cycles in order, each with the places of its bins."""
-        cycle_of = [self.stretches[one.stretch].cycle for one in self.bins.of[0]]
-        return [
-            (number, [place for place, cycle in enumerate(cycle_of) if cycle == number])
-            for number in sorted({one.cycle for one in self.stretches})
-        ]
-
-    def lines(self, point: int, places: Sequence[int]) -> list[Line]:
-        """Energy of one cycle; what has period, tier and price in common is one line."""
-        sums: dict[tuple[str, int, int], int] = {}
-        for place in places:
-            one = self.bins.of[0][place]
-            for tier, wh in enumerate(self.tally[point, place].tolist()):
-                if wh:
-                    key = (one.period, tier + 1 if self.tiered else 0, one.price_e8[tier])
-                    sums[key] = sums.get(key, 0) + wh
-        return [
-            Line("energy", period, tier, wh, price_e8, wh * price_e8)
-            for (period, tier, price_e8), wh in sums.items()
-            if wh
-        ]
-
-    def shares(self) -> Iterator[tuple[int, int, Share]]:
-        """(cycle, version, what every point did in the stretches of both), in order."""
-        numbered = enumerate(self.stretches)
-        for (cycle, version), found in groupby(numbered, key=lambda one: (one[1].cycle, one[1].version)):
-            mine = list(found)
-            yield cycle, version, self._share([place for place, _ in mine], tuple(one for _, one in mine))
-
-    def _share(self, places: list[int], stretches: tuple[Stretch, ...]) -> Share:
-        points = len(self.tally)
-        wh, energy = np.zeros((points, len(places)), np.int64), np.zeros(points, np.int64)
-        for bin_, one in enumerate(self.bins.of[0]):
-            if one.stretch in places:
-                counted = self.tally[:, bin_]
-                wh[:, places.index(one.stretch)] += counted.sum(axis=1)
-                energy += counted @ np.array(one.price_e8, np.int64)
-        starts, ends = np.array([(one.first_day, one.end_day) for one in stretches], np.int64).T
-        first, end = self.served[:, :1], self.served[:, 1:]
-        days = np.maximum(np.minimum(end, ends[None, :]) - np.maximum(first, starts[None, :]), 0)
-        return Share(stretches, days, wh, energy)
-
-
 def _sum(lines: Iterable[Line]) -> int:
     return sum(line.amount_e11 for line in lines if not line.contained)
 
@@ -137,37 +68,20 @@ def _minor(amount_e11: int, rounding: Rounding) -> int:
     return round_ratio(amount_e11, ACCRUAL_PER_MINOR, rounding.mode)
 
 
-def allocated(tally: Int64s, bins: Bins, tariff: Tariff) -> Int64s:
-    """The tally by the tariff's own words, where tiers are not filled in the order of time; all points are alike."""
-    found = np.zeros_like(tally)
-    book, mine = bins.book, bins.of[0]
-    for cycle in sorted({one.cycle for one in bins.stretches[0]}):
-        places = [place for place, one in enumerate(mine) if bins.stretches[0][one.stretch].cycle == cycle]
-        stage = book.stage_of(0, 1, book.cycle_end_s(0, cycle) - 1)
-        bounds = book.bounds[book.stage_bounds[stage]]
-        wh = np.asarray(tally[:, places].sum(axis=2), np.int64)
-        if tariff.tier_kind == "slab":
-            tiers = slab(wh, bounds)
-        elif tariff.allocation == "proportional":
-            tiers = proportional(wh, bounds)
-        else:
-            tiers = per_period(wh, bounds, [mine[place].period for place in places])
-        found[:, places] = tiers
-    return found
+def energy_of(here: CycleBins, found: Due, point: int, *, tiered: bool) -> list[Line]:
+    """Energy of one cycle of a point; what has period, tier and price in common is one line."""
+    lines = []
+    for line, energy in energy_lines(here, found.tiers_wh):
+        if wh := int(energy[point]):
+            lines.append(
+                Line("energy", line.period, line.tier + 1 if tiered else 0, wh, line.price_e8, wh * line.price_e8)
+            )
+    return lines
 
 
-def charges_of(used: Used, tariff: Tariff) -> dict[tuple[int, int], list[Line]]:
-    """Lines of the charges by (point, cycle), of points that were served or used something in it."""
-    found: dict[tuple[int, int], list[Line]] = {}
-    for cycle, version, share in used.shares():
-        charges = tariff.version[version].charge
-        if not charges:
-            continue
-        there = np.flatnonzero((share.served > 0) | share.wh.any(axis=1)).tolist()
-        for one in reckon(charges, share):
-            for point in there:
-                found.setdefault((point, cycle), []).append(_line(one, point))
-    return found
+def charges_of(found: Due, point: int) -> list[Line]:
+    """Lines of the charges of a point that was served or has used something."""
+    return [_line(one.sum, point) for one in found.charges] if found.there[point] else []
 
 
 def _line(one: Reckoned, point: int) -> Line:

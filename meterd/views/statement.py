@@ -6,11 +6,12 @@ because payer and holder need not read the same language.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from html import escape
 from typing import Any, Final
 
-from ledger.statements import Cycle, Statement, date_of, month_text
+from ledger.statements import ChargeLine, Cycle, Statement, date_of, month_text
 from meterd.views.money import kwh, yuan
 
 Row = tuple[str, str, str, str]
@@ -24,6 +25,13 @@ LABEL: Final[dict[str, tuple[str, str]]] = {
     "reversal": ("冲正", "Reversal"),
     "adjustment": ("调整", "Adjustment"),
     "closing": ("期末余额", "Closing balance"),
+    "standing": ("基本费", "Standing charge"),
+    "levy": ("附加费", "Levy"),
+    "allowance": ("基本用量优惠", "Allowance"),
+    "percent": ("税费与优惠", "Tax or rebate"),
+    "minimum": ("最低收费", "Minimum charge"),
+    "tiers": ("阶梯结算", "Tiers of the whole bill"),
+    "contained": ("其中包含", "Contained in it"),
 }
 
 
@@ -40,10 +48,17 @@ class Head:
     live_fen: int
     accrued: str  # not posted yet, every digit
     accrued_fen: int  # posted less live: what `balances` shows, so that the page's figures add up
+    charges: Mapping[tuple[int, int, int], str] = field(default_factory=dict)  # name by ladder, version and place
+
+    def charge_name(self, line: ChargeLine) -> str:
+        """What the tariff's document calls it."""
+        if line.component == "tiers":
+            return line.component
+        return self.charges.get((line.ladder, line.version, line.place), line.component)
 
 
-def rows(shown: Statement) -> list[Row]:
-    """One line each: opening, usage by component, rounding, money, closing, for every cycle."""
+def rows(head: Head, shown: Statement) -> list[Row]:
+    """One line each: opening, usage by component, charges, rounding, money, closing, for every cycle."""
     out: list[Row] = [] if shown.cycles else [("", "opening", "", yuan(shown.opening_fen))]
     for cycle in shown.cycles:
         month = month_text(cycle.month)
@@ -51,6 +66,11 @@ def rows(shown: Statement) -> list[Row]:
         out += [(month, x.component, kwh(x.quantity_wh), yuan(x.amount_fen)) for x in cycle.usage]
         if cycle.estimated_wh:
             out.append((month, "of it estimated", kwh(cycle.estimated_wh), ""))
+        for charge in cycle.charges:
+            if charge.component == "contained":
+                out.append((month, f"{head.charge_name(charge)} {yuan(charge.contained_fen)} contained", "", yuan(0)))
+            else:
+                out.append((month, head.charge_name(charge), "", yuan(charge.amount_fen)))
         if cycle.rounding_fen:
             out.append((month, "rounding", "", yuan(cycle.rounding_fen)))
         for money in cycle.money:
@@ -70,7 +90,7 @@ def plain(head: Head, shown: Statement) -> dict[str, Any]:
         "tariff": head.tariff,
         "as_of": head.as_of,
         "opening": yuan(shown.opening_fen),
-        "cycles": [_plain_cycle(cycle) for cycle in shown.cycles],
+        "cycles": [_plain_cycle(head, cycle) for cycle in shown.cycles],
         "lines_sum": yuan(shown.lines_fen),
         "posted": yuan(shown.posted_fen),
         "accrued": head.accrued,
@@ -79,7 +99,7 @@ def plain(head: Head, shown: Statement) -> dict[str, Any]:
     }
 
 
-def _plain_cycle(cycle: Cycle) -> dict[str, Any]:
+def _plain_cycle(head: Head, cycle: Cycle) -> dict[str, Any]:
     return {
         "cycle": month_text(cycle.month),
         "opening": yuan(cycle.opening_fen),
@@ -87,6 +107,16 @@ def _plain_cycle(cycle: Cycle) -> dict[str, Any]:
             {"component": x.component, "kwh": kwh(x.quantity_wh), "amount": yuan(x.amount_fen)} for x in cycle.usage
         ],
         "estimated_kwh": kwh(cycle.estimated_wh),
+        "charges": [
+            {"component": x.component, "name": head.charge_name(x), "amount": yuan(x.amount_fen)}
+            for x in cycle.charges
+            if x.component != "contained"
+        ],
+        "contained": [
+            {"name": head.charge_name(x), "amount": yuan(x.contained_fen)}
+            for x in cycle.charges
+            if x.component == "contained"
+        ],
         "rounding": yuan(cycle.rounding_fen),
         "money": [
             {
@@ -151,7 +181,7 @@ def page(head: Head, shown: Statement) -> str:
         f'<span class="state">{escape(head.as_of)}</span></header>',
         _facts(head),
         _figures(head, shown),
-        *(_section(cycle) for cycle in shown.cycles),
+        *(_section(head, cycle) for cycle in shown.cycles),
         ""
         if shown.cycles
         else f"<table><tbody>{_line('opening', '', '', shown.opening_fen, edge=True)}</tbody></table>",
@@ -182,7 +212,7 @@ def _figures(head: Head, shown: Statement) -> str:
     return '<div class="sum">' + "".join(f"<div><span>{zh} {en}</span>{b}</div>" for zh, en, b in boxes) + "</div>"
 
 
-def _section(cycle: Cycle) -> str:
+def _section(head: Head, cycle: Cycle) -> str:
     state = ("未结", "open") if cycle.bill is None else ("已结", "closed")
     if cycle.bill is not None and not cycle.bill.complete:
         state = ("已结（缺边界读数）", "closed without the boundary register")
@@ -194,6 +224,7 @@ def _section(cycle: Cycle) -> str:
         _line("opening", "", "", cycle.opening_fen, edge=True),
         *(_line(x.component, "", kwh(x.quantity_wh) if x.quantity_wh else "", x.amount_fen) for x in cycle.usage),
         *([_estimated(cycle)] if cycle.estimated_wh else []),
+        *(_charged(head.charge_name(x), x) for x in cycle.charges),
         *([_line("rounding", "", "", cycle.rounding_fen)] if cycle.rounding_fen else []),
         *(_line(x.component, f"{date_of(x.day)} {x.reference}", "", x.amount_fen) for x in cycle.money),
         _line("closing", "", "", cycle.closing_fen, edge=True),
@@ -214,6 +245,18 @@ def _estimated(cycle: Cycle) -> str:
     return (
         f"<tr><td>其中估计 <small>of it estimated</small><br><small>{why}</small></td>"
         f'<td class="n">{kwh(cycle.estimated_wh)}</td><td class="n"></td></tr>'
+    )
+
+
+def _charged(name: str, line: ChargeLine) -> str:
+    """A charge under the name that the tariff's document gives it."""
+    zh, en = LABEL[line.component]
+    amount, sign = (line.contained_fen, "") if line.component == "contained" else (line.amount_fen, "minus")
+    if line.component != "contained" and line.amount_fen > 0:
+        sign = "plus"
+    return (
+        f"<tr><td>{zh} <small>{en}</small><br><small>{escape(name)}</small></td>"
+        f'<td class="n"></td><td class="n {sign}">{yuan(amount)}</td></tr>'
     )
 
 

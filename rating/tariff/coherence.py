@@ -61,6 +61,8 @@ def _of_top(tariff: Tariff) -> Iterator[Fault]:
             yield ("cycle",), f"{told}: its tier cycle is the bill cycle"
         if tariff.on_change == "by_instant":
             yield ("on_change",), f"{told}: its bounds cannot change at an instant of it"
+        if tariff.on_switch == "carry_over":
+            yield ("on_switch",), f"{told}: a bill under another tariff is another one, say start_anew"
     if (tariff.cycle_begins is None) != (tariff.cycle_months == 1):
         need = (
             "needs cycle_begins, the month in which one begins" if tariff.cycle_months > 1 else "has no cycle_begins"

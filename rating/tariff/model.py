@@ -194,7 +194,7 @@ class Tariff(Part):
 
     @property
     def linear(self) -> bool:
-        """Nothing is reckoned when a cycle ends but the rounding of its bill: what the daemon bills."""
+        """Nothing is reckoned when a cycle ends but the rounding of its bill: its ladders need no sheets."""
         charges = any(version.charge for version in self.version)
         return not (charges or self.tiers_at_close or self.rounding.level != "bill")
 

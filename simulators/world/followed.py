@@ -122,7 +122,7 @@ class Followed:
     def _live(self, home: Home) -> tuple[int, bool]:
         row = self._rows["account"][home]
         channels = [self._rows["channel"][at] for at in self._channels.get(home, ()) if at in self._rows["channel"]]
-        accrued = int(row["carry_energy_e11"]) + int(row["carry_adder_e11"])
+        accrued = int(row["carry_energy_e11"]) + int(row["carry_adder_e11"]) + int(row["pending_e11"])
         accrued += sum(int(c["accrued_energy_e11"]) + int(c["accrued_adder_e11"]) for c in channels)
         guessed = any(c["flags"] & ChannelFlag.BILL and c["quality"] == _ESTIMATE for c in channels)
         return int(row["balance_fen"]) + (-accrued) // _PER_FEN_E11, guessed

@@ -223,7 +223,7 @@ class Disk:
 
     def checkpoint(self, partition: int = 0, slots: int = 1) -> None:
         self.checkpoints += 1
-        lengths = json.dumps(dict.fromkeys(ARRAYS, slots))
+        lengths = json.dumps({name: slots if name in self.home else 0 for name in ARRAYS})
         digest, offset = (self.digest, len(self.records)) if slots else ("", 0)
         readings = sum(kind == 1 for kind, *_ in self.records) if slots else 0
         counters = json.dumps(self.counters or {"verdict.accepted": readings, "readings": readings, "ticks": 1})
@@ -234,7 +234,8 @@ class Disk:
 
     def state(self, **arrays: dict[str, int]) -> None:
         """Change fields of the home's arrays, and write them as pages of the newest checkpoint."""
-        for array, dtype in ARRAYS.items():
+        for array in self.home:
+            dtype = ARRAYS[array]
             self.home[array] |= arrays.get(array, {})
             rows = np.zeros(1, dtype)
             for name, value in self.home[array].items():

@@ -14,7 +14,7 @@ import pytest
 
 from audit.run import audit
 from config.clock import ManualClock
-from config.settings import AutopaySettings, LedgerSettings, Paths, RatingSettings
+from config.settings import AutopaySettings, LedgerSettings, Paths, RatingSettings, Settings
 from config.tariff_files import tariff_texts
 from ingest.log_sqlite import SqliteLog
 from ingest.wire import decode_frames, encode_readings
@@ -101,8 +101,8 @@ def write_csv(folder: Path, changed: bool, *, backdated: bool = False) -> Path:
 class House:
     """One partition's engine over a real log, ledger and registry."""
 
-    def __init__(self, root: Path) -> None:
-        self.root, self.paths = root, Paths(root)
+    def __init__(self, root: Path, tariffs: Path | None = None) -> None:
+        self.root, self.paths, self.rating = root, Paths(root), RatingSettings(tariffs_dir=tariffs)
         self.log = SqliteLog(self.paths.log)
         self.store = LedgerStore.open(
             self.paths.ledger,
@@ -113,7 +113,7 @@ class House:
             arrays=ARRAYS,
         )
         self.engine = PartitionEngine(
-            0, rating=RatingSettings(), autopay=AutopaySettings(), currency="CNY", decode=decode_frames
+            0, rating=self.rating, autopay=AutopaySettings(), currency="CNY", decode=decode_frames
         )
         self.epoch = self.store.take_over("partition:0", "test")
         self.digest: str | None = None
@@ -142,7 +142,8 @@ class House:
         image = reader.image
         part = image.partitions[0]
         pairs = set(zip(part.ladders["tariff"].tolist(), part.ladders["history"].tolist(), strict=True))
-        book = TariffBook.compile(parse_tariffs(tariff_texts()), image.tariffs, image.histories, pairs, 2020, 2040)
+        tariffs = parse_tariffs(tariff_texts(self.rating.tariffs_dir))
+        book = TariffBook.compile(tariffs, image.tariffs, image.histories, pairs, 2020, 2040)
         slots = {reader.account_id(0, slot): slot for slot in range(len(part.accounts))}
         names = Names(lambda slot: reader.account_id(0, slot), slots.get)
         self.engine.activate(row, part, book, names)
@@ -171,6 +172,9 @@ class House:
 
     def tick(self, as_of_s: int) -> None:
         self.engine.apply(self.log.append([Record(RecordKind.TICK, 0, as_of_s, "", "", -1, b"")]))
+
+    def audited(self, since: str | None = None) -> Any:
+        return audit(self.root, settings=Settings(data_dir=self.root, rating=self.rating), since=since)
 
     def close(self) -> None:
         self.store.close()
@@ -212,11 +216,83 @@ def month(house: House, seed: int, first: str, last: str, registers: dict[int, i
     house.checkpoint()
 
 
-@pytest.mark.parametrize("seed", range(3))
-def test_the_engine_agrees_with_the_auditor_over_faults_and_changes(tmp_path: Path, seed: int) -> None:
+CHARGES = """
+[[version.charge]]
+name = "service"
+kind = "standing"
+amount = "0.3333"
+per = "day"
+[[version.charge]]
+name = "first-kwh"
+kind = "credit"
+price = "0.0814"
+parts = "pooled"
+allowance = [{months = [1, 2, 3, 4, 5, 6, 7], upto = "3.5"}, {months = [8, 9, 10, 11, 12], upto = "2"}]
+[[version.charge]]
+name = "tax"
+kind = "percent"
+rate = "13"
+base = ["energy", "service", "first-kwh"]
+included = false
+step = "0.01"
+mode = "half_up"
+[[version.charge]]
+name = "contained"
+kind = "percent"
+rate = "6"
+base = ["energy"]
+included = true
+step = "0.001"
+mode = "half_even"
+[[version.charge]]
+name = "least"
+kind = "minimum"
+amount = "31"
+per = "month"
+base = ["energy", "tax"]
+step = "0.01"
+mode = "half_up"
+"""
+
+
+def tariffs_of(folder: Path, shapes: dict[str, str]) -> Path:
+    """The shipped tariffs, some of which have charges in every version and other words."""
+    folder.mkdir()
+    for name, text in tariff_texts().items():
+        words = shapes.get(name.removeprefix("guangzhou-residential"), "").split()
+        if "charges" in words:
+            head, *versions = text.split("[[version]]")
+            text = head + "".join(f"[[version]]{version}{CHARGES}" for version in versions)
+        if "line" in words:
+            text = text.replace('level = "bill"', 'level = "line"')
+        if at_close := {"slab", "proportional", "per_period"}.intersection(words):
+            (word,) = at_close
+            text = (
+                text.replace('"block"', '"slab"') if word == "slab" else text.replace('"chronological"', f'"{word}"')
+            )
+            text = text.replace('"carry_over"', '"start_anew"')
+        (folder / (name if name.endswith(".csv") else f"{name}.toml")).write_text(text)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("seed", "shapes"),
+    [
+        (0, {}),
+        (1, {}),
+        (2, {}),
+        (0, {"": "charges", "-tou": "charges line", "-flat": "charges"}),
+        (1, {"": "slab line", "-tou": "proportional charges"}),
+        (2, {"": "charges", "-tou": "per_period line charges", "-flat": ""}),
+        (0, {"": "", "-tou": "charges", "-flat": "line"}),
+    ],
+)
+def test_the_engine_agrees_with_the_auditor_over_faults_and_changes(
+    tmp_path: Path, seed: int, shapes: dict[str, str]
+) -> None:
     for name in ("v1", "v2", "v3", "data"):
         (tmp_path / name).mkdir()
-    house = House(tmp_path / "data")
+    house = House(tmp_path / "data", tariffs_of(tmp_path / "tariffs", shapes))
     try:
         house.register(write_csv(tmp_path / "v1", changed=False))
         registers = {i: (99_700_000 if i == 0 else 10_000 * i) for i in range(6)}
@@ -240,7 +316,7 @@ def test_the_engine_agrees_with_the_auditor_over_faults_and_changes(tmp_path: Pa
         month(house, seed + 200, "2026-09-03", "2026-10-03", registers)
         house.tick(at("2026-10-10"))
         house.checkpoint()
-        report = audit(house.root)
+        report = house.audited()
         assert report.differences == []
         assert report.counts["amounts"] > 500
         verdicts = house.engine.counters
@@ -402,15 +478,24 @@ SWITCHED = [
 FIVE = [["A0", "household_size", "5", "2026-09-20"]]
 
 
-@pytest.mark.parametrize("seed", range(6))
-def test_registers_that_lag_behind_switches_of_tariff(tmp_path: Path, seed: int) -> None:
+@pytest.mark.parametrize(
+    ("seed", "shapes"),
+    [
+        *((seed, {}) for seed in range(6)),
+        (0, {"": "charges", "-tou": "charges line"}),
+        (1, {"": "charges line"}),
+        (2, {"": "proportional", "-tou": "per_period charges"}),
+        (3, {"-tou": "slab charges"}),
+    ],
+)
+def test_registers_that_lag_behind_switches_of_tariff(tmp_path: Path, seed: int, shapes: dict[str, str]) -> None:
     """Three registers of one account, each with a pace of its own, over switches that carry over; a second audit goes
     on from the first."""
     for name in ("v1", "v2", "v3", "data"):
         (tmp_path / name).mkdir()
     draw = random.Random(seed)
     registers = ["1.8.1", "1.8.2", "1.8.3"]
-    house = House(tmp_path / "data")
+    house = House(tmp_path / "data", tariffs_of(tmp_path / "tariffs", shapes))
     try:
         early = [[*SWITCHED[0][:3], ""]] if seed % 2 else SWITCHED  # dated back, or known before
         house.register(one_meter(tmp_path / "v1", "13200", registers, early))
@@ -433,11 +518,11 @@ def test_registers_that_lag_behind_switches_of_tariff(tmp_path: Path, seed: int)
                     house.register(one_meter(tmp_path / "v3", "13200", registers, SWITCHED, FIVE))
                     larger = True
                 elif draw.random() < 0.3:
-                    assert audit(house.root, since="last" if audited else None).differences == []
+                    assert house.audited("last" if audited else None).differences == []
                     audited = True
         house.checkpoint()
         if audited:
-            assert audit(house.root, since="last").differences == []
-        assert audit(house.root).differences == []
+            assert house.audited("last").differences == []
+        assert house.audited().differences == []
     finally:
         house.close()

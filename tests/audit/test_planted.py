@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from audit.run import audit
+from ledger.effects import STATE_FORMAT
 from ledger.pages import checksum
 from rating.state import ARRAYS
 
@@ -115,7 +116,7 @@ def test_money_that_only_moved_is_still_named(august: Any) -> None:
     assert kinds(audit(august.root)) == {("A", "energy_e11"), ("A", "balance")}
 
 
-@pytest.mark.parametrize("array", list(ARRAYS))
+@pytest.mark.parametrize("array", ["channel", "cold", "ladder", "account"])
 def test_a_page_whose_bytes_were_changed_fails_its_checksum(august: Any, array: str) -> None:
     (body,) = august.ledger.execute("SELECT body FROM state_page WHERE array = ?", (array,)).fetchone()
     august.ledger.execute("UPDATE state_page SET body = ? WHERE array = ?", (flipped(body, -1), array))
@@ -145,8 +146,8 @@ def delta(disk: Any, version: int, rows: Iterable[tuple[int, bytes]], array: str
     kept = list(rows)
     body = np.array([slot for slot, _ in kept], "<i4").tobytes() + b"".join(row for _, row in kept)
     crc = checksum(0, array, -1, version, body)
-    row = (array, version, len(kept), body, crc)
-    disk.ledger.execute("INSERT INTO state_delta VALUES (NULL, 0, ?, ?, 2, ?, ?, ?)", row)
+    row = (array, version, STATE_FORMAT, len(kept), body, crc)
+    disk.ledger.execute("INSERT INTO state_delta VALUES (NULL, 0, ?, ?, ?, ?, ?, ?)", row)
 
 
 def channel_row(disk: Any, **changes: int) -> bytes:
@@ -172,7 +173,7 @@ def test_a_newer_delta_counts_and_an_older_one_does_not(august: Any) -> None:
     [
         ("crc = crc + 1", "the checksum does not match"),
         ("count = 2", "its length does not fit"),
-        ("format = 3", "format 3 is not known"),
+        ("format = 2", "format 2 is not known"),
         ("version = version + 1", "the checksum does not match"),
     ],
 )

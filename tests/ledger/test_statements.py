@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import date
 
 import pytest
@@ -110,6 +111,37 @@ def test_a_bill_closed_by_the_window_names_what_was_estimated() -> None:
     head = view.Head("a1", "x", "X", "P", "t", "now", 0, "0", 0)
     shown = view.plain(head, made)["cycles"][0]
     assert (shown["estimated_kwh"], shown["state"]) == (view.kwh(3_000), "closed by window")
-    assert (month_text(MONTH), "of it estimated", view.kwh(3_000), "") in view.rows(made)
+    assert (month_text(MONTH), "of it estimated", view.kwh(3_000), "") in view.rows(head, made)
     assert "of it estimated" in view.page(head, made)
     assert "of it estimated" not in view.page(head, statement(WORKED, [], 16_282))
+
+
+def test_charges_of_a_bill_are_lines_by_their_place_in_the_tariff() -> None:
+    """A standing charge and a rebate sum with the rest; what is contained says its amount and adds nothing."""
+    places = [("standing", -2460, 0), ("percent", 512, 1), ("contained", 0, 2), ("tiers", -7, 0)]
+    charged = [
+        replace(_row(JULY + 30, component, fen, 90_500_000_000), kind="bill", channel=5, version=1, place=place)
+        for component, fen, place in places
+    ]
+    made = statement([_row(JULY, "energy", -8_000, 9_000), *charged, _row(JULY + 30, "rounding", -1)], [], -9_956)
+    assert made.agrees
+    (july,) = made.cycles
+    assert [(line.component, line.amount_fen, line.contained_fen) for line in july.charges] == [
+        ("standing", -2460, 0),
+        ("percent", 512, 0),
+        ("contained", 0, 91),
+        ("tiers", -7, 0),
+    ]
+    assert (july.usage_fen, july.quantity_wh, july.rounding_fen, july.closing_fen) == (-8_000, 9_000, -1, -9_956)
+    names = {(5, 1, 0): "base-services", (5, 1, 1): "<rebate>", (5, 1, 2): "vat"}
+    head = view.Head("a", "h", "n", "p", "t", "now", -9_956, "0", 0, names)
+    told = {line: amount for _, line, _, amount in view.rows(head, made)}
+    assert (told["base-services"], told["<rebate>"], told["tiers"]) == ("-24.60", "5.12", "-0.07")
+    assert told["vat 0.91 contained"] == "0.00"
+    (cycle,) = view.plain(head, made)["cycles"]
+    assert [one["name"] for one in cycle["charges"]] == ["base-services", "<rebate>", "tiers"]
+    assert cycle["contained"] == [{"name": "vat", "amount": "0.91"}]
+    page = view.page(head, made)
+    assert "&lt;rebate&gt;" in page
+    assert "base-services" in page
+    assert "✓" in page

@@ -399,6 +399,7 @@ def test_tier_times_period(  # domain 9
     """200 kWh in each of two periods, the one before the other."""
     head = tariff_texts()["guangzhou-residential"].partition("[[version]]")[0]
     head = head.replace('"guangzhou-residential"', '"two"').replace('"block"', f'"{kind}"')
+    head = head.replace('"carry_over"', '"start_anew"')
     version = '[[version]]\nfrom = 2026-01-01\nsource = "domain 9"\ndated = "2026"\n'
     file = tmp_path / "two.toml"
     file.write_text(head.replace('"chronological"', f'"{allocation}"') + version + TWO)

@@ -42,7 +42,7 @@ tier_kind = "block"
 allocation = "chronological"
 on_change = "WORD"
 on_open = "full_bounds"
-on_switch = "carry_over"
+on_switch = "SWITCH"
 
 [rounding]
 level = "bill"
@@ -85,9 +85,15 @@ def make_text() -> Callable[..., str]:
         cycle: str = "calendar_month",
         word: str = "next_cycle",
         prices: str = TWO_PERIODS,
+        switch: str = "carry_over",
     ) -> str:
         begins = "" if cycle == "calendar_month" else "\ncycle_begins = 1"
-        text = MADE_UP.replace("ZONE", zone).replace('"CYCLE"', f'"{cycle}"{begins}').replace("WORD", word)
+        text = (
+            MADE_UP.replace("ZONE", zone)
+            .replace('"CYCLE"', f'"{cycle}"{begins}')
+            .replace("WORD", word)
+            .replace("SWITCH", switch)
+        )
         return text.replace("PRICES", prices)
 
     return make

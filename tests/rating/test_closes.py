@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from fractions import Fraction
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,15 +10,14 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from config.tariff_files import tariff_ids, tariff_texts
+from config.tariff_files import tariff_texts
 from config.units import INT64_MAX, ROUNDING, round_ratio
 from rating.closes.allocation import per_period, proportional, slab
 from rating.closes.reckoning import reckon
 from rating.closes.rounding import share_of
 from rating.closes.stretch import Share, Stretch, stretches_of
 from rating.tariff.charges import Charge
-from rating.tariff.model import Tariff
-from rating.tariff.reading import TariffFaults, parse_tariff, parse_tariffs
+from rating.tariff.reading import parse_tariffs
 
 E11 = 10**11
 TARIFFS = {tariff.id: tariff for tariff in parse_tariffs(tariff_texts())}
@@ -179,62 +177,3 @@ def test_stretches_end_with_months_versions_and_allowances() -> None:
     ontario = stretches_of(TARIFFS["ontario-tou"], day("2025-10-20"), day("2025-11-03"))
     assert [(one.version, one.first_day) for one in ontario] == [(0, day("2025-10-20")), (1, day("2025-11-01"))]
     assert stretches_of(tariff, day("2026-05-01"), day("2026-06-01")) == ()
-
-
-@pytest.mark.parametrize(
-    ("old", "new"),
-    [
-        ("", ""),
-        ('tier_kind = "block"', 'tier_kind = "slab"'),
-        ('allocation = "chronological"', 'allocation = "per_period"'),
-        ('level = "bill"', 'level = "line"'),
-        ("[version.tiers]", '[[version.charge]]\nname = "a"\nkind = "levy"\nprice = "1"\n\n[version.tiers]'),
-    ],
-)
-def test_a_registry_takes_what_the_daemon_bills(tmp_path: Path, old: str, new: str) -> None:
-    """What the importer reads off the files, without the language, is what the language says."""
-    for name, text in tariff_texts().items():
-        (tmp_path / f"{name}.toml").write_text(text.replace(old, new) if name == "guangzhou-water" else text)
-    tariffs = parse_tariffs(tariff_texts(tmp_path))
-    assert tariff_ids(tmp_path, "CNY") == {one.id for one in tariffs if one.linear and one.currency == "CNY"}
-    assert ("guangzhou-water" in tariff_ids(tmp_path, "CNY")) == (not old)
-
-
-def with_charges(text: str) -> Tariff:
-    file = tariff_texts()["guangzhou-water"] + text
-    return parse_tariff("guangzhou-water", file, {})
-
-
-CHARGE = '\n[[version.charge]]\nname = "{}"\nkind = "{}"\n'
-LEVY_B = CHARGE.format("b", "levy") + 'price = "1"'
-PERCENT = CHARGE.format("a", "percent") + 'base = ["energy"]\nincluded = true\nmode = "half_up"\n'
-CREDIT = CHARGE.format("a", "credit") + 'price = "1"\nparts = "each"\n'
-
-
-@pytest.mark.parametrize(
-    ("text", "fault"),
-    [
-        (CHARGE.format("a", "rent"), "'rent' is no such word"),
-        (CHARGE.format("a", "demand"), "'demand' is not built in this version"),
-        (CHARGE.format("a", "standing") + 'amount = "3"', "'standing' needs per"),
-        (CHARGE.format("a", "standing") + 'amount = "3"\nper = "month"', "'standing' by the month needs step"),
-        (CHARGE.format("a", "standing") + 'amount = "3"\nper = "day"\nstep = "0.01"', "step: 'standing' does not"),
-        (CHARGE.format("a", "levy") + 'price = "3"\nrate = "3"', "rate: 'levy' does not use it"),
-        (CHARGE.format("energy", "levy") + 'price = "3"', "there is another 'energy'"),
-        (CHARGE.format("a", "levy") + 'price = "1"' + CHARGE.format("a", "levy") + 'price = "1"', "another 'a'"),
-        (
-            CHARGE.format("a", "minimum") + 'amount = "3"\nper = "day"\nbase = ["b"]' + LEVY_B,
-            "'b' is no charge before this one; there are energy",
-        ),
-        (PERCENT + 'rate = "0"\nstep = "0.01"', "what is contained is above zero"),
-        (PERCENT + 'rate = "5"\nstep = "0.00001"', "the step of a charge"),
-        (CREDIT + 'allowance = [{months = [1, 2], upto = "1"}]', "03-01 has none"),
-        (CREDIT + 'allowance = [{upto = "1"}, {months = [3], upto = "1"}]', "03-01 has another allowance"),
-        (CREDIT + 'allowance = [{season = ["x"], upto = "1"}]', "called 'x'"),
-    ],
-)  # fmt: skip
-def test_faults_of_charges(text: str, fault: str) -> None:
-    with pytest.raises(TariffFaults) as found:
-        with_charges(text)
-    assert any(fault in one for one in found.value.faults), found.value.faults
-    assert all(one.startswith("guangzhou-water.toml:") for one in found.value.faults)

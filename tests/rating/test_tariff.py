@@ -89,6 +89,7 @@ WRONG = [
         'cycle = "calendar_year"\ncycle_begins = 1\ntier_kind = "slab"',
         "cycle: 'slab' is told by a whole bill's energy",
     ),
+    ('tier_kind = "block"', 'tier_kind = "slab"', "on_switch: 'slab' is told by a whole bill's energy"),
     ('level = "bill"', 'level = "cent"', "rounding.level: 'cent' is no such word"),
     ('on_open = "full_bounds"', 'on_open = "by_months"', "on_open: 'by_months' is not built"),
     ('on_switch = "carry_over"', 'on_switch = "by_days"', "on_switch: 'by_days' is not built"),
@@ -132,7 +133,7 @@ WRONG = [
 
 @pytest.mark.parametrize(("old", "new", "line"), WRONG)
 def test_what_is_wrong_is_said_with_its_key(make_text: Callable[..., str], old: str, new: str, line: str) -> None:
-    text = make_text()
+    text = make_text(switch="carry_over" if "switch" in line or "switch" in old else "start_anew")
     assert old in text
     with pytest.raises(TariffFaults) as caught:
         parse_tariffs({"made-up": text.replace(old, new)})

@@ -11,9 +11,9 @@ from rating.book import TariffBook
 from rating.compiled import Batch, Homes
 from rating.kernel import CLOSE_ROWS_MIN, rate
 from rating.register_rules import PARAMS
+from rating.sheets import NO_SHEETS
 from rating.spread import CLOSE
 from rating.state import CHANNEL, COLD, LADDER, ChannelFlag
-from rating.tally import NO_TALLY
 from rating.tariff.model import Tariff
 from rating.verdicts import Warn
 from tests.rating.explained import explain_day
@@ -43,7 +43,7 @@ def kernel_charges(
     ladder["used"], ladder["stage"] = used, book.stage_of(tariff, 0, at_s[0])
     n = len(at_s) - 1
     closes, verdict = np.zeros(CLOSE_ROWS_MIN, CLOSE), np.zeros(n, np.uint8)
-    homes = Homes(channel, cold, ladder, np.zeros(1, np.uint8), np.zeros(1, np.uint8), NO_TALLY)
+    homes = Homes(channel, cold, ladder, np.zeros(1, np.uint8), np.zeros(1, np.uint8), *NO_SHEETS)
     columns = np.array(value[1:], np.int64), np.array(at_s[1:], np.uint32), np.full(n, 4, np.uint8)
     run_end, limit_s = np.arange(1, n + 1), np.array(at_s[1:], np.int64)
     if one_record:
