@@ -11,13 +11,17 @@ from dataclasses import dataclass, field
 import pytest
 
 FASTER = 15_000.0
-SETTINGS = {"autopay": {"cooldown_s": 0, "cap_day_count": 1000, "cap_day_fen": 10**7, "cap_month_fen": 10**8}}
+SMALL_S = 0.3  # of the machine's: more than an hour of the city's
+SETTINGS = {
+    "autopay": {"cooldown_s": 0, "cap_day_count": 1000, "cap_day_fen": 10**7, "cap_month_fen": 10**8},
+    # A clock that is 0.3 s behind refuses no reading; this city's hours must not either.
+    "rating": {"future_tolerance_s": int(2 * SMALL_S * FASTER)},
+}
 HOUR, REFUSED = 3600, 4
 # Seven hours back are before the city began, and its clock stands at its start then: so many real seconds back as it
 # has lived. For that leap the limits are shorter.
 LIVED_S, SHORT_S = 40, 10
 SHORT = f"clock_leap_max_real_s = {SHORT_S}.0\nclock_behind_max_real_s = {SHORT_S}.0\n"
-SMALL_S = 0.3  # of the machine's: more than an hour of the city's
 DEADLINE_S = 120.0
 # libfaketime 0.9.10 refuses clock_nanosleep as Python's sleep calls it when the monotonic clock is to stay as it is.
 TOLD = """
