@@ -304,6 +304,38 @@ _FAULTS: Final = (
         (Edit("rating.booking:Bookings.close", "part.dirty_account[owners] = 1", "owners.sort()"),),
     ),
     Planted(
+        "pending-forgotten",
+        "what an open bill charges beside its energy is not held against the live balance",
+        (Edit("rating.settling:refresh_pending", "np.add.at(total, group.which, found.beside_e11)", "pass"),),
+    ),
+    Planted(
+        "day-of-service-early",
+        "a day counts as served when it begins",
+        (
+            Edit(
+                "rating.settling:refresh_pending",
+                "until_day = calendar.day_of(ticked_s) if ticked_s else 0",
+                "until_day = calendar.day_of(ticked_s) + 1 if ticked_s else 0",
+            ),
+        ),
+    ),
+    Planted(
+        "cells-not-emptied",
+        "energy of a bill that has closed is in the bill after the next one, too",
+        (Edit("rating.settling:_close", "part.cell[cells] = 0", "part.cell[cells[:0]] = 0"),),
+    ),
+    Planted(
+        "charge-of-the-last-version",
+        "a charge of a version that ended inside the bill is not posted",
+        (
+            Edit(
+                "rating.settling:_settle",
+                "for one in found.charges:",
+                "for one in [c for c in found.charges if c.version == found.charges[-1].version]:",
+            ),
+        ),
+    ),
+    Planted(
         "carry-not-shown",
         "the balance that people see leaves out what is carried to the bill",
         (

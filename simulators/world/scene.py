@@ -16,6 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta, timezone
 from pathlib import Path
+from random import Random
 from typing import Final
 
 from config.settings import Paths, Settings
@@ -32,11 +33,14 @@ from simulators.fleet_load import Load, build, rollover_openings
 from simulators.fleet_registry import Fleet, read_fleet, write_changeouts, write_rollover
 from simulators.fleet_shapes import load as shapes
 from simulators.world.bank import GATEWAYS, SECRET
+from simulators.world.drawn import drawn
 
 # A month; Berlin's clocks go back (10-25); a short month, and they go forward (03-28); a cycle's end in each of them.
 STARTS: Final = ("2026-07-01", "2026-10-12", "2027-02-24", "2026-04-10")
+CITIES: Final = 3 * len(STARTS)  # those behind the first bill under tariffs that are drawn (simulators.world.drawn)
 PARTITIONS: Final = 2
 DAY_S: Final = 86_400
+USED: Final = ("guangzhou-residential", "guangzhou-residential-tou", "guangzhou-residential-flat", "berlin-tou")
 PAYERS: Final = ("daughter", "son")  # who pay for more than one home; the others pay for their own
 CANCEL_DAYS: Final = 2  # before the end, a mandate is cancelled in any case
 Rows = list[dict[str, str]]
@@ -133,7 +137,7 @@ def make(number: int, folder: Path, size: Size = SMALLEST) -> Scene:
     city = folder / "city"
     half = size.meters // 2
     generate(city, meters=size.meters, seed=number + 1, start=start, shards=("0", "1"), concentrator_size=half)
-    _tariffs(folder / "tariffs", date.fromisoformat(start))
+    _tariffs(folder / "tariffs", date.fromisoformat(start), Random(number) if number >= len(STARTS) else None)
     _furnish(city, start, number)
     keys = write_keys(city, folder / "keys.toml", number)
     fleet, plan = _plan(city, number, start_s, size)
@@ -200,7 +204,7 @@ def _edit(path: Path, change: Callable[[Rows], Rows]) -> None:
         out.writerows(rows)
 
 
-def _tariffs(target: Path, start: date) -> None:
+def _tariffs(target: Path, start: date, draw: Random | None) -> None:
     """The shipped ones; a new price of one inside the first cycle, and one that keeps Berlin's summer time."""
     target.mkdir(parents=True)
     texts = tariff_texts()
@@ -214,7 +218,8 @@ def _tariffs(target: Path, start: date) -> None:
         'timezone = "Asia/Shanghai"', 'timezone = "Europe/Berlin"\nclock = "daylight"'
     )
     for name, text in texts.items():
-        (target / f"{name}.toml").write_text(text, encoding="utf-8")
+        changed = drawn(text, draw) if draw is not None and name in USED else text
+        (target / f"{name}.toml").write_text(changed, encoding="utf-8")
 
 
 def _furnish(city: Path, start: str, number: int) -> None:

@@ -21,7 +21,7 @@ from simulators.world.history import History, Outcome
 from simulators.world.planted import PLANTED
 from simulators.world.planting import planted
 from simulators.world.port import NodeMaker
-from simulators.world.scene import SIZES, STARTS, Scene, make
+from simulators.world.scene import CITIES, SIZES, Scene, make
 from simulators.world.weather import WHOLE, Cut
 
 DEFAULT: Final = next(iter(SIZES))
@@ -66,7 +66,7 @@ class Theatre:
 
     def play(self, ask: Ask) -> Outcome:
         """The history that was asked for."""
-        scene = self._scene(ask.world, ask.seed % len(STARTS))
+        scene = self._scene(ask.world, ask.seed % CITIES)
         folder = self._folder / "history"
         folder.mkdir()
         try:
