@@ -111,27 +111,8 @@ class Channel:
     """One register during one span; plain attributes, because there are millions of readings."""
 
     __slots__ = (
-        "at_s",
-        "bound",
-        "day_wh",
-        "excess",
-        "fast_end_s",
-        "key",
-        "ladder",
-        "multiplier",
-        "next",
-        "open",
-        "pending",
-        "power",
-        "quality",
-        "resolution",
-        "rest_adder",
-        "rest_energy",
-        "segment",
-        "span",
-        "until_s",
-        "use",
-        "value",
+        "at_s", "bound", "day_wh", "excess", "fast_end_s", "key", "ladder", "multiplier", "next", "open", "pending",
+        "power", "quality", "resolution", "rest_adder", "rest_energy", "segment", "span", "until_s", "use", "value",
     )  # fmt: skip
 
     def __init__(self, span: Span, ladder: Ladder) -> None:
@@ -160,7 +141,7 @@ class Channel:
 
     def settle(self) -> None:
         """What the plain reading needs of the segment: its end, its price, use and first bound of the ladder."""
-        plain = self.span.bill and self.ladder.sheet is None
+        plain = self.span.bill and self.ladder.sheet is None and self.most == ENERGY_MAX
         if self.segment is None or not plain or not self.ladder.plain(self.segment):
             self.fast_end_s = 0
             self.key, self.use, self.bound = 0, [0], 0
@@ -169,6 +150,16 @@ class Channel:
         self.fast_end_s = min(self.segment.end_s, self.until_s)
         self.key, self.use = self.segment.key, self.ladder.use(self.segment)
         self.bound = bounds[0] if bounds else _NO_BOUND
+
+    @property
+    def most(self) -> int:
+        """Energy that one reading may bring: less where this span, or one that follows, has dear prices."""
+        here: Channel | None = self
+        while here is not None:
+            if here.ladder.tariff.dear:
+                return ENERGY_MAX // 10
+            here = here.next
+        return ENERGY_MAX
 
     @property
     def charged(self) -> bool:
@@ -323,7 +314,7 @@ class Channel:
         if value < self.value - self.excess:
             return "negative"
         change = value - self.value
-        if abs(change) * self.multiplier > ENERGY_MAX:
+        if abs(change) * self.multiplier > self.most:
             return "overflow"
         if abs(change) * self.multiplier * 3600 > self.power * window_s:
             return "implausible"
@@ -342,13 +333,13 @@ class Channel:
         change = value - self.value
         if value < self.value - self.excess:
             wrapped = change + 10 ** (self.span.digits + 3)
-            known = self.span.digits and self.span.power_max_w and 0 <= wrapped * multiplier <= ENERGY_MAX
+            known = self.span.digits and self.span.power_max_w and 0 <= wrapped * multiplier <= self.most
             if known and wrapped * multiplier * 3600 <= allowed:
                 return "rollover", wrapped
             if self.value > 1_000_000 and value < self.value // 1000:
                 return "reset", 0
             return "negative", 0
-        if abs(change) * multiplier > ENERGY_MAX:
+        if abs(change) * multiplier > self.most:
             return "overflow", 0
         need = change * multiplier * 3600
         if need <= allowed:

@@ -24,6 +24,7 @@ WIDE: Final = Context(prec=60)  # products of prices and energy are exact in it
 TIERS_MAX: Final = 8
 _EPOCH: Final = date(1970, 1, 1)
 _DAY_MINUTES: Final = 1440
+_DEAR: Final = 20  # from such a price on, a reading may bring a tenth of the energy
 _DAYS: Final = ".days.csv"
 _CYCLE_MONTHS: Final = {"calendar_month": 1, "calendar_two_months": 2, "calendar_quarter": 3, "calendar_year": 12}
 
@@ -203,6 +204,7 @@ class Tariff:
                 self._keys[v, p] = len(self.prices)
                 self._names[len(self.prices)] = version.periods[p]["name"]
                 self.prices += prices
+        self.dear = any(abs(price) >= _DEAR for price in self.prices)
         self._days: dict[int, list[Segment]] = {}
         self._starts: dict[int, int] = {}
         self._bounds: dict[tuple[History, int], tuple[int, list[Bounds]]] = {}

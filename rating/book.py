@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
+from itertools import pairwise
 from typing import Final
 
 import numpy as np
@@ -20,6 +21,7 @@ from rating.bins import Layout, layout_of
 from rating.calendar import Int64s, LocalCalendar, first_day_of, local_calendar
 from rating.compiled import Lines
 from rating.schedule import Bounds, Schedule, compile_schedule, relevant
+from rating.spread import CHEAP_E8
 from rating.tariff.fields import TIERS_MAX
 from rating.tariff.model import Tariff
 from rating.timeline import Timeline, compile_timeline
@@ -183,6 +185,11 @@ class TariffBook:
         step_e11 = tariff.rounding.step_e8 * ENERGY_SCALE
         assert step_e11 == CURRENCIES[tariff.currency].accrual_per_minor
         return BillRounding(tariff.rounding.mode, step_e11)
+
+    def dear(self) -> npt.NDArray[np.bool_]:
+        """Tariffs with a price under which a reading's energy has a lower bound (rating.spread)."""
+        runs = [self.seg_price[a:b] for a, b in pairwise(self.seg_first.tolist())]
+        return np.array([bool((np.abs(run) >= CHEAP_E8).any()) for run in runs], np.bool_)
 
     def period_names(self, tariff_index: int) -> tuple[str, ...]:
         """What seg_period counts, for one tariff."""

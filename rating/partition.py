@@ -169,12 +169,26 @@ class Partition:
         unplaced = (rows["ladder"] >= 0) & (self.ladder["stage"][np.maximum(rows["ladder"], 0)] < 0)
         rows["segment"][unplaced] = -1
         billed = (facts["bill"] == 1) & (facts["tariff"] >= 0)
-        flags = rows["flags"] & ~np.uint8(ChannelFlag.BILL | ChannelFlag.SHARED)
+        flags = rows["flags"] & ~np.uint8(ChannelFlag.BILL | ChannelFlag.SHARED | ChannelFlag.DEAR)
         until_s = self.ladder["ring_until_s"][np.maximum(rows["ladder"], 0)] if len(self.ladder) else 0
         starts_s = self.book.seg_start[np.maximum(rows["segment"], 0)] if len(self.book.seg_start) else 0
         shared = (rows["ladder"] >= 0) & (rows["segment"] >= 0) & (starts_s < until_s)
         flags = np.where(billed, flags | ChannelFlag.BILL, flags)
+        flags = np.where(self._dear(), flags | ChannelFlag.DEAR, flags)
         rows["flags"] = np.where(shared, flags | ChannelFlag.SHARED, flags)
+
+    def _dear(self) -> npt.NDArray[np.bool_]:
+        """Channels under a tariff with dear prices, and those before them in the chain of their register."""
+        assert self.image is not None
+        assert self.book is not None
+        tariff, following = self.image.channels["tariff"], self.cold["next"]
+        found = (tariff >= 0) & np.append(self.book.dear(), False)[tariff]
+        while found.any():
+            before = (following >= 0) & found[following] & ~found
+            if not before.any():
+                break
+            found |= before
+        return np.asarray(found, np.bool_)
 
     def _open_accounts(self, first: int) -> None:
         assert self.image is not None

@@ -7,7 +7,7 @@ from typing import Any, Final
 import numpy as np
 
 from rating.compiled import Homes, inlined, jit
-from rating.spread import ENERGY_MAX
+from rating.spread import DEAR_ENERGY_MAX, ENERGY_MAX
 from rating.state import ChannelFlag
 from rating.verdicts import Verdict, Warn
 
@@ -22,7 +22,7 @@ ACCEPTED, ROLLOVER, CONFIRMED = int(Verdict.ACCEPTED), int(Verdict.ROLLOVER), in
 REPLACED, FROZEN, DUPLICATE = int(Verdict.REPLACED), int(Verdict.FROZEN), int(Verdict.DUPLICATE)
 _CONFLICT, _NEGATIVE, _RESET = int(Verdict.CONFLICT), int(Verdict.NEGATIVE), int(Verdict.RESET)
 _IMPLAUSIBLE, _JUMP, _OVERFLOW = int(Verdict.IMPLAUSIBLE), int(Verdict.UNCONFIRMED_JUMP), int(Verdict.OVERFLOW)
-_STALLED, _SAID_FROZEN = ChannelFlag.STALLED, ChannelFlag.FROZEN
+_STALLED, _SAID_FROZEN, _DEAR = ChannelFlag.STALLED, ChannelFlag.FROZEN, ChannelFlag.DEAR
 _ZERO, _PROLONGED, _BACK = Warn.ZERO, Warn.PROLONGED_ESTIMATION, Warn.ESTIMATE_TAKEN_BACK
 ESTIMATE: Final = 1  # Quality.E
 _EXCESS_MAX: Final = 2**31 - 1
@@ -42,6 +42,12 @@ def misses_step(value: int, resolution: int) -> bool:
     return value % resolution != 0
 
 
+@inlined
+def most_of(row: Any) -> int:
+    """The most energy that one reading may bring."""
+    return DEAR_ENERGY_MAX if row.flags & _DEAR else ENERGY_MAX
+
+
 @jit
 def judge_step(homes: Homes, slot: int, value: int, at_s: int, quality: int, mult: int, params: Any) -> Any:
     """A later reading that is no plain forward step: (verdict, register difference). May note a pending jump.
@@ -53,17 +59,18 @@ def judge_step(homes: Homes, slot: int, value: int, at_s: int, quality: int, mul
     dt = at_s - row.at_s
     power = np.int64(row.power_max_w)
     window = min(dt, params[P_WINDOW])
+    most = most_of(row)
     if value < row.value - row.estimate_excess:
         if row.digits > 0:
             wrapped = value + 10 ** np.int64(row.digits) * 1000 - row.value
-            fits = 0 <= wrapped <= ENERGY_MAX and wrapped * mult <= ENERGY_MAX
+            fits = 0 <= wrapped <= most and wrapped * mult <= most
             if fits and power > 0 and wrapped * mult * 3600 <= power * window:
                 return ROLLOVER, wrapped
         if row.value > 1_000_000 and value < row.value // 1000:
             return _RESET, 0
         return _NEGATIVE, 0
     diff = value - row.value
-    if diff > ENERGY_MAX or diff < -ENERGY_MAX or abs(diff * mult) > ENERGY_MAX:
+    if diff > most or diff < -most or abs(diff * mult) > most:
         return _OVERFLOW, 0
     need = diff * mult * 3600
     if power == 0 or need <= power * window:
@@ -92,10 +99,10 @@ def judge_same_time(homes: Homes, slot: int, value: int, quality: int, params: A
     if value < row.value - row.estimate_excess:
         return _NEGATIVE
     diff = abs(value - row.value) * np.int64(row.multiplier)
-    if diff > ENERGY_MAX:
+    if diff > most_of(row):
         return _OVERFLOW
-    most = np.int64(row.power_max_w) * params[P_WINDOW]
-    if most > 0 and diff * 3600 > most:
+    limit = np.int64(row.power_max_w) * params[P_WINDOW]
+    if limit > 0 and diff * 3600 > limit:
         return _IMPLAUSIBLE
     return REPLACED
 

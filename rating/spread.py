@@ -1,7 +1,8 @@
 """Pure: energy over time into money, compiled: cumulative floors, the ladder, and the close of a day.
 
-Bounds that keep int64 safe: |energy of one reading| <= ENERGY_MAX (4e9) and |price| < 2e9 (rating.tariff holds
-that), so a product stays below 8e18; what a day accrues beyond FOLD_AT is folded into a close row at once.
+Bounds that keep int64 safe: |energy of one reading| <= ENERGY_MAX (4e9) and |price| < CHEAP (2e9), so a product stays
+below 8e18; a register under a tariff with dearer prices (rating.tariff holds |price| < 2e10) has the flag DEAR and a
+tenth of that energy. What a day accrues beyond FOLD_AT is folded into a close row at once.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from rating.history import note_day
 from rating.state import ChannelFlag
 
 ENERGY_MAX: Final = 4_000_000_000
+DEAR_ENERGY_MAX: Final = ENERGY_MAX // 10
+CHEAP_E8: Final = 2_000_000_000
 FOLD_AT: Final = 500_000_000_000_000_000
 _INT64_MAX: Final = 2**63 - 1
 _SHARED: Final = ChannelFlag.SHARED

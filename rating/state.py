@@ -108,6 +108,7 @@ class ChannelFlag:
     DISCONNECTED: Final = 8
     SHARED: Final = 16  # energy of the open segment moves a ring of ladders
     PART: Final = 32  # some of the open day is posted already
+    DEAR: Final = 128  # its tariff, or one that follows, has prices from rating.spread.CHEAP_E8 on; never plain
     TALLY: Final = 64  # its energy is counted by bin and tier, too (rating.sheets); never plain
 
 

@@ -16,7 +16,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, Wit
 from config.units import ROUNDING, NotExact, scaled
 
 TIERS_MAX: Final = 8
-PRICE_MAX_E8: Final = 2_000_000_000  # kernel's bound: a product of price and energy must fit 64 bits
+PRICE_MAX_E8: Final = 20_000_000_000  # kernel's bound: a product of price and energy must fit 64 bits (rating.spread)
 PRICE_DIGITS: Final = 8
 MONEY_MAX_E8: Final = 10**13  # 100,000 of the currency: with a year's days an accrual fits 64 bits
 RATE_MAX_E6: Final = 10**7  # 1,000 %

@@ -65,6 +65,7 @@ FIGURES = [
     (GUANGZHOU, *KWH, *JULY, "600", "household_size=5", "365.32125", "365.32"),
     ("guangzhou-water", *WATER, *JULY, "30", "", "99.42", "99.42"),
     ("beijing-heating-kwh", *HEAT, *JANUARY, "1000", "", "160", "160.00"),
+    ("beijing-heating-gj", "24.2.1", "GJ", *JANUARY, "3.6", "", "160.02", "160.02"),
 ]
 
 

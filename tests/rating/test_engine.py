@@ -343,3 +343,13 @@ def test_a_register_difference_is_exact(home: MakeHome) -> None:
     h.read(1_260_940, "2026-07-20T00:00")
     assert int(h.engine.part.ladder["used"][0]) == 260_210
     assert h.charge_e11() == 260_210 * 58_886_875 + 210 * 5_000_000  # 0.21 kWh above the first bound
+
+
+def test_a_dear_price_has_a_lower_bound_of_energy(home: Callable[..., Any]) -> None:
+    """44.45 yuan/GJ: 400,000 GJ in one reading are exact, more are an overflow; a product of both would not fit."""
+    h = home(["a"], tariff_ids=("beijing-heating-gj",))
+    assert h.read(400_000_000, "2026-07-01T01:00") == "accepted"
+    assert h.charge_e11() == 400_000_000 * 4_445_000_000
+    assert h.read(800_000_001, "2026-07-01T02:00") == "overflow"
+    cheap = home(["a"], tariff_ids=("beijing-heating-kwh",))
+    assert cheap.read(4_000_000_000, "2026-07-01T01:00") == "accepted"

@@ -100,8 +100,8 @@ WRONG = [
     ('base = "1"', "base = 1.0", 'version[0].energy.base: write the figure as decimal text in quotes: "1.0"'),
     ('base = "1"', 'base = "1.000000001"', "version[0].energy.base: finer than 10^-8"),
     ('base = "1"', 'base = "1e3"', "version[0].energy.base: not a plain decimal"),
-    ('base = "1"', 'base = "25"', "version[0].energy.base: Input should be less than"),
-    ('ratio = "0.5"', 'ratio = "21"', "version[0].period[0]: a price of 2100000000e-8 does not fit"),
+    ('base = "1"', 'base = "250"', "version[0].energy.base: Input should be less than"),
+    ('ratio = "0.5"', 'ratio = "210"', "version[0].period[0]: a price of 21000000000e-8 does not fit"),
     ('ratio_step = "0.0001"', 'ratio_step = "0"', "version[0].energy.ratio_step: Input should be greater than 0"),
     (
         'ratio_mode = "half_up"',
