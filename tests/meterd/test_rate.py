@@ -65,6 +65,8 @@ FIGURES = [
     (GUANGZHOU, *KWH, *JULY, "600", "household_size=5", "365.32125", "365.32"),
     ("guangzhou-water", *WATER, *JULY, "30", "", "99.42", "99.42"),
     ("beijing-heating-kwh", *HEAT, *JANUARY, "1000", "", "160", "160.00"),
+    # 1,000 x 0.120 + 100 x 0.142 = 134.20, less the rebate of 31.54
+    ("ontario-tiered", *KWH, "2026-01-01T00:00-05:00", "2026-02-01T00:00-05:00", "1100", "", "102.66", "102.66"),
     ("beijing-heating-gj", "24.2.1", "GJ", *JANUARY, "3.6", "", "160.02", "160.02"),
 ]
 
