@@ -257,8 +257,13 @@ class Channel:
         if verdict not in ("accepted", "rollover", "confirmed"):
             return verdict
         here.excess = here.excess + change if quality == _E else 0  # [4]
-        here.count(value, at_s, quality, change, sink)
+        here.count(value, at_s, quality, here.counted(change), sink)
         return verdict
+
+    def counted(self, change: int) -> int:
+        """[5] Whole steps of the register, where its tariff has them; the rest stays in it."""
+        step = self.ladder.tariff.step if self.span.bill else 1
+        return (self.value + change) // step * step - self.value // step * step
 
     def touches(self, other: Channel) -> bool:
         return other.span.opening is None
@@ -322,7 +327,7 @@ class Channel:
             assert self.segment is not None
             ends_here = self.segment.start_s == self.at_s
             before = self.segment.tariff.segment_at(self.at_s - 1) if ends_here else self.segment
-            self.charge(before or self.segment, change * self.multiplier, self.segment)
+            self.charge(before or self.segment, self.counted(change) * self.multiplier, self.segment)
         self.value, self.quality, self.excess = value, quality, 0
         return "replaced"
 
@@ -358,7 +363,7 @@ class Channel:
     def count(self, value: int, at_s: int, quality: int, change: int, sink: Sink) -> None:
         """Move the register; a reading past the end of spans is split there by cumulative floors.
 
-        Each part of the register's difference times its span's multiplier is energy.
+        Each part of what the register counted, `change`, times its span's multiplier is energy.
         """
         here, start_s, from_s, given = self, self.at_s, self.at_s, 0
         while True:

@@ -187,10 +187,11 @@ class Tariff:
         self.minor = Decimal(told["rounding"]["step"])
         self.types = Days(told["calendar"], day_files) if "calendar" in told else None
         self.versions = [Version(v, told.get("season", [])) for v in told["version"]]
+        self.step = thousandths(told.get("quantity_step", "0.001"))
         self.told_at_close = told["tier_kind"] != "block" or told["allocation"] != "chronological"
         self.by_line = told["rounding"]["level"] == "line"
         charges = any(version.get("charge") for version in told["version"])
-        self.linear = not (charges or self.told_at_close or self.by_line)
+        self.linear = not (charges or self.told_at_close or self.by_line or self.step > 1)
         assert told["bill_cycle"] == "calendar_month", "only calendar months are audited"
         first = (date(from_year, 1, 1) - _EPOCH).days
         self.first_day = max(first, self.versions[0].from_day)

@@ -159,11 +159,19 @@ class Evidence:
         facts, spans = self._image.channels, chain(self._image, first)
         opening_s, value = int(facts["opening_at_s"][first]), int(facts["opening_value"][first])
         quality = int(facts["opening_quality"][first]) or 4
-        register = Register(Point(opening_s, value, quality, value, "opening"), int(facts["digits"][first]))
+        opening = Point(opening_s, value, quality, value, "opening")
+        register = Register(opening, int(facts["digits"][first]), lambda at_s: self._step_at(spans, at_s))
         before_s = int(facts["until_s"][self._before[first]]) if first in self._before else -1
         until_s = int(facts["until_s"][spans[-1]])
         register.follow(one for one in seen if one.kind == "close" or before_s < one.at_s <= until_s)
         return register
+
+    def _step_at(self, spans: Sequence[int], at_s: int) -> int:
+        """Steps of the span in which a register of that time goes on."""
+        facts = self._image.channels
+        here = next((slot for slot in spans if at_s < facts["until_s"][slot]), spans[-1])
+        tariff = int(facts["tariff"][here])
+        return (self.book.tariffs[tariff].quantity_step or 1) if tariff >= 0 else 1
 
     def _moves(self, ring: Ring, registers: Mapping[int, Register]) -> list[tuple[int, Move]]:
         """What the ring's channels did, in the order in which it was charged."""

@@ -191,6 +191,10 @@ class TariffBook:
         runs = [self.seg_price[a:b] for a, b in pairwise(self.seg_first.tolist())]
         return np.array([bool((np.abs(run) >= CHEAP_E8).any()) for run in runs], np.bool_)
 
+    def steps(self) -> npt.NDArray[np.uint8]:
+        """For each tariff the power of ten, in thousandths, in whose steps a register counts; 0: in thousandths."""
+        return np.array([len(str(t.quantity_step or 1)) - 1 for t in self.tariffs], np.uint8)
+
     def period_names(self, tariff_index: int) -> tuple[str, ...]:
         """What seg_period counts, for one tariff."""
         return self.tariffs[tariff_index].period_names
@@ -298,7 +302,7 @@ def _digest(tariffs: Sequence[Tariff], arrays: Sequence[npt.NDArray[np.generic]]
     for tariff in tariffs:
         digest.update(repr((tariff.id, tariff.period_names, tariff.rounding)).encode())
         charges = [version.charge for version in tariff.version]
-        digest.update(repr((tariff.tier_kind, tariff.allocation, charges)).encode())
+        digest.update(repr((tariff.tier_kind, tariff.allocation, tariff.quantity_step, charges)).encode())
     for array in arrays:
         digest.update(f"{array.dtype.str}{array.shape}".encode())
         digest.update(np.ascontiguousarray(array).tobytes())

@@ -40,11 +40,21 @@ _DISCONNECTED: Final = ChannelFlag.DISCONNECTED
 
 
 @jit
+def _counted(row: Any, diff: int) -> int:
+    """What a register that moves by `diff` counts: its whole steps, the rest stays in it."""
+    if row.step == 0:
+        return diff
+    step = 10 ** np.int64(row.step)
+    return int((row.value + diff) // step * step - row.value // step * step)
+
+
+@jit
 def _replace(homes: Homes, slot: int, value: int, quality: int, lines: Lines) -> None:
     """A better reading at the same time: the difference is charged, and the register is no estimate any more."""
     row = homes.channel[slot]
     if row.segment >= 0 and row.flags & _BILL:
-        charge_difference(homes, slot, (value - row.value) * np.int64(row.multiplier), lines)
+        energy = _counted(row, value - row.value) * np.int64(row.multiplier)
+        charge_difference(homes, slot, energy, lines)
     row.value = value
     row.quality = quality
     row.estimate_excess = 0
@@ -199,7 +209,8 @@ def _one(
     if row.flags & _DISCONNECTED and diff > 0:
         warnings[_WHILE_DISCONNECTED] += 1
     noted = note_use(homes, slot, diff, quality, dt, params, warnings)
-    count = _use(homes, slot, at_s, diff, value, quality, lines, params[P_MINOR], warnings, closes, count)
+    counted = _counted(row, diff)
+    count = _use(homes, slot, at_s, counted, value, quality, lines, params[P_MINOR], warnings, closes, count)
     return (noted if said == ACCEPTED else said), count
 
 

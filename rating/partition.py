@@ -174,6 +174,7 @@ class Partition:
         starts_s = self.book.seg_start[np.maximum(rows["segment"], 0)] if len(self.book.seg_start) else 0
         shared = (rows["ladder"] >= 0) & (rows["segment"] >= 0) & (starts_s < until_s)
         flags = np.where(billed, flags | ChannelFlag.BILL, flags)
+        rows["step"] = np.append(self.book.steps(), np.uint8(0))[facts["tariff"]]
         flags = np.where(self._dear(), flags | ChannelFlag.DEAR, flags)
         rows["flags"] = np.where(shared, flags | ChannelFlag.SHARED, flags)
 

@@ -38,7 +38,7 @@ CHANNEL: Final = np.dtype(
         ("digits", np.uint8),  # whole digits before rollover; 0: unknown
         ("quality", np.uint8),  # of `value`
         ("flags", np.uint8),  # ChannelFlag
-        ("pad", np.uint8),
+        ("step", np.uint8),  # the register counts in steps of 10**step thousandths
     ]
 )
 COLD: Final = np.dtype(  # of a channel, touched only off the common path

@@ -11,7 +11,7 @@ then took the register to the cycle's end by a guess, which is a use of quality 
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from config.units import Quality
@@ -75,9 +75,10 @@ class Move:
 class Register:
     """One register from its opening on; `points` and `moves` grow by what is seen, in the order of the log."""
 
-    def __init__(self, opening: Point, digits: int) -> None:
+    def __init__(self, opening: Point, digits: int, step_at: Callable[[int], int] = lambda _at_s: 1) -> None:
+        """`step_at`: in what steps (thousandths) it counts when its last register is of that time."""
         self.points, self.moves = [opening], list[Move]()
-        self._digits = digits
+        self._digits, self._step_at = digits, step_at
         self._shift, self._floor = 0, opening.value  # `floor`: the last register that was no estimate
 
     def follow(self, seen: Iterable[Seen]) -> None:
@@ -107,7 +108,8 @@ class Register:
         elif one.at_s == last.at_s and one.quality > last.quality:
             value, note = one.value + self._shift, "replaced an estimate" if last.quality == Quality.E else "replaced"
             changed = value - last.value
-            self.moves.append(Move(one.order, "late", one.at_s, one.at_s, changed, one.quality))
+            counted = self._counted(last, changed)
+            self.moves.append(Move(one.order, "late", one.at_s, one.at_s, counted, one.quality))
             late = last.late + changed
             self.points[-1] = replace(last, value=value, quality=one.quality, shown=one.value, note=note, late=late)
         if self.points[-1].quality > Quality.E:
@@ -129,7 +131,13 @@ class Register:
     def _reach(self, one: Seen, point: Point, kind: str) -> None:
         last = self.points[-1]
         self.points.append(point)
-        self.moves.append(Move(one.order, kind, last.at_s, point.at_s, point.value - last.value, one.quality))
+        counted = self._counted(last, point.value - last.value)
+        self.moves.append(Move(one.order, kind, last.at_s, point.at_s, counted, one.quality))
+
+    def _counted(self, last: Point, change: int) -> int:
+        """Whole steps that the register went on by; the rest stays in it."""
+        step = self._step_at(last.at_s)
+        return (last.shown + change) // step * step - last.shown // step * step
 
 
 def cut(points: Sequence[Point], from_s: int, until_s: int) -> list[Point]:

@@ -16,6 +16,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, Wit
 from config.units import ROUNDING, NotExact, scaled
 
 TIERS_MAX: Final = 8
+STEPS: Final = tuple(10**n for n in range(1, 7))  # thousandths
 PRICE_MAX_E8: Final = 20_000_000_000  # kernel's bound: a product of price and energy must fit 64 bits (rating.spread)
 PRICE_DIGITS: Final = 8
 MONEY_MAX_E8: Final = 10**13  # 100,000 of the currency: with a year's days an accrual fits 64 bits
@@ -200,6 +201,12 @@ def _date(value: Any) -> Any:
     return value
 
 
+def _power_of_ten(thousandths: int) -> int:
+    if thousandths not in STEPS:
+        raise ValueError('a power of ten from "0.01" to "1000"')
+    return thousandths
+
+
 def _text(what: str, *, negative: bool = False) -> WithJsonSchema:
     sign = "-?" if negative else ""
     return _schema(type="string", pattern=rf"^{sign}[0-9]+(\.[0-9]+)?$", description=what)
@@ -224,6 +231,12 @@ Ratio = Annotated[
     int, BeforeValidator(decimal(RATIO_DIGITS)), Field(ge=0, le=1000 * 10**RATIO_DIGITS), _text("decimal text")
 ]
 Energy = Annotated[int, BeforeValidator(decimal(3)), Field(ge=0, lt=10**15), _text("decimal text, in the unit")]
+QuantityStep = Annotated[
+    int,
+    BeforeValidator(decimal(3)),
+    AfterValidator(_power_of_ten),
+    _text("decimal text, in the unit: a power of ten"),
+]
 Spans = Annotated[
     tuple[tuple[int, int], ...],
     BeforeValidator(_spans),

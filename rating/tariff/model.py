@@ -29,6 +29,7 @@ from rating.tariff.fields import (
     Name,
     Names,
     Price,
+    QuantityStep,
     Ratio,
     Spans,
     Step,
@@ -155,6 +156,7 @@ class Tariff(Part):
     on_change: Annotated[str, BeforeValidator(word("on_change")), words("on_change")]
     on_open: Annotated[str, BeforeValidator(word("on_open")), words("on_open")]
     on_switch: Annotated[str, BeforeValidator(word("on_switch")), words("on_switch")]
+    quantity_step: QuantityStep | None = None  # thousandths: a register counts in such steps, the rest stays in it
     rounding: Rounding
     season: tuple[Season, ...] = ()
     calendar: Calendar | None = None
@@ -194,9 +196,10 @@ class Tariff(Part):
 
     @property
     def linear(self) -> bool:
-        """Nothing is reckoned when a cycle ends but the rounding of its bill: its ladders need no sheets."""
+        """Energy is charged as it comes, and nothing is reckoned when a cycle ends but the rounding of its bill."""
         charges = any(version.charge for version in self.version)
-        return not (charges or self.tiers_at_close or self.rounding.level != "bill")
+        whole = self.quantity_step is not None
+        return not (charges or whole or self.tiers_at_close or self.rounding.level != "bill")
 
     @property
     def cycle_months(self) -> int:

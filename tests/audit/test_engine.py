@@ -263,6 +263,8 @@ def tariffs_of(folder: Path, shapes: dict[str, str]) -> Path:
         if "charges" in words:
             head, *versions = text.split("[[version]]")
             text = head + "".join(f"[[version]]{version}{CHARGES}" for version in versions)
+        if "whole" in words:
+            text = text.replace("[rounding]", 'quantity_step = "1"\n[rounding]', 1)
         if "line" in words:
             text = text.replace('level = "bill"', 'level = "line"')
         if at_close := {"slab", "proportional", "per_period"}.intersection(words):
@@ -281,9 +283,9 @@ def tariffs_of(folder: Path, shapes: dict[str, str]) -> Path:
         (0, {}),
         (1, {}),
         (2, {}),
-        (0, {"": "charges", "-tou": "charges line", "-flat": "charges"}),
+        (0, {"": "charges whole", "-tou": "charges line", "-flat": "charges"}),
         (1, {"": "slab line", "-tou": "proportional charges"}),
-        (2, {"": "charges", "-tou": "per_period line charges", "-flat": ""}),
+        (2, {"": "charges", "-tou": "per_period line charges whole", "-flat": "whole"}),
         (0, {"": "", "-tou": "charges", "-flat": "line"}),
     ],
 )
@@ -482,8 +484,8 @@ FIVE = [["A0", "household_size", "5", "2026-09-20"]]
     ("seed", "shapes"),
     [
         *((seed, {}) for seed in range(6)),
-        (0, {"": "charges", "-tou": "charges line"}),
-        (1, {"": "charges line"}),
+        (0, {"": "charges", "-tou": "charges line whole"}),
+        (1, {"": "charges line whole"}),
         (2, {"": "proportional", "-tou": "per_period charges"}),
         (3, {"-tou": "slab charges"}),
     ],

@@ -451,3 +451,22 @@ def test_a_bar_is_shown_for_what_takes_long(
     told = capsys.readouterr()
     assert GUANGZHOU in told.err
     assert told.out == whole.out, "rated in pieces is rated"
+
+
+def test_whole_units_leave_the_fraction_in_the_register(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Domain 9: 1,000.73 to 1,260.94 is 260.21 kWh, and 260 by whole units; the rest is counted with the next."""
+    text = tariff_texts()["guangzhou-residential"].replace('"guangzhou-residential"', '"whole"')
+    file = tmp_path / "whole.toml"
+    file.write_text(text.replace("[rounding]", 'quantity_step = "1"\n\n[rounding]', 1))
+    rows = row("2026-07-01T00:00+08:00", "1000.73") + row("2026-08-01T00:00+08:00", "1260.94")
+    rows += row("2026-09-01T00:00+08:00", "1261.01")
+    both = [rated(tmp_path, capsys, name, rows)["cycles"] for name in ("guangzhou-residential", str(file))]
+    use = [
+        [sum(Decimal(line["quantity"]) for line in c["lines"] if line["component"] == "energy") for c in told]
+        for told in both
+    ]
+    assert use == [[Decimal("260.21"), Decimal("0.07")], [260, 1]]
+    bad = tmp_path / "bad.toml"
+    bad.write_text(text.replace("[rounding]", 'quantity_step = "5"\n\n[rounding]', 1))
+    assert cli.run(["tariff", "check", str(bad)]) == Exit.NO
+    assert "quantity_step: a power of ten" in capsys.readouterr().out
