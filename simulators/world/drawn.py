@@ -1,8 +1,9 @@
-"""I/O (a generator that is passed in): tariffs drawn from the language: charges, other tiers, other roundings on top of one that is shipped.
+"""I/O (a generator that is passed in): tariffs drawn from the language, on top of one that is shipped.
 
-Some of the cities bill under them, so that every rule of the world, kills and replays among them, holds for bills
-that are not linear in energy. The figures are small, so that prepaid homes live on. (No `quantity_step`: the truth books
-compare what was used with what was billed to the Wh, and there the rest of a unit stays in the register.)
+Charges, other tiers, other roundings: some of the cities bill under them, so that every rule of the world, kills and
+replays among them, holds for bills that are not linear in energy. The figures are small, so that prepaid homes live
+on. (No `quantity_step`: the truth books compare what was used with what was billed to the Wh, and there the rest of a
+unit stays in the register.)
 """
 
 from __future__ import annotations
