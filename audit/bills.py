@@ -7,7 +7,7 @@ month once more, bin by bin, and asks `audit.charges` for what comes on top. Amo
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from fractions import Fraction
@@ -35,22 +35,32 @@ class Used:
         self.tariff = tariff
         self.open_month = 0  # of the account's bill
         self.counted: dict[int, dict[Key, Counted]] = defaultdict(lambda: defaultdict(Counted))
+        self.fed_in: dict[int, dict[tuple[int, int], int]] = defaultdict(lambda: defaultdict(int))  # day, key -> Wh
         self.posted_fen: dict[int, int] = defaultdict(int)
         self.carried: dict[int, Decimal] = defaultdict(Decimal)  # of cycles that come after the open one
 
     def count(self, priced: Segment, now: Segment, tier: int, wh: int) -> None:
         """Energy that is priced in one segment, of a register that stands in `now`: it is billed where it stands."""
-        money = WIDE.multiply(Decimal(wh) / 1000, self.tariff.prices[priced.key + tier])
-        where = priced if priced.month == now.month else now
-        month, day, key = now.month, where.day, where.key
-        if month < self.open_month:  # that bill is closed: the first of the open one
-            month, day = self.open_month, max(month_start(self.open_month), self.tariff.first_day)
-            first = self.tariff.segment_at(self.tariff.day_start_s(day))
-            assert first is not None
-            key = first.key
+        month, day, key = self._place(priced, now)
         one = self.counted[month][day, key, tier]
         one.wh += wh
-        one.money += money
+        one.money += WIDE.multiply(Decimal(wh) / 1000, self.tariff.prices[priced.key + tier])
+
+    def feed(self, priced: Segment, now: Segment, wh: int) -> None:
+        """The same for energy that is fed in."""
+        month, day, key = self._place(priced, now)
+        self.fed_in[month][day, key] += wh
+
+    def _place(self, priced: Segment, now: Segment) -> tuple[int, int, int]:
+        """(bill cycle, day, period's place) where energy counts."""
+        where = priced if priced.month == now.month else now
+        if now.month >= self.open_month:
+            return now.month, where.day, where.key
+        # that bill is closed: the first of the open one
+        day = max(month_start(self.open_month), self.tariff.first_day)
+        first = self.tariff.segment_at(self.tariff.day_start_s(day))
+        assert first is not None
+        return self.open_month, day, first.key
 
     def post(self, month: int, fen: int, rest: Decimal | None) -> None:
         """Whole fen of a day, and the remainder if it leaves the register with the end of the bill cycle."""
@@ -60,6 +70,7 @@ class Used:
 
     def close(self) -> None:
         self.counted.pop(self.open_month, None)
+        self.fed_in.pop(self.open_month, None)
         self.posted_fen.pop(self.open_month, None)
         self.carried.pop(self.open_month, None)
         self.open_month += 1
@@ -92,9 +103,11 @@ def reckon(used: Used, history: History, month: int, served: Sequence[int]) -> R
         wh[day] += one.wh
         money[day] += Fraction(one.money)
     lines: dict[tuple[str, int, Decimal], int] = defaultdict(int)
+    bins = _Bins(tariff, month, counted, used.fed_in.get(month, {}))
     if tariff.told_at_close:
-        money = defaultdict(Fraction)
-        for first_day, key, tiers in _allocated(tariff, counted, month, history):
+        money, wh = defaultdict(Fraction), defaultdict(int)
+        for first_day, key, tiers in bins.allocated(history):
+            wh[first_day] += sum(tiers)
             for tier, part in enumerate(tiers):
                 price = tariff.prices[key + tier]
                 lines[tariff.period_of(key), tier, price] += part
@@ -102,7 +115,9 @@ def reckon(used: Used, history: History, month: int, served: Sequence[int]) -> R
     else:
         for (_, key, tier), one in counted.items():
             lines[tariff.period_of(key), tier, tariff.prices[key + tier]] += one.wh
-    use = {day: Use(Fraction(wh[day], 1000), money[day]) for day in wh.keys() | money.keys()}
+    fed_in = bins.left()
+    days = wh.keys() | money.keys() | fed_in.keys()
+    use = {day: Use(Fraction(wh[day], 1000), money[day], Fraction(fed_in.get(day, 0), 1000)) for day in days}
     by_line = sum(fen(Fraction(part, 1000) * Fraction(price), tariff) for (_, _, price), part in lines.items())
     energy = sum(money.values(), Fraction())
     charges = charged(tariff.told, month, served, use)
@@ -116,25 +131,59 @@ def fen(amount: Fraction, tariff: Tariff) -> int:
     return int(WIDE.divide(exact, tariff.minor).to_integral_value(tariff.rounding))
 
 
-def _allocated(
-    tariff: Tariff, counted: dict[Key, Counted], month: int, history: History
-) -> Iterator[tuple[int, int, list[int]]]:
-    """(its first day with energy, the period's place, Wh by tier) of every bin with energy, in the order of time."""
-    bins: dict[tuple[int, str], list[tuple[int, int, int]]] = defaultdict(list)
-    runs, order = _runs(tariff, month), dict[tuple[int, str], int]()
-    for day in range(month_start(month), month_start(month + 1)):
-        if day in runs:
-            for segment in tariff.segments_of(day):
-                order.setdefault((runs[day], tariff.period_of(segment.key)), len(order))
-    for (day, key, _), one in counted.items():
-        bins[runs[day], tariff.period_of(key)].append((day, key, one.wh))
-    of = sorted(bins, key=order.__getitem__)
-    energy = [sum(wh for _, _, wh in bins[place]) for place in of]
-    bounds = tariff.bounds_on(month_start(month + 1) - 1, history)
-    tiers = _tiers(tariff, [name for _, name in of], energy, bounds)
-    for place, parts in zip(of, tiers, strict=True):
-        first_day, key, _ = min(bins[place])
-        yield first_day, key, parts
+class _Bins:
+    """Energy of one month by stretch of days (a number of `_runs`) and period, in the order of time."""
+
+    def __init__(
+        self, tariff: Tariff, month: int, counted: Mapping[Key, Counted], fed_in: Mapping[tuple[int, int], int]
+    ) -> None:
+        self.tariff, self.month = tariff, month
+        self.places: dict[tuple[int, str], list[tuple[int, int]]] = defaultdict(list)  # days and keys with energy
+        self.taken: dict[tuple[int, str], int] = defaultdict(int)
+        self.fed_in: dict[tuple[int, str], int] = defaultdict(int)
+        runs, order = _runs(tariff, month), dict[tuple[int, str], int]()
+        for day in range(month_start(month), month_start(month + 1)):
+            if day in runs:
+                for segment in tariff.segments_of(day):
+                    order.setdefault((runs[day], tariff.period_of(segment.key)), len(order))
+        for (day, key, _), one in counted.items():
+            self.places[runs[day], tariff.period_of(key)].append((day, key))
+            self.taken[runs[day], tariff.period_of(key)] += one.wh
+        for (day, key), wh in fed_in.items():
+            self.places[runs[day], tariff.period_of(key)].append((day, key))
+            self.fed_in[runs[day], tariff.period_of(key)] += wh
+        self.of = sorted(self.places, key=order.__getitem__)
+        if tariff.nets:
+            self._net()
+
+    def _net(self) -> None:
+        """Take what was fed in off what was taken: of the whole month, or within each period."""
+        whole = self.tariff.netting == "cycle_total"
+        for name in {"" if whole else name for _, name in self.of}:
+            mine = [place for place in self.of if whole or place[1] == name]
+            both = min(max(sum(of[place] for place in mine), 0) for of in (self.taken, self.fed_in))
+            for of in (self.taken, self.fed_in):
+                total, before, given = sum(of[place] for place in mine), 0, 0
+                for place in mine:  # each its share, by cumulative floors
+                    before += of[place]
+                    upto = before * both // max(total, 1)
+                    of[place] -= upto - given
+                    given = upto
+
+    def left(self) -> dict[int, int]:
+        """What was fed in and not netted, by a day of its stretch."""
+        found: dict[int, int] = defaultdict(int)
+        for place, wh in self.fed_in.items():
+            found[min(self.places[place])[0]] += wh
+        return found
+
+    def allocated(self, history: History) -> Iterator[tuple[int, int, list[int]]]:
+        """(its first day with energy, the period's place, Wh by tier) of every bin."""
+        bounds = self.tariff.bounds_on(month_start(self.month + 1) - 1, history)
+        energy = [self.taken[place] for place in self.of]
+        tiers = _tiers(self.tariff, [name for _, name in self.of], energy, bounds)
+        for place, parts in zip(self.of, tiers, strict=True):
+            yield *min(self.places[place]), parts
 
 
 def _runs(tariff: Tariff, month: int) -> dict[int, int]:
@@ -157,7 +206,9 @@ def _tiers(tariff: Tariff, names: Sequence[str], energy: Sequence[int], bounds: 
     if tariff.told["tier_kind"] == "slab":
         tier = next(n for n, top in enumerate(tops) if total <= top)
         return [[wh if n == tier else 0 for n in range(TIERS_MAX)] for wh in energy]
-    if tariff.told["allocation"] == "per_period":
+    if tariff.told["allocation"] != "proportional":
+        if tariff.told["allocation"] == "chronological":  # what netting leaves has no order of time: bin by bin
+            names = [""] * len(names)
         reached: dict[str, int] = defaultdict(int)
         found = []
         for name, wh in zip(names, energy, strict=True):
@@ -178,9 +229,14 @@ def _tiers(tariff: Tariff, names: Sequence[str], energy: Sequence[int], bounds: 
 
 
 def _within(reached: int, tier: int, tops: Sequence[int]) -> int:
-    """What a tier has of a ladder that is filled up to `reached`; below zero all is the first tier."""
-    if tier >= len(tops):
+    """What a tier has of a ladder that is filled up to `reached`."""
+    return within(reached, tops[tier - 1] if tier else None, tops[tier]) if tier < len(tops) else 0
+
+
+def within(use: int, low: int | None, high: int | None) -> int:
+    """How much of the first `use` Wh lies in the tier (low, high]; below zero everything is the first tier."""
+    if low is None:
+        return use if high is None else min(use, high)
+    if use <= low:
         return 0
-    if tier == 0:
-        return min(reached, tops[0])
-    return max(min(reached, tops[tier]) - tops[tier - 1], 0)
+    return (use if high is None else min(use, high)) - low

@@ -23,6 +23,7 @@ class Use(NamedTuple):
 
     units: Fraction  # kWh, m3, GJ
     money: Fraction  # what they cost by themselves
+    fed_in: Fraction = Fraction()  # kWh, and not netted
 
 
 class Charged(NamedTuple):
@@ -76,6 +77,8 @@ class _Days:
                 return Fraction(charge["price"]) * sum((one.units for one in self.use.values()), Fraction())
             case "credit":
                 return -Fraction(charge["price"]) * self._allowed(charge)
+            case "export":
+                return -Fraction(charge["price"]) * sum((one.fed_in for one in self.use.values()), Fraction())
             case "percent":
                 rate = Fraction(charge["rate"]) / 100
                 return _rounded(base * rate / (1 + rate if charge["included"] else 1), charge)
@@ -100,7 +103,7 @@ class _Days:
             before = groups.get(group, (Fraction(), Fraction()))
             used = self.use[day].units if day in self.use else Fraction()
             groups[group] = before[0] + allowed, before[1] + used
-        return sum((min(pair) for pair in groups.values()), Fraction())
+        return sum((min(allowed, max(used, Fraction())) for allowed, used in groups.values()), Fraction())
 
 
 def allowance_of(told: Mapping[str, Any], charge: Mapping[str, Any], day: int) -> int:

@@ -15,7 +15,8 @@ from audit.tariffs import month_of, month_start
 from audit.world import FOREVER, Account
 
 _COMPONENT: Final = {
-    "standing": "standing", "levy": "levy", "credit": "allowance", "percent": "percent", "minimum": "minimum"
+    "standing": "standing", "levy": "levy", "credit": "allowance", "percent": "percent", "minimum": "minimum",
+    "export": "export",
 }  # fmt: skip
 
 
@@ -74,7 +75,8 @@ def charge(bill: Bill, sink: Books) -> Charges:
     out, name = Charges(), bill.account.id
     for ladder, sheet in bill.sheets():
         found = reckon(sheet, ladder.history, bill.cycle, bill.served(ladder, bill.cycle, FOREVER))
-        there = bool(sheet.counted.get(bill.cycle)) or bool(bill.served(ladder, bill.cycle, FOREVER))
+        days = bill.served(ladder, bill.cycle, FOREVER)
+        there = bool(days or sheet.counted.get(bill.cycle) or sheet.fed_in.get(bill.cycle))
         minor = Fraction(sheet.tariff.minor)
         trued, last_day = fen(found.energy - found.used, sheet.tariff), month_start(bill.cycle + 1) - 1
         out.whole += found.posted_fen * minor + found.energy - found.used
@@ -104,7 +106,7 @@ def pending_e11(bill: Bill, ticked_s: int) -> int:
     total = Fraction()
     for ladder, sheet in bill.sheets():
         until_day = sheet.tariff.day_of(ticked_s) if ticked_s else 0
-        last = max([bill.cycle, month_of(until_day - 1), *sheet.counted])
+        last = max([bill.cycle, month_of(until_day - 1), *sheet.counted, *sheet.fed_in])
         for month in range(bill.cycle, last + 1):
             days = bill.served(ladder, month, until_day)
             total += reckon(sheet, ladder.history, month, days).beside

@@ -14,7 +14,7 @@ Money = tuple[str, str, int]  # kind, account, fen
 # Amounts in fen; those in e-11 of the currency count as whole fen, rounded up; what else is compared is no money.
 _FEN: Final = frozenset(
     {"energy", "tier_adder", "rounding", "credit", "opening", "reversal", "adjustment"}
-    | {"standing", "levy", "allowance", "percent", "minimum", "tiers"}
+    | {"standing", "levy", "allowance", "percent", "minimum", "tiers", "export"}
     | {"entry", "customer", "arrears", "gateway", "balance"}
 )
 _E11_PER_FEN: Final = 10**9

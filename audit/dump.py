@@ -54,8 +54,10 @@ def dump(book: PartitionAudit, position: Position) -> Iterator[Line]:
                 for month, of in sheet.counted.items()
                 for key, one in of.items()
             ]
+            fed_in = [[month, *key, wh] for month, of in sheet.fed_in.items() for key, wh in of.items()]
             carried = [[month, str(rest)] for month, rest in sheet.carried.items()]
-            yield ["sheet", account, tariff, sheet.open_month, counted, list(sheet.posted_fen.items()), carried]
+            posted = list(sheet.posted_fen.items())
+            yield ["sheet", account, tariff, sheet.open_month, counted, fed_in, posted, carried]
 
 
 def restore(book: PartitionAudit, lines: Iterable[Line], world_of: Callable[[str], World]) -> Position:
@@ -132,6 +134,7 @@ def _sheet(
     tariff: str,
     open_month: int,
     counted: list[tuple[int, int, int, int, int, str]],
+    fed_in: list[tuple[int, int, int, int]],
     posted: list[tuple[int, int]],
     carried: list[tuple[int, str]],
 ) -> None:
@@ -140,6 +143,8 @@ def _sheet(
     sheet.open_month = open_month
     for month, day, key, tier, wh, money in counted:
         sheet.counted[month][day, key, tier] = Counted(wh, Decimal(money))
+    for month, day, key, wh in fed_in:
+        sheet.fed_in[month][day, key] = wh
     sheet.posted_fen.update((month, fen) for month, fen in posted)
     sheet.carried.update((month, Decimal(rest)) for month, rest in carried)
 

@@ -22,7 +22,7 @@ def estimates(channels: Sequence[Channel], end_s: int, rating: RatingSettings) -
     """
     guesses: list[tuple[Channel, int, int]] = []
     for channel in channels:
-        if channel.segment is None or channel.value < 0 or channel.quality == _E:
+        if channel.segment is None or channel.value < 0 or channel.quality == _E or channel.fed_in:
             continue
         if channel.at_s >= end_s or channel.at_s >= channel.until_s:
             continue
@@ -54,7 +54,7 @@ def _counted(channel: Channel, channels: Sequence[Channel]) -> tuple[int, list[t
     used = ladder.use(segment)[0] - sum(member.brought.get(cycle, 0) for member in members)
     stretches = []
     for one in channels:
-        if one.charged and any(one.ladder is member for member in members):
+        if one.charged and not one.fed_in and any(one.ladder is member for member in members):
             tariff = one.ladder.tariff
             start_s = tariff.day_start_s(max(month_start(cycle), tariff.first_day))
             end_s = tariff.day_start_s(month_start(cycle + tariff.cycle_months))

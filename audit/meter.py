@@ -11,14 +11,15 @@ from collections import defaultdict
 from decimal import ROUND_FLOOR, Decimal
 from typing import Final, Protocol
 
-from audit.bills import Used
+from audit.bills import Used, within
 from audit.tariffs import TIERS_MAX, WIDE, Bounds, History, Segment, Tariff, month_start
 from audit.world import FOREVER, Span
-from config.units import Quality
+from config.units import REGISTER_CODE, Quality, Register
 
 ENERGY_MAX: Final = 4_000_000_000  # of one reading; beyond it is `overflow`
 _UNCHECKED: Final = 10**30
 _NO_BOUND: Final = 10**30
+_FED_IN: Final = REGISTER_CODE[Register.EXPORT_TOTAL]
 _E: Final = int(Quality.E)
 _THOUSAND: Final = Decimal(1000)
 
@@ -141,7 +142,7 @@ class Channel:
 
     def settle(self) -> None:
         """What the plain reading needs of the segment: its end, its price, use and first bound of the ladder."""
-        plain = self.span.bill and self.ladder.sheet is None and self.most == ENERGY_MAX
+        plain = self.span.bill and self.ladder.sheet is None and self.most == ENERGY_MAX and not self.fed_in
         if self.segment is None or not plain or not self.ladder.plain(self.segment):
             self.fast_end_s = 0
             self.key, self.use, self.bound = 0, [0], 0
@@ -162,8 +163,18 @@ class Channel:
         return ENERGY_MAX
 
     @property
+    def fed_in(self) -> bool:
+        """It counts what is fed in: no price as it comes, and no ladder."""
+        return self.span.key[1] == _FED_IN
+
+    @property
+    def told(self) -> bool:
+        """The tariff says what becomes of this register's energy."""
+        return not self.fed_in or self.ladder.tariff.netting is not None
+
+    @property
     def charged(self) -> bool:
-        return self.span.bill and self.segment is not None
+        return self.span.bill and self.told and self.segment is not None
 
     # -- energy ----------------------------------------------------------------------------------------------
     def charge(self, segment: Segment, energy: int, now: Segment) -> None:
@@ -171,11 +182,15 @@ class Channel:
 
         `now`: the segment where the register stands.
         """
+        if self.fed_in:
+            if self.ladder.sheet is not None:
+                self.ladder.sheet.feed(segment, now, energy)
+            return
         before, after = self.ladder.add(segment, energy)
         self.day_wh += energy
         low = None
         for tier, high in enumerate((*self.ladder.bounds(segment), None)):
-            part = _within(after, low, high) - _within(before, low, high)
+            part = within(after, low, high) - within(before, low, high)
             if part:
                 key = segment.key + tier
                 self.open[key] = self.open.get(key, 0) + part
@@ -382,12 +397,3 @@ class Channel:
             here = following
             if at_s == upto_s:
                 return
-
-
-def _within(use: int, low: int | None, high: int | None) -> int:
-    """How much of the first `use` Wh lies in the tier (low, high]; below zero everything is the first tier."""
-    if low is None:
-        return use if high is None else min(use, high)
-    if use <= low:
-        return 0
-    return (use if high is None else min(use, high)) - low

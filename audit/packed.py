@@ -39,8 +39,9 @@ SUBLEDGER_ROW: Final = _layout(
 COMPONENTS: Final = {
     1: "energy", 2: "tier_adder", 3: "rounding", 4: "credit", 5: "opening", 6: "adjustment", 7: "reversal",
     8: "standing", 9: "levy", 10: "allowance", 11: "percent", 12: "minimum", 13: "tiers", 14: "contained",
+    15: "export",
 }  # fmt: skip
-CHARGES: Final = range(8, 15)
+CHARGES: Final = range(8, 16)
 CONTAINED: Final = 14
 STATE: Final = {
     "channel": _layout(

@@ -96,7 +96,7 @@ class StateAudit:
                 of = cells[first + 1 : first + int(row["width"])]
                 counted = used.counted.get(month, {}).values()
                 note = f"{tariff}, {month_text(month)}"
-                wh = sum(one.wh for one in counted)
+                wh = sum(one.wh for one in counted) + sum(used.fed_in.get(month, {}).values())
                 self._differ(account, "", "sheet_wh", wh, int(of["wh"].sum()), note)
                 money = e11(sum((one.money for one in counted), Decimal(0)))
                 self._differ(account, "", "sheet_e11", money, int(of["energy_e11"].sum()), note)
@@ -159,7 +159,7 @@ class StateAudit:
             "multiplier": (span.multiplier, row["multiplier"]),
             "resolution": (span.resolution, row["resolution"]),
             "digits": (span.digits, row["digits"]),
-            "billed": (int(span.bill), row["flags"] & CHANNEL_BILL),
+            "billed": (int(span.bill and channel.told), row["flags"] & CHANNEL_BILL),
             "pending": (waits[0], held[0]),
             "pending_at_s": (waits[1], held[1]),
             "ladder_shared": (self._shared(channel), int(row["flags"] & CHANNEL_SHARED != 0)),

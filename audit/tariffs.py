@@ -188,7 +188,9 @@ class Tariff:
         self.types = Days(told["calendar"], day_files) if "calendar" in told else None
         self.versions = [Version(v, told.get("season", [])) for v in told["version"]]
         self.step = thousandths(told.get("quantity_step", "0.001"))
-        self.told_at_close = told["tier_kind"] != "block" or told["allocation"] != "chronological"
+        self.netting: str | None = told.get("netting")
+        self.nets = self.netting not in (None, "none")
+        self.told_at_close = told["tier_kind"] != "block" or told["allocation"] != "chronological" or self.nets
         self.by_line = told["rounding"]["level"] == "line"
         charges = any(version.get("charge") for version in told["version"])
         self.linear = not (charges or self.told_at_close or self.by_line or self.step > 1)

@@ -34,6 +34,7 @@ class Component:
     MINIMUM: Final = 12
     TIERS: Final = 13  # what the tariff's own tiers make of a cycle's energy, less what was posted as it was used
     CONTAINED: Final = 14  # no money: `quantity` in 1e-11 is in the other rows already
+    EXPORT: Final = 15  # for energy that was fed in
 
 
 COMPONENT_NAME: Final[dict[int, str]] = {
@@ -51,8 +52,9 @@ COMPONENT_NAME: Final[dict[int, str]] = {
     Component.MINIMUM: "minimum",
     Component.TIERS: "tiers",
     Component.CONTAINED: "contained",
+    Component.EXPORT: "export",
 }
-CHARGES: Final = range(Component.STANDING, Component.CONTAINED + 1)
+CHARGES: Final = range(Component.STANDING, Component.EXPORT + 1)
 
 SUBLEDGER: Final = np.dtype(
     [

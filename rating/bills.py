@@ -17,6 +17,7 @@ import numpy.typing as npt
 from rating.bins import POSTED, Bin, CycleBins
 from rating.book import TariffBook
 from rating.closes.allocation import per_period, proportional, slab
+from rating.closes.netting import netted
 from rating.closes.reckoning import Reckoned, reckon
 from rating.closes.rounding import share_of
 from rating.closes.stretch import Share
@@ -74,8 +75,16 @@ def due(book: TariffBook, tariff: int, cycle: int, cells: Cells, histories: Rows
     used = cells.energy_e11[:, 1 : 1 + bins * layout.tiers].reshape(shape)
     used_e11 = np.asarray(used.sum(axis=(1, 2)), np.int64)
     by_bin = np.asarray(used.sum(axis=2), np.int64)
+    fed_in = np.zeros((len(cells.wh), bins), np.int64)
+    if layout.fed_in:
+        first = 1 + layout.tiers * layout.bins
+        fed_in = cells.wh[:, first : first + bins]
     if told.tiers_at_close:
-        wh = _allocated(book, tariff, cycle, here.bins, wh.sum(axis=2), histories, layout.tiers)
+        taken = np.asarray(wh.sum(axis=2), np.int64)
+        if told.nets:
+            assert told.netting is not None
+            taken, fed_in = netted(told.netting, taken, fed_in, [one.period for one in here.bins])
+        wh = _allocated(book, tariff, cycle, here.bins, taken, histories, layout.tiers)
         prices = np.array([one.price_e8[: layout.tiers] for one in here.bins], np.int64)
         by_bin = np.asarray((wh * prices[None, :, :]).sum(axis=2), np.int64)
     energy_e11 = np.asarray(by_bin.sum(axis=1), np.int64)
@@ -93,10 +102,11 @@ def due(book: TariffBook, tariff: int, cycle: int, cells: Cells, histories: Rows
             days[:, mine],
             np.asarray(wh.sum(axis=2) @ in_stretch, np.int64),
             np.asarray(by_bin[:, in_stretch.any(axis=1)].sum(axis=1), np.int64),
+            np.asarray(fed_in @ in_stretch, np.int64),
         )
         last_day = stretches[-1].end_day - 1
         charges += [Charged(version, place, last_day, one) for place, one in enumerate(reckon(its, share))]
-    there = np.asarray(days.any(axis=1) | wh.any(axis=(1, 2)) | (used_e11 != 0), bool)
+    there = np.asarray(days.any(axis=1) | cells.wh[:, 1:].any(axis=1) | (used_e11 != 0), bool)
     return Due(cells.energy_e11[:, POSTED], used_e11, energy_e11, wh, tuple(charges), there)
 
 
@@ -116,8 +126,9 @@ def _allocated(
             found[mine] = slab(wh[mine], bounds)
         elif told.allocation == "proportional":
             found[mine] = proportional(wh[mine], bounds)
-        else:
-            found[mine] = per_period(wh[mine], bounds, [one.period for one in bins])
+        else:  # what netting leaves has no order of time: bin by bin
+            alike = told.allocation == "chronological"
+            found[mine] = per_period(wh[mine], bounds, ["" if alike else one.period for one in bins])
     return found
 
 

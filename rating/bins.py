@@ -4,8 +4,8 @@ A bin is what energy of one bill cycle has in common: a stretch of days, a perio
 cycle stand in the order of time, and a sheet (rating.sheets) has a cell for each of their tiers, behind one for what
 has been posted:
 
-    cell     0         1  2  3          4  5  6          7  8  9
-             posted    peak, tier 1-3   valley           peak of the next stretch
+    cell     0         1  2  3          4  5  6          7  8  9                     10    11      12
+             posted    peak, tier 1-3   valley           peak of the next stretch    fed in, of each bin
 """
 
 from __future__ import annotations
@@ -44,14 +44,27 @@ class Layout:
     """Cells of one tariff's bill cycles, over the horizon."""
 
     tiers: int
+    fed_in: bool  # with cells for energy that is fed in
     first_cycle: int
     of: tuple[CycleBins, ...]  # by bill cycle, from the first one on
     seg_cell: npt.NDArray[np.int32]  # of each segment: the cell of its first tier
 
     @property
+    def bins(self) -> int:
+        """Of any cycle, at most."""
+        return max(len(one.bins) for one in self.of)
+
+    @property
     def width(self) -> int:
         """Cells of any cycle."""
-        return 1 + self.tiers * max(len(one.bins) for one in self.of)
+        return 1 + (self.tiers + self.fed_in) * self.bins
+
+    @property
+    def seg_fed_in(self) -> npt.NDArray[np.int32]:
+        """Of each segment: the cell of what is fed in; 0 without."""
+        if not self.fed_in:
+            return np.zeros_like(self.seg_cell)
+        return np.asarray(1 + self.tiers * self.bins + (self.seg_cell - 1) // self.tiers, np.int32)
 
     def cycle(self, number: int) -> CycleBins:
         return self.of[number - self.first_cycle]
@@ -80,7 +93,7 @@ def layout_of(tariff: Tariff, timeline: Timeline) -> Layout:
         _cycle(first_cycle + n, rows[order[begins[n] : begins[n + 1]]].tolist(), stretches, tariff.period_names)
         for n in range(len(begins) - 1)
     ]
-    return Layout(tiers, first_cycle, tuple(found), seg_cell.astype(np.int32))
+    return Layout(tiers, tariff.netting is not None, first_cycle, tuple(found), seg_cell.astype(np.int32))
 
 
 def _cycle(number: int, rows: list[list[int]], stretches: Sequence[Stretch], names: Sequence[str]) -> CycleBins:

@@ -191,6 +191,10 @@ class TariffBook:
         runs = [self.seg_price[a:b] for a, b in pairwise(self.seg_first.tolist())]
         return np.array([bool((np.abs(run) >= CHEAP_E8).any()) for run in runs], np.bool_)
 
+    def fed_in(self) -> npt.NDArray[np.bool_]:
+        """Tariffs that say what becomes of energy that is fed in."""
+        return np.array([tariff.netting is not None for tariff in self.tariffs], np.bool_)
+
     def steps(self) -> npt.NDArray[np.uint8]:
         """For each tariff the power of ten, in thousandths, in whose steps a register counts; 0: in thousandths."""
         return np.array([len(str(t.quantity_step or 1)) - 1 for t in self.tariffs], np.uint8)
@@ -255,10 +259,11 @@ def _stages(schedules: Sequence[Schedule]) -> Stages:
 def _lines(segments: Segments, stages: Stages, layouts: Sequence[Layout | None]) -> Lines:
     """For compiled code; the sentinels' rows have no end, and nothing plain is found in them."""
     start, day, cycle, _, price, firsts = segments
-    cells = np.zeros(len(start), np.int32)
+    cells, fed_in = np.zeros(len(start), np.int32), np.zeros(len(start), np.int32)
     for layout, first in zip(layouts, firsts.tolist(), strict=False):
         if layout is not None:
             cells[first : first + len(layout.seg_cell)] = layout.seg_cell
+            fed_in[first : first + len(layout.seg_cell)] = layout.seg_fed_in
     stage_start, stage_end, stage_cycle, stage_bounds, _, bounds = stages
     seg_plain = np.zeros(len(start), SEGMENT_PLAIN)
     seg_plain["start_s"], seg_plain["end_s"][:-1], seg_plain["end_s"][-1:] = start, start[1:], INT64_MAX
@@ -272,6 +277,7 @@ def _lines(segments: Segments, stages: Stages, layouts: Sequence[Layout | None])
         cycle,
         price,
         cells,
+        fed_in,
         stage_start,
         stage_end,
         stage_cycle,
@@ -302,7 +308,9 @@ def _digest(tariffs: Sequence[Tariff], arrays: Sequence[npt.NDArray[np.generic]]
     for tariff in tariffs:
         digest.update(repr((tariff.id, tariff.period_names, tariff.rounding)).encode())
         charges = [version.charge for version in tariff.version]
-        digest.update(repr((tariff.tier_kind, tariff.allocation, tariff.quantity_step, charges)).encode())
+        digest.update(
+            repr((tariff.tier_kind, tariff.allocation, tariff.quantity_step, tariff.netting, charges)).encode()
+        )
     for array in arrays:
         digest.update(f"{array.dtype.str}{array.shape}".encode())
         digest.update(np.ascontiguousarray(array).tobytes())

@@ -62,6 +62,7 @@ class Lines(NamedTuple):
     seg_cycle: Any
     seg_price: Any
     seg_cell: Any  # int32: the cell of a sheet's cycle where its energy is tallied (rating.bins)
+    seg_fed_in: Any  # int32: the same for energy that is fed in
     stage_start: Any
     stage_end: Any
     stage_cycle: Any

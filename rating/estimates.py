@@ -24,11 +24,12 @@ from rating.compiled import Lines, jit
 from rating.partition import Partition, Rows
 from rating.register_rules import ESTIMATE
 from rating.spread import ENERGY_MAX
-from rating.state import ChannelFlag
+from rating.state import FED_IN, ChannelFlag
 
 GUESS: Final = np.dtype([("value", np.int64), ("channel", np.int32), ("at_s", np.uint32)])
 LEAST_S: Final = 86_400  # must have been counted
 _BILL: Final = ChannelFlag.BILL
+_FED_IN: Final = FED_IN  # what is fed in is not guessed, and no guess goes by it
 
 
 class Opened(NamedTuple):
@@ -102,7 +103,7 @@ def _counted(slot: int, slots: Any, channel: Any, ladder: Any, opened: Opened, l
             energy -= opened.ladder_wh[place]
         for other in slots:
             one = channel[other]
-            if one.ladder != place or not one.flags & _BILL or one.segment < 0:
+            if one.ladder != place or not one.flags & _BILL or one.segment < 0 or one.counts & _FED_IN:
                 continue
             from_s = max(low_s, np.int64(opened.channel_s[other]))
             to_s = min(high_s, np.int64(one.at_s), np.int64(one.until_s))
@@ -146,7 +147,7 @@ def _guess(
         mine = account_channels[account_start[a] : account_start[a + 1]]
         for slot in mine:
             row = channel[slot]
-            if not row.flags & _BILL or row.segment < 0 or row.ladder < 0 or row.value < 0:
+            if not row.flags & _BILL or row.segment < 0 or row.ladder < 0 or row.value < 0 or row.counts & _FED_IN:
                 continue
             if row.at_s >= end_s or row.at_s >= row.until_s or row.quality == ESTIMATE:
                 continue

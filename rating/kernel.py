@@ -27,7 +27,7 @@ from rating.register_rules import (
     note_use,
 )
 from rating.spread import charge_difference, walk
-from rating.state import ChannelFlag
+from rating.state import STEP, ChannelFlag
 from rating.verdicts import Verdict, Warn
 
 CLOSE_ROWS_MIN: Final = 16_384  # one reading can end at most 20 years of days
@@ -42,9 +42,9 @@ _DISCONNECTED: Final = ChannelFlag.DISCONNECTED
 @jit
 def _counted(row: Any, diff: int) -> int:
     """What a register that moves by `diff` counts: its whole steps, the rest stays in it."""
-    if row.step == 0:
+    if row.counts & STEP == 0:
         return diff
-    step = 10 ** np.int64(row.step)
+    step = 10 ** np.int64(row.counts & STEP)
     return int((row.value + diff) // step * step - row.value // step * step)
 
 

@@ -6,23 +6,24 @@ the book: the channels of an account, the ends of bill cycles, the sorted concen
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
-from config.units import Quality
+from config.units import REGISTER_CODE, Quality, Register
 from rating.book import TariffBook
 from rating.calendar import months_of
 from rating.compiled import Batch, Homes
 from rating.rings import tie
 from rating.served import Served, served
 from rating.sheets import CYCLES, allotted, cycles_needed, longer_runs, places
-from rating.state import ACCOUNT, ARRAYS, CHANNEL, COLD, LADDER, AccountFlag, ChannelFlag
+from rating.state import ACCOUNT, ARRAYS, CHANNEL, COLD, FED_IN, LADDER, AccountFlag, ChannelFlag
 from rating.takeover import Activated, bounds_moved, moved_back, take_over
 from registry.image import PartitionImage
 
 Rows = npt.NDArray[Any]
+_FED_IN: Final = REGISTER_CODE[Register.EXPORT_TOTAL]
 
 
 def empty_arrays() -> dict[str, Rows]:
@@ -168,13 +169,15 @@ class Partition:
         rows["segment"] = self.book.segment_at(facts["tariff"], rows["at_s"])
         unplaced = (rows["ladder"] >= 0) & (self.ladder["stage"][np.maximum(rows["ladder"], 0)] < 0)
         rows["segment"][unplaced] = -1
-        billed = (facts["bill"] == 1) & (facts["tariff"] >= 0)
+        fed_in = facts["register"] == _FED_IN
+        counted = ~fed_in | np.append(self.book.fed_in(), False)[facts["tariff"]]  # else it is only checked
+        billed = (facts["bill"] == 1) & (facts["tariff"] >= 0) & counted
         flags = rows["flags"] & ~np.uint8(ChannelFlag.BILL | ChannelFlag.SHARED | ChannelFlag.DEAR)
         until_s = self.ladder["ring_until_s"][np.maximum(rows["ladder"], 0)] if len(self.ladder) else 0
         starts_s = self.book.seg_start[np.maximum(rows["segment"], 0)] if len(self.book.seg_start) else 0
         shared = (rows["ladder"] >= 0) & (rows["segment"] >= 0) & (starts_s < until_s)
         flags = np.where(billed, flags | ChannelFlag.BILL, flags)
-        rows["step"] = np.append(self.book.steps(), np.uint8(0))[facts["tariff"]]
+        rows["counts"] = np.append(self.book.steps(), np.uint8(0))[facts["tariff"]] | fed_in * np.uint8(FED_IN)
         flags = np.where(self._dear(), flags | ChannelFlag.DEAR, flags)
         rows["flags"] = np.where(shared, flags | ChannelFlag.SHARED, flags)
 

@@ -34,6 +34,7 @@ _COMPONENT: Final = {
     "credit": Component.ALLOWANCE,
     "percent": Component.PERCENT,
     "minimum": Component.MINIMUM,
+    "export": Component.EXPORT,
 }
 
 

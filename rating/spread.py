@@ -13,7 +13,7 @@ import numpy as np
 
 from rating.compiled import Homes, Lines, jit
 from rating.history import note_day
-from rating.state import ChannelFlag
+from rating.state import FED_IN, ChannelFlag
 
 ENERGY_MAX: Final = 4_000_000_000
 DEAR_ENERGY_MAX: Final = ENERGY_MAX // 10
@@ -23,6 +23,7 @@ _INT64_MAX: Final = 2**63 - 1
 _SHARED: Final = ChannelFlag.SHARED
 _PART: Final = ChannelFlag.PART
 _TALLY: Final = ChannelFlag.TALLY
+_FED_IN: Final = FED_IN
 _INT64_MIN: Final = -(2**63)
 
 CLOSE: Final = np.dtype(  # what a channel posts when a local day ends under it
@@ -70,17 +71,25 @@ def tally(cell: Any, dirty: Any, first: int, used: int, piece: int, bounds: Any,
 
 
 @jit
-def cell_of(homes: Homes, place: int, segment: int, now: int, lines: Lines) -> int:
-    """The cell of the first tier for energy of `segment` of a channel that stands in segment `now`.
+def _first_cell(cycle: int, segment: int, lines: Lines, cells: Any) -> int:
+    """The cell of the first segment of a bill cycle that comes after `segment`."""
+    while lines.seg_cycle[segment] < cycle:
+        segment += 1
+    return int(cells[segment])
+
+
+@jit
+def cell_of(homes: Homes, place: int, segment: int, now: int, lines: Lines, cells: Any) -> int:
+    """The cell (of `cells`, by segment) for energy of `segment` of a channel that stands in segment `now`.
 
     It is booked where the channel stands: energy of a bill cycle before counts as that of `now`, and energy of one
     that is closed already as the first of the open one.
     """
     sheet = homes.sheet[homes.sheet_of[place]]
     cycle = np.int64(lines.seg_cycle[now])
-    cell = np.int64(lines.seg_cell[segment if lines.seg_cycle[segment] == cycle else now])
+    cell = np.int64(cells[segment if lines.seg_cycle[segment] == cycle else now])
     if cycle < sheet.cycle:
-        cycle, cell = np.int64(sheet.cycle), np.int64(1)
+        cycle, cell = np.int64(sheet.cycle), np.int64(_first_cell(sheet.cycle, now, lines, cells))
     return int(sheet.first + (cycle % sheet.cycles) * sheet.width + cell)
 
 
@@ -120,9 +129,21 @@ def share(homes: Homes, place: int, cycle: int, piece: int, lines: Lines) -> Non
 
 
 @jit
+def count_fed_in(homes: Homes, place: int, segment: int, now: int, piece: int, lines: Lines) -> None:
+    """A piece of energy that is fed in has no price as it comes; it is counted where it would be tallied."""
+    cell = cell_of(homes, place, segment, now, lines, lines.seg_fed_in)
+    homes.cell[cell].wh += piece
+    homes.dirty_cell[cell] = 1
+
+
+@jit
 def charge(homes: Homes, slot: int, segment: int, piece: int, lines: Lines) -> None:
     """Price one piece of energy of one segment: the first tier into `energy`, the rest into `tier_adder`."""
     row = homes.channel[slot]
+    if row.counts & _FED_IN:
+        if row.flags & _TALLY:
+            count_fed_in(homes, row.ladder, segment, row.segment, piece, lines)
+        return
     price = lines.seg_price[segment]
     row.accrued_energy_e11 += piece * price[0]
     row.day_energy += piece
@@ -140,7 +161,7 @@ def charge(homes: Homes, slot: int, segment: int, piece: int, lines: Lines) -> N
     if used > tiers[0] or used + piece > tiers[0]:
         row.accrued_adder_e11 += adder_of(used, piece, tiers, price)
     if row.flags & _TALLY:
-        cell = cell_of(homes, place, segment, row.segment, lines)
+        cell = cell_of(homes, place, segment, row.segment, lines, lines.seg_cell)
         tally(homes.cell, homes.dirty_cell, cell, used, piece, tiers, price)
     if current:
         step.used = used + piece

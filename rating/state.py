@@ -38,7 +38,7 @@ CHANNEL: Final = np.dtype(
         ("digits", np.uint8),  # whole digits before rollover; 0: unknown
         ("quality", np.uint8),  # of `value`
         ("flags", np.uint8),  # ChannelFlag
-        ("step", np.uint8),  # the register counts in steps of 10**step thousandths
+        ("counts", np.uint8),  # how it counts: in steps of 10**(counts & STEP) thousandths; FED_IN
     ]
 )
 COLD: Final = np.dtype(  # of a channel, touched only off the common path
@@ -110,6 +110,10 @@ class ChannelFlag:
     PART: Final = 32  # some of the open day is posted already
     DEAR: Final = 128  # its tariff, or one that follows, has prices from rating.spread.CHEAP_E8 on; never plain
     TALLY: Final = 64  # its energy is counted by bin and tier, too (rating.sheets); never plain
+
+
+STEP: Final = 15  # of channel.counts
+FED_IN: Final = 16  # it counts energy that is fed in, which has no price as it comes
 
 
 class AccountFlag:

@@ -129,7 +129,11 @@ class _Rating:
                 totals |= there[:, n]
         one_price = len(self.tariff.period_names) == 1
         for n, kind in enumerate(kinds):
-            if kind is main or (main is None and kind in (Register.VOLUME, Register.IMPORT_TOTAL)):
+            if (
+                kind is main
+                or (main is None and kind in (Register.VOLUME, Register.IMPORT_TOTAL))
+                or (kind is Register.EXPORT_TOTAL and self.tariff.netting is not None)
+            ):
                 role[there[:, n], n] = 1
             elif kind in _TARIFF_REGISTERS and main is Register.IMPORT_TOTAL:
                 role[there[:, n] & totals, n] = 0

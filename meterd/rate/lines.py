@@ -87,6 +87,6 @@ def charges_of(found: Due, point: int) -> list[Line]:
 def _line(one: Reckoned, point: int) -> Line:
     charge = one.charge
     price_e8 = charge.amount_e8 if charge.amount_e8 is not None else charge.price_e8
-    if charge.kind == "credit":
+    if charge.kind in ("credit", "export"):
         price_e8 = -(price_e8 or 0)
     return Line(charge.name, "", 0, int(one.quantity[point]), price_e8 or 0, int(one.amount_e11[point]), charge)

@@ -40,7 +40,7 @@ class Text:
     def figures(self, line: Line, cycle: Cycle) -> tuple[str, str, str]:
         """Quantity, its unit, and the price of one."""
         charge, price = line.charge, _trimmed(decimal_text(line.price_e8, self._price_digits))
-        if charge is None or charge.kind in ("levy", "credit"):
+        if charge is None or charge.kind in ("levy", "credit", "export"):
             return self.quantity(line.quantity), self.tariff.unit, price
         if charge.rate_e6 is not None:
             return self.exact(line.quantity), "%", _trimmed(decimal_text(charge.rate_e6, 4))

@@ -32,6 +32,7 @@ LABEL: Final[dict[str, tuple[str, str]]] = {
     "minimum": ("最低收费", "Minimum charge"),
     "tiers": ("阶梯结算", "Tiers of the whole bill"),
     "contained": ("其中包含", "Contained in it"),
+    "export": ("上网电量", "Fed in"),
 }
 
 

@@ -21,12 +21,12 @@ def close(charge: Charge, place: int, share: Share, base: Int64s) -> tuple[Int64
     assert charge.price_e8 is not None
     season = np.array([stretch.allowance[place] for stretch in share.stretches], np.int64)
     daily = np.array([allowance.upto_wh for allowance in charge.allowance], np.int64)[season]
-    allowed, used = share.days * daily, np.maximum(share.wh, 0)
+    allowed, used = share.days * daily, share.wh  # below zero: an estimate was taken back
     if charge.parts == "pooled":
-        wh = np.minimum(allowed.sum(axis=1), used.sum(axis=1))
+        wh = np.minimum(allowed.sum(axis=1), np.maximum(used.sum(axis=1), 0))
     else:
         wh = np.zeros(len(used), np.int64)
         for one in range(len(charge.allowance)):
             mine = season == one
-            wh += np.minimum(allowed[:, mine].sum(axis=1), used[:, mine].sum(axis=1))
+            wh += np.minimum(allowed[:, mine].sum(axis=1), np.maximum(used[:, mine].sum(axis=1), 0))
     return np.asarray(wh, np.int64), np.asarray(-wh * charge.price_e8, np.int64)

@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from rating.closes import credit, levy, minimum, percent, standing
+from rating.closes import credit, export, levy, minimum, percent, standing
 from rating.closes.stretch import Share
 from rating.tariff.charges import ENERGY, Charge
 
@@ -30,6 +30,7 @@ _CLOSES: Final[Mapping[str, Close]] = {
     "credit": credit.close,
     "percent": percent.close,
     "minimum": minimum.close,
+    "export": export.close,
 }
 
 

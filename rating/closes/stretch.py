@@ -76,6 +76,7 @@ class Share:
     days: Int64s  # [accounts, stretches] in which they were served
     wh: Int64s  # [accounts, stretches]
     energy_e11: Int64s  # [accounts]: what that energy costs by itself
+    fed_in: Int64s  # [accounts, stretches]: and not netted
 
     @property
     def month_days(self) -> int:

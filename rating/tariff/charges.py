@@ -31,6 +31,7 @@ NEEDS: Final[dict[str, Needs]] = {
     "credit": Needs(frozenset({"price", "parts", "allowance"})),
     "percent": Needs(frozenset({"rate", "base", "included"}) | _ROUNDED),
     "minimum": Needs(frozenset({"amount", "per", "base"}), _ROUNDED),
+    "export": Needs(frozenset({"price"})),
 }
 KEYS: Final = ("amount", "per", "price", "parts", "allowance", "rate", "base", "included", "step", "mode")
 
@@ -49,6 +50,7 @@ class Charge(Part):
     standing: `amount` per day or month. levy: `price` on all energy. credit: `price` off the energy within the
     allowance, over the whole cycle (pooled) or each season's days by themselves (each). percent: `rate` of the base,
     added or contained in it. minimum: what the base falls short of `amount` per day or month.
+    export: `price` for what was fed in and not netted.
     """
 
     name: Name

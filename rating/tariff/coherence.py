@@ -53,7 +53,7 @@ def _of_top(tariff: Tariff) -> Iterator[Fault]:
     if tariff.clock is None and _clock_changes(tariff.timezone):
         yield ("clock",), f'the clock of {tariff.timezone} changes: say "daylight" (with it) or "standing" (without)'
     if tariff.tiers_at_close:
-        word = "tier_kind" if tariff.tier_kind == "slab" else "allocation"
+        word = "netting" if tariff.nets else "tier_kind" if tariff.tier_kind == "slab" else "allocation"
         told = f"{getattr(tariff, word)!r} is told by a whole bill's energy"
         if tariff.tier_kind == "slab" and tariff.allocation != "chronological":
             yield ("allocation",), "a slab has one tier for all energy: say chronological"
@@ -63,6 +63,7 @@ def _of_top(tariff: Tariff) -> Iterator[Fault]:
             yield ("on_change",), f"{told}: its bounds cannot change at an instant of it"
         if tariff.on_switch == "carry_over":
             yield ("on_switch",), f"{told}: a bill under another tariff is another one, say start_anew"
+    yield from _of_netting(tariff)
     if (tariff.cycle_begins is None) != (tariff.cycle_months == 1):
         need = (
             "needs cycle_begins, the month in which one begins" if tariff.cycle_months > 1 else "has no cycle_begins"
@@ -77,6 +78,20 @@ def _of_top(tariff: Tariff) -> Iterator[Fault]:
     for s, season in enumerate(tariff.season):
         if season.name in {other.name for other in tariff.season[:s]}:
             yield ("season", s, "name"), f"there is another season {season.name!r}"
+
+
+def _of_netting(tariff: Tariff) -> Iterator[Fault]:
+    paid = any(charge.kind == "export" for version in tariff.version for charge in version.charge)
+    if (tariff.netting is None) == paid:
+        needs = "a charge of the kind 'export' needs it"
+        yield ("netting",), needs if paid else "it needs a charge of the kind 'export' (whose price may be 0)"
+    if tariff.netting is not None and tariff.commodity != "electricity":
+        yield ("netting",), "only electricity is fed in"
+    if tariff.netting == "cycle_total" and len(tariff.period_names) > 1:
+        yield ("netting",), "there is more than one period: say cycle_by_period"
+    by_period = any(period.prices_e8 is not None for version in tariff.version for period in version.period)
+    if tariff.nets and tariff.allocation == "chronological" and by_period and len(tariff.period_names) > 1:
+        yield ("allocation",), "netting leaves no order of time: say proportional or per_period"
 
 
 def _clock_changes(timezone: str) -> bool:

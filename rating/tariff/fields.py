@@ -53,7 +53,8 @@ BUILT: Final[dict[str, tuple[str, ...]]] = {
     "rounding.level": ("bill", "line"),
     "calendar.library": ("none", "holidays", "chinese-calendar"),
     "calendar.unknown_year": ("provisional",),
-    "charge.kind": ("standing", "levy", "credit", "percent", "minimum"),
+    "netting": ("none", "cycle_total", "cycle_by_period"),
+    "charge.kind": ("standing", "levy", "credit", "percent", "minimum", "export"),
     "charge.per": ("day", "month"),
     "charge.parts": ("pooled", "each"),
     "tiers.per": ("cycle", "day"),
@@ -61,6 +62,7 @@ BUILT: Final[dict[str, tuple[str, ...]]] = {
 }
 KNOWN: Final[dict[str, tuple[str, ...]]] = {  # words that mean something and wait for a later version
     "charge.kind": ("demand", "power_factor"),
+    "netting": ("interval",),
     "bill_cycle": ("read_day",),
     "cycle": ("read_day",),
     "on_open": ("by_days", "by_months"),

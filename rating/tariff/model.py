@@ -156,6 +156,7 @@ class Tariff(Part):
     on_change: Annotated[str, BeforeValidator(word("on_change")), words("on_change")]
     on_open: Annotated[str, BeforeValidator(word("on_open")), words("on_open")]
     on_switch: Annotated[str, BeforeValidator(word("on_switch")), words("on_switch")]
+    netting: Annotated[str, BeforeValidator(word("netting")), words("netting")] | None = None
     quantity_step: QuantityStep | None = None  # thousandths: a register counts in such steps, the rest stays in it
     rounding: Rounding
     season: tuple[Season, ...] = ()
@@ -192,7 +193,12 @@ class Tariff(Part):
     @property
     def tiers_at_close(self) -> bool:
         """Which tier energy falls into is told when its cycle ends (`rating.closes.allocation`)."""
-        return self.tier_kind != "block" or self.allocation != "chronological"
+        return self.tier_kind != "block" or self.allocation != "chronological" or self.nets
+
+    @property
+    def nets(self) -> bool:
+        """Energy that is fed in is taken off what was taken (`rating.closes.netting`)."""
+        return self.netting not in (None, "none")
 
     @property
     def linear(self) -> bool:

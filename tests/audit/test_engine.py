@@ -18,7 +18,7 @@ from config.settings import AutopaySettings, LedgerSettings, Paths, RatingSettin
 from config.tariff_files import tariff_texts
 from ingest.log_sqlite import SqliteLog
 from ingest.wire import decode_frames, encode_readings
-from ledger.effects import InboxRow
+from ledger.effects import SUBLEDGER, Component, InboxRow
 from ledger.inbox import pending, submit
 from ledger.pages import checksum
 from ledger.store import LedgerStore
@@ -176,6 +176,12 @@ class House:
     def audited(self, since: str | None = None) -> Any:
         return audit(self.root, settings=Settings(data_dir=self.root, rating=self.rating), since=since)
 
+    def rows(self) -> list[Any]:
+        """Everything posted on accounts so far."""
+        with closing(sqlite3.connect(self.paths.ledger)) as db:
+            bodies = db.execute("SELECT body FROM subledger ORDER BY rowid").fetchall()
+        return [row for (body,) in bodies for row in np.frombuffer(body, SUBLEDGER)]
+
     def close(self) -> None:
         self.store.close()
         self.log.close()
@@ -255,6 +261,14 @@ mode = "half_up"
 """
 
 
+FED_IN = """
+[[version.charge]]
+name = "fed-in"
+kind = "export"
+price = "0.453"
+"""
+
+
 def tariffs_of(folder: Path, shapes: dict[str, str]) -> Path:
     """The shipped tariffs, some of which have charges in every version and other words."""
     folder.mkdir()
@@ -263,6 +277,10 @@ def tariffs_of(folder: Path, shapes: dict[str, str]) -> Path:
         if "charges" in words:
             head, *versions = text.split("[[version]]")
             text = head + "".join(f"[[version]]{version}{CHARGES}" for version in versions)
+        if netting := {"none", "cycle_total", "cycle_by_period"}.intersection(words):
+            (word,) = netting
+            text = text.replace("[rounding]", f'netting = "{word}"\n[rounding]', 1) + FED_IN
+            text = text.replace('"carry_over"', '"start_anew"')
         if "whole" in words:
             text = text.replace("[rounding]", 'quantity_step = "1"\n[rounding]', 1)
         if "line" in words:
@@ -526,5 +544,48 @@ def test_registers_that_lag_behind_switches_of_tariff(tmp_path: Path, seed: int,
         if audited:
             assert house.audited("last").differences == []
         assert house.audited().differences == []
+    finally:
+        house.close()
+
+
+@pytest.mark.parametrize(
+    ("seed", "shapes"),
+    [
+        (0, {"": "cycle_total", "-tou": "cycle_by_period proportional"}),
+        (1, {"": "none charges", "-tou": "cycle_by_period per_period charges line"}),
+        (2, {"": "slab charges cycle_total whole", "-tou": "none"}),
+        (3, {"": "", "-tou": "cycle_by_period charges"}),  # the first does not count what is fed in
+    ],
+)
+def test_what_is_fed_in(tmp_path: Path, seed: int, shapes: dict[str, str]) -> None:
+    """A roof: two registers, each with a pace of its own, one of them silent at times; tariffs change under it."""
+    for name in ("v1", "data"):
+        (tmp_path / name).mkdir()
+    draw = random.Random(seed)
+    house = House(tmp_path / "data", tariffs_of(tmp_path / "tariffs", shapes))
+    try:
+        house.register(one_meter(tmp_path / "v1", "13200", ["1.8.0", "2.8.0"], SWITCHED))
+        stands = {1: (at(START), 0), 11: (at(START), 0)}
+        received_s, audited = at(START), False
+        while min(at_s for at_s, _ in stands.values()) < at("2026-11-02"):
+            code = draw.choice([c for c, (at_s, _) in stands.items() if at_s < at("2026-11-02")])
+            for _ in range(draw.randrange(1, 12)):
+                at_s, value = stands[code]
+                lasted_s = draw.choice((900, 7200, 86_400, 86_400 * 9))
+                stands[code] = at_s + lasted_s, value + draw.randrange(0, 2 * lasted_s)
+                received_s = max(received_s, stands[code][0])
+                house.one(code, stands[code][1], stands[code][0], received_s)
+                if draw.random() < 0.2:
+                    house.tick(received_s)
+            if draw.random() < 0.3:
+                house.checkpoint()
+                assert house.audited("last" if audited else None).differences == []
+                audited = True
+        house.tick(at("2026-11-09"))
+        house.checkpoint()
+        assert house.audited("last").differences == []
+        assert house.audited().differences == []
+        fed_in = sum(1 for row in house.rows() if row["component"] == Component.EXPORT and row["quantity"] > 0)
+        assert fed_in >= (1 if shapes[""] == "" or "cycle" in shapes[""] else 3)
     finally:
         house.close()

@@ -470,3 +470,59 @@ def test_whole_units_leave_the_fraction_in_the_register(tmp_path: Path, capsys: 
     bad.write_text(text.replace("[rounding]", 'quantity_step = "5"\n\n[rounding]', 1))
     assert cli.run(["tariff", "check", str(bad)]) == Exit.NO
     assert "quantity_step: a power of ten" in capsys.readouterr().out
+
+
+FED_IN = '[[version.charge]]\nname = "fed-in"\nkind = "export"\nprice = "0.453"\n'
+
+
+@pytest.mark.parametrize(
+    ("word", "fed_in", "exact", "total"),
+    [
+        ("cycle_total", "180", "129.551125", "129.55"),  # domain 9: netted before the tiers
+        ("none", "180", "161.0075", "161.01"),  # gross, with a credit
+        ("cycle_by_period", "180", "129.551125", "129.55"),
+        ("cycle_total", "500", "-45.3", "-45.30"),  # 100 kWh beyond what was taken are paid for
+    ],
+)
+def test_what_is_fed_in(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], word: str, fed_in: str, exact: str, total: str
+) -> None:
+    """Guangzhou in summer, 400 kWh taken."""
+    text = tariff_texts()["guangzhou-residential"].replace('"guangzhou-residential"', '"roof"')
+    head, version = text.replace('"carry_over"', '"start_anew"').rsplit("[[version]]", 1)
+    head = head.replace("[rounding]", f'netting = "{word}"\n\n[rounding]', 1)
+    file = tmp_path / "roof.toml"
+    file.write_text(f"{head}[[version]]{version}\n{FED_IN}")
+    rows = row("2026-07-01T00:00+08:00", "0") + row("2026-08-01T00:00+08:00", "400")
+    rows += row("2026-07-01T00:00+08:00", "7", register="2.8.0")
+    rows += row("2026-08-01T00:00+08:00", str(7 + Decimal(fed_in)), register="2.8.0")
+    told = rated(tmp_path, capsys, str(file), rows)
+    (cycle,) = told["cycles"]
+    assert (cycle["exact"], cycle["total"], told["exceptions"]) == (exact, total, [])
+    paid = [line for line in cycle["lines"] if line["component"] == "fed-in"]
+    left = Decimal(fed_in) if word == "none" else max(Decimal(fed_in) - 400, Decimal(0))
+    assert [(Decimal(line["quantity"]), line["unit"], line["price"]) for line in paid] == [(left, "kWh", "-0.453")]
+
+
+NETTING_FAULTS = [
+    ('netting = "none"\n', "", "netting: a charge of the kind 'export' needs it"),
+    (FED_IN, "", "netting: it needs a charge of the kind 'export'"),
+    ('netting = "none"', 'netting = "interval"', "netting: 'interval' is not built"),
+    ('commodity = "electricity"', 'commodity = "heat"', "netting: only electricity is fed in"),
+    ('netting = "none"', 'netting = "cycle_total"', "netting: there is more than one period: say cycle_by_period"),
+]
+
+
+@pytest.mark.parametrize(("old", "new", "fault"), NETTING_FAULTS)
+def test_what_is_wrong_with_netting_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], old: str, new: str, fault: str
+) -> None:
+    text = tariff_texts()["guangzhou-residential-tou"].replace('"carry_over"', '"start_anew"')
+    text = text.replace("[rounding]", 'netting = "none"\n\n[rounding]', 1) + "\n" + FED_IN
+    assert old in text
+    file = tmp_path / "guangzhou-residential-tou.toml"
+    file.write_text(text)
+    assert cli.run(["tariff", "check", str(file)]) == Exit.OK, capsys.readouterr().out
+    file.write_text(text.replace(old, new))
+    assert cli.run(["tariff", "check", str(file)]) == Exit.NO
+    assert fault in capsys.readouterr().out

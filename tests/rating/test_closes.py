@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from config.tariff_files import tariff_texts
 from config.units import INT64_MAX, ROUNDING, round_ratio
 from rating.closes.allocation import per_period, proportional, slab
+from rating.closes.netting import netted
 from rating.closes.reckoning import reckon
 from rating.closes.rounding import share_of
 from rating.closes.stretch import Share, Stretch, stretches_of
@@ -33,13 +34,16 @@ def charge(**told: Any) -> Charge:
     return Charge.model_validate({"name": "it", **told})
 
 
-def share(days: list[int], kwh: list[int], energy: str = "0", month: str = "2026-07") -> Share:
+def share(
+    days: list[int], kwh: list[int], energy: str = "0", month: str = "2026-07", fed: list[int] | None = None
+) -> Share:
     """One account; each stretch has an allowance of its own, and so many days and kWh."""
     first = day(f"{month}-01")
     cycle = int(np.datetime64(month, "M").astype(np.int64))
     stretches = tuple(Stretch(cycle, 0, first + n, first + n + 1, (n,)) for n in range(len(days)))
     row = np.array([days], np.int64), np.array([kwh], np.int64) * 1000
-    return Share(stretches, *row, np.array([int(Fraction(energy) * E11)], np.int64))
+    fed_in = np.array([[n * 1000 for n in fed or [0] * len(days)]], np.int64)
+    return Share(stretches, *row, np.array([int(Fraction(energy) * E11)], np.int64), fed_in)
 
 
 def amounts(charges: list[Charge], of: Share) -> list[Fraction]:
@@ -74,6 +78,7 @@ def test_a_baseline_credit(told: dict[str, Any], of: Share, amount: str) -> None
         ({"kind": "minimum", "amount": "0.4", "per": "day", "base": ["energy"]}, share([31], [9], "13"), "0"),
         # Ontario: a rebate of 23.5 % on what is billed before tax.
         ({"kind": "percent", "rate": "-23.5", "included": False, **OF_ENERGY}, share([1], [1], "99.99"), "-23.5"),
+        ({"kind": "export", "price": "0.453"}, share([31], [400], fed=[180]), "-81.54"),
         # Domain 9: with VAT of 13 % inside, 372.10 is 329.29 and 42.81.
         ({"kind": "percent", "rate": "13", "included": True, **OF_ENERGY}, share([1], [1], "372.1"), "42.81"),
     ],
@@ -177,3 +182,24 @@ def test_stretches_end_with_months_versions_and_allowances() -> None:
     ontario = stretches_of(TARIFFS["ontario-tou"], day("2025-10-20"), day("2025-11-03"))
     assert [(one.version, one.first_day) for one in ontario] == [(0, day("2025-10-20")), (1, day("2025-11-01"))]
     assert stretches_of(tariff, day("2026-05-01"), day("2026-06-01")) == ()
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 10**9), st.integers(0, 10**9)), min_size=3, max_size=3),
+    st.sampled_from(["cycle_total", "cycle_by_period"]),
+)
+def test_netting_takes_as_much_of_both(told: list[tuple[int, int]], word: str) -> None:
+    taken, fed_in = (np.array([column], np.int64) for column in zip(*told, strict=True))
+    left, surplus = netted(word, taken, fed_in, ["a", "b", "a"])
+    assert ((left >= 0) & (left <= taken)).all()
+    assert ((surplus >= 0) & (surplus <= fed_in)).all()
+    assert (taken - left).sum() == (fed_in - surplus).sum()
+    for mine in ([0, 1, 2],) if word == "cycle_total" else ([0, 2], [1]):
+        both = taken[:, mine].sum(), fed_in[:, mine].sum()
+        assert (left[:, mine].sum(), surplus[:, mine].sum()) == (both[0] - min(both), both[1] - min(both))
+
+
+def test_what_was_taken_back_is_not_netted() -> None:
+    """An estimate that is taken back in the next bill leaves less than nothing to net with."""
+    left, surplus = netted("cycle_total", np.array([[-50, 20]]), np.array([[10, 0]]), ["a", "a"])
+    assert (left.tolist(), surplus.tolist()) == ([[-50, 20]], [[10, 0]])

@@ -64,7 +64,7 @@ TABLE: list[tuple[dict[str, Any], str, int, str]] = [
         4,
         "does not count",
     ),
-    ({"registers": [("WX-77.a,1.8.0", "WX-77.a,2.8.0")]}, "registers.csv", 4, "2.8.0 can only have the role check"),
+    ({"registers": [("WX-77.a,1.8.0", "WX-77.a,2.8.1")]}, "registers.csv", 4, "2.8.1 can only have the role check"),
     (
         {"registers": [("WX-77.a,", "440100000002,1.8.1,bill,0.01,kWh\nWX-77.a,")]},
         "registers.csv",
