@@ -11,7 +11,7 @@ from typing import Final, Protocol
 from audit.bills import Used, fen, reckon
 from audit.ladders import opened_s
 from audit.meter import Channel, Ladder
-from audit.tariffs import month_of, month_start
+from audit.tariffs import Tariff, month_of, month_start
 from audit.world import FOREVER, Account
 
 _COMPONENT: Final = {
@@ -88,7 +88,7 @@ def charge(bill: Bill, sink: Books) -> Charges:
             place = f"{one.version}.{one.place}"
             if one.contained:
                 if there and one.money:
-                    sink.expected[name, one.last_day, f"contained {place}"] += e11_of(one.money)
+                    sink.expected[name, one.last_day, f"contained {place}"] += e11_of(one.money, sheet.tariff)
                 continue
             amount = fen(one.money, sheet.tariff)
             sink.posted(name, one.last_day, f"{_COMPONENT[one.kind]} {place}", amount)
@@ -103,18 +103,18 @@ def pending_e11(bill: Bill, ticked_s: int) -> int:
     """What open bills cost beside their energy, if they ended with the last local day that is over."""
     if not bill.open:
         return 0
-    total = Fraction()
+    total = 0
     for ladder, sheet in bill.sheets():
         until_day = sheet.tariff.day_of(ticked_s) if ticked_s else 0
         last = max([bill.cycle, month_of(until_day - 1), *sheet.counted, *sheet.fed_in])
         for month in range(bill.cycle, last + 1):
             days = bill.served(ladder, month, until_day)
-            total += reckon(sheet, ladder.history, month, days).beside
-    return e11_of(total)
+            total += e11_of(reckon(sheet, ladder.history, month, days).beside, sheet.tariff)
+    return total
 
 
-def e11_of(amount: Fraction) -> int:
-    """An exact amount in 1e-11 of the currency."""
-    scaled = amount * 10**11
-    assert scaled.denominator == 1, f"finer than 1e-11: {amount}"
+def e11_of(amount: Fraction, tariff: Tariff) -> int:
+    """An exact amount in billionths of the minor unit: 1e-11 of a currency with cents."""
+    scaled = amount * 10**9 / Fraction(tariff.minor)
+    assert scaled.denominator == 1, f"finer than a billionth of {tariff.minor}: {amount}"
     return int(scaled)

@@ -19,16 +19,15 @@ from audit.meter import Channel, Ladder
 from audit.packed import ACCOUNT_OPEN, CHANNEL_BILL, CHANNEL_SHARED, Rows
 from audit.tariffs import WIDE
 
-_E11: Final = Decimal(10**11)
 _E11_PER_FEN: Final = 10**9
 Place = tuple[str, int, int]  # serial, register code, from_s
 
 
-def e11(amount: Decimal) -> int:
-    """An exact amount in 1e-11 of the currency."""
-    scaled = WIDE.multiply(amount, _E11)
+def e11(amount: Decimal, minor: Decimal) -> int:
+    """An exact amount in billionths of the minor unit: 1e-11 of a currency with cents."""
+    scaled = WIDE.divide(WIDE.multiply(amount, Decimal(_E11_PER_FEN)), minor)
     whole = int(scaled)
-    assert scaled == whole, f"finer than 1e-11: {amount}"
+    assert scaled == whole, f"finer than a billionth of {minor}: {amount}"
     return whole
 
 
@@ -98,9 +97,9 @@ class StateAudit:
                 note = f"{tariff}, {month_text(month)}"
                 wh = sum(one.wh for one in counted) + sum(used.fed_in.get(month, {}).values())
                 self._differ(account, "", "sheet_wh", wh, int(of["wh"].sum()), note)
-                money = e11(sum((one.money for one in counted), Decimal(0)))
+                money = e11(sum((one.money for one in counted), Decimal(0)), used.tariff.minor)
                 self._differ(account, "", "sheet_e11", money, int(of["energy_e11"].sum()), note)
-                posted = e11(used.posted_fen.get(month, 0) * used.tariff.minor)
+                posted = used.posted_fen.get(month, 0) * _E11_PER_FEN
                 self._differ(account, "", "sheet_posted_e11", posted, int(cells[first]["energy_e11"]), note)
 
     def _lengths(self, channels: int, ladders: int) -> None:
@@ -137,7 +136,7 @@ class StateAudit:
         """One register: where it stands, and what its open day has come to."""
         span = channel.span
         account, slot = span.account, channel_slot.get(key, -1)
-        energy, adder = map(e11, channel.accrued())
+        energy, adder = (e11(amount, channel.ladder.tariff.minor) for amount in channel.accrued())
         self._expected[account] += energy + adder
         if not self._holds("channel", slot, account, f"meter {key[0]}") or slot >= len(self.arrays["cold"]):
             return
@@ -184,7 +183,8 @@ class StateAudit:
         if not self._holds("account", slot, name, "account"):
             return
         row = self.arrays["account"][slot]
-        energy, adder = e11(bill.carry_energy), e11(bill.carry_adder)
+        minor = self.book.tariffs[bill.account.tariff].minor
+        energy, adder = e11(bill.carry_energy, minor), e11(bill.carry_adder, minor)
         self._differ(name, "", "balance", bill.balance_fen, int(row["balance_fen"]), "posted, in the state")
         self._differ(name, "", "arrears", bill.arrears_fen, int(row["arrears_fen"]), "in the state")
         self._differ(name, "", "carry_energy_e11", energy, int(row["carry_energy_e11"]), "")

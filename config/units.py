@@ -56,7 +56,7 @@ class Currency:
 CNY: Final = Currency("CNY", 2)
 CURRENCIES: Final[dict[str, Currency]] = {
     code: Currency(code, digits)
-    for digits, codes in ((0, "JPY KRW"), (2, "AUD CAD CNY EUR GBP INR USD"), (3, "BHD KWD"))
+    for digits, codes in ((0, "JPY KRW TWD"), (2, "AUD CAD CNY EUR GBP INR USD"), (3, "BHD KWD"))
     for code in codes.split()
 }
 

@@ -9,6 +9,7 @@ import pytest
 
 from audit.tariffs import read_tariffs
 from config.tariff_files import tariff_texts
+from config.units import CURRENCIES
 from rating.calendar import local_calendar
 from rating.schedule import compile_schedule, relevant
 from rating.tariff.reading import parse_tariffs
@@ -36,7 +37,8 @@ def test_prices_at_every_instant(name: str) -> None:
         assert segment is not None
         assert (segment.start_s, segment.day) == (timeline.start_s[row], timeline.day[row])
         prices = audited.prices[segment.key : segment.key + 8]
-        assert [price.scaleb(8) for price in prices] == [Decimal(p) for p in timeline.price_e8[row].tolist()]
+        digits = CURRENCIES[tariff.currency].price_digits
+        assert [price.scaleb(digits) for price in prices] == [Decimal(p) for p in timeline.price_e8[row].tolist()]
         segment = segment.following()
     assert segment is None
     assert timeline.end_s == audited.day_start_s(audited.end_day)

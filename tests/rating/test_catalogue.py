@@ -7,6 +7,7 @@ from decimal import Decimal
 
 import pytest
 
+from config.units import CURRENCIES
 from rating.calendar import LocalCalendar, local_calendar
 from rating.schedule import compile_schedule
 from rating.tariff.model import Tariff
@@ -20,6 +21,11 @@ Compiled = tuple[LocalCalendar, Timeline]
 def compiled(tariff: Tariff) -> Compiled:
     calendar = local_calendar(tariff.timezone, *YEARS, tariff.clock == "standing")
     return calendar, compile_timeline(tariff, calendar)
+
+
+def _minor(tariff: Tariff, amount: str) -> Decimal:
+    """An amount of the tariff's currency in its minor unit."""
+    return Decimal(amount).scaleb(CURRENCIES[tariff.currency].minor_digits)
 
 
 def at(calendar: LocalCalendar, when: str) -> int:
@@ -41,6 +47,9 @@ CYCLES = [
     ("guangzhou-water", "2026-07-15 12:00", "30", "99.42"),
     ("beijing-heating-kwh", "2026-01-15 12:00", "1000", "160"),
     ("beijing-heating-gj", "2026-01-15 12:00", "3.6", "160.02"),  # 1,000 kWh: the unit decides
+    ("taiwan-residential", "2026-01-15 12:00", "2000", "6591.8"),  # 1,000 kWh a month: 6,592 in the press
+    ("taiwan-residential", "2026-07-15 12:00", "2000", "7903.6"),  # in summer 7,904
+    ("taiwan-residential", "2026-07-15 12:00", "808", "1911.76"),  # twice 404 kWh: 120, 210 and 74 of each month
     ("ontario-tiered", "2026-01-15 12:00", "1100", "134.20"),  # 1,000 x 0.120 + 100 x 0.142
     ("ontario-tiered", "2026-07-15 12:00", "1100", "143.00"),  # 600 x 0.120 + 500 x 0.142
 ]
@@ -54,7 +63,7 @@ def test_use_in_one_cycle(shipped: dict[str, Tariff], name: str, when: str, use:
     stage = next(i for i, end in enumerate(schedule.end_s) if moment < end)
     prices = timeline.price_e8[int((timeline.start_s <= moment).sum()) - 1]
     pieces = ladder(0, int(Decimal(use) * 1000), schedule.bounds[stage])
-    assert sum(wh * Decimal(int(prices[tier])) for tier, wh in pieces) == Decimal(total) * 10**11
+    assert sum(wh * Decimal(int(prices[tier])) for tier, wh in pieces) == _minor(shipped[name], total) * 10**9
 
 
 # Tariff, local moment, price of a unit in the first tier.
@@ -84,4 +93,4 @@ MOMENTS = [
 def test_price_at_a_moment(shipped: dict[str, Tariff], name: str, when: str, price: str) -> None:
     calendar, timeline = compiled(shipped[name])
     segment = int((timeline.start_s <= at(calendar, when)).sum()) - 1
-    assert int(timeline.price_e8[segment, 0]) == Decimal(price) * 10**8
+    assert int(timeline.price_e8[segment, 0]) == _minor(shipped[name], price) * 10**6
