@@ -120,7 +120,11 @@ def reckon(used: Used, history: History, month: int, served: Sequence[int]) -> R
     use = {day: Use(Fraction(wh[day], 1000), money[day], Fraction(fed_in.get(day, 0), 1000)) for day in days}
     by_line = sum(fen(Fraction(part, 1000) * Fraction(price), tariff) for (_, _, price), part in lines.items())
     energy = sum(money.values(), Fraction())
-    charges = charged(tariff.told, month, served, use)
+
+    def says(name: str, day: int) -> int:
+        return tariff.attributes_on(day, history).get(name, 0)
+
+    charges = charged(tariff.told, month, served, use, says)
     return Reckoned(used.posted_fen.get(month, 0), plain, energy, by_line, charges)
 
 

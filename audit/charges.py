@@ -6,7 +6,7 @@ says is rounded is rounded.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import date, timedelta
 from decimal import Decimal
 from fractions import Fraction
@@ -38,10 +38,17 @@ class Charged(NamedTuple):
     contained: bool
 
 
-def charged(told: Mapping[str, Any], month: int, served: Sequence[int], use: Mapping[int, Use]) -> list[Charged]:
+def charged(
+    told: Mapping[str, Any],
+    month: int,
+    served: Sequence[int],
+    use: Mapping[int, Use],
+    says: Callable[[str, int], int] = lambda _name, _day: 0,
+) -> list[Charged]:
     """Charges of a bill cycle (`month` since 1970-01) of an account that is served on some days and uses some.
 
-    `told`: the file as TOML has it; days are local, since 1970-01-01, and all of this month.
+    `told`: the file as TOML has it; days are local, since 1970-01-01, and all of this month. `says`: what an
+    attribute of the account is on a day.
     """
     found: list[Charged] = []
     versions = told["version"]
@@ -51,7 +58,7 @@ def charged(told: Mapping[str, Any], month: int, served: Sequence[int], use: Map
         if month_start(month + 1) <= first or month_start(month) >= end:
             continue
         its_use = {day: one for day, one in use.items() if first <= day < end}
-        mine = _Days(told, month, [day for day in served if first <= day < end], its_use)
+        mine = _Days(told, month, [day for day in served if first <= day < end], its_use, says)
         sums = {"energy": sum((one.money for one in mine.use.values()), Fraction())}
         last_day = min(end, month_start(month + 1)) - 1
         for place, charge in enumerate(version.get("charge", ())):
@@ -66,13 +73,20 @@ def charged(told: Mapping[str, Any], month: int, served: Sequence[int], use: Map
 class _Days:
     """Of one version in one month."""
 
-    def __init__(self, told: Mapping[str, Any], month: int, served: list[int], use: Mapping[int, Use]) -> None:
-        self.told, self.month, self.served, self.use = told, month, served, use
+    def __init__(
+        self,
+        told: Mapping[str, Any],
+        month: int,
+        served: list[int],
+        use: Mapping[int, Use],
+        says: Callable[[str, int], int],
+    ) -> None:
+        self.told, self.month, self.served, self.use, self.says = told, month, served, use, says
 
     def money(self, charge: Mapping[str, Any], base: Fraction) -> Fraction:
         match charge["kind"]:
             case "standing":
-                return self._of_days(charge)
+                return self._standing(charge)
             case "levy":
                 return Fraction(charge["price"]) * sum((one.units for one in self.use.values()), Fraction())
             case "credit":
@@ -85,6 +99,28 @@ class _Days:
             case "minimum":
                 return max(self._of_days(charge) - base, Fraction())
         raise AssertionError(f"no charge {charge['kind']}")
+
+    def _standing(self, charge: Mapping[str, Any]) -> Fraction:
+        amount = Fraction(charge["amount"])
+        shares: dict[int, int] = {}  # by how many days share the amount
+        for day in self.served:
+            if _speaks(self.told, charge, day):
+                length = 1 if charge["per"] == "day" else self._sharing(charge, day)
+                shares[length] = shares.get(length, 0) + (self.says(charge["times"], day) if "times" in charge else 1)
+        if charge["per"] == "day":
+            return amount * shares.get(1, 0)
+        return sum((_rounded(amount * days / length, charge) for length, days in shares.items()), Fraction())
+
+    def _sharing(self, charge: Mapping[str, Any], day: int) -> int:
+        """Days of the month, or of the season around the day."""
+        if charge["per"] == "month":
+            return month_start(self.month + 1) - month_start(self.month)
+        first = end = day
+        while _speaks(self.told, charge, first - 1):
+            first -= 1
+        while _speaks(self.told, charge, end):
+            end += 1
+        return end - first
 
     def _of_days(self, charge: Mapping[str, Any]) -> Fraction:
         amount = Fraction(charge["amount"]) * len(self.served)

@@ -307,8 +307,12 @@ class Tariff:
             case word:
                 raise AssertionError(f"unknown word {word!r}")
 
+    def attributes_on(self, day: int, history: History) -> dict[str, int]:
+        """What is known of an account on a local day."""
+        return {name: value for name, from_s, value in history if self.day_of(from_s) <= day}
+
     def _plain_bounds(self, day: int, history: History, days: int) -> Bounds:
-        known = {name: value for name, from_s, value in history if self.day_of(from_s) <= day}
+        known = self.attributes_on(day, history)
         return self.version_on(day).bounds_in((_EPOCH + timedelta(days=day)).strftime("%m-%d"), known, days)
 
 

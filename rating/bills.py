@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any, NamedTuple
@@ -24,6 +24,10 @@ from rating.closes.stretch import Share
 
 Int64s = npt.NDArray[np.int64]
 Rows = npt.NDArray[Any]
+
+
+# (starts, ends) -> [ladder, span]: days of service of each ladder in spans of local days [start, end)
+Between = Callable[[Int64s, Int64s], Int64s]
 
 
 class Charged(NamedTuple):
@@ -64,11 +68,13 @@ class Cells:
     energy_e11: Int64s
 
 
-def due(book: TariffBook, tariff: int, cycle: int, cells: Cells, histories: Rows, days: Int64s) -> Due:
-    """Reckon a bill cycle; `days[ladder, stretch]` of service, `histories` of each ladder's account."""
+def due(book: TariffBook, tariff: int, cycle: int, cells: Cells, histories: Rows, between: Between) -> Due:
+    """Reckon a bill cycle; `histories` are those of each ladder's account, `between` asks for days of service."""
     layout, told = book.layouts[tariff], book.tariffs[tariff]
     assert layout is not None
     here = layout.cycle(cycle)
+    starts, ends = np.array([(one.first_day, one.end_day) for one in here.stretches], np.int64).T
+    days = between(starts, ends)
     bins = len(here.bins)
     shape = (len(cells.wh), bins, layout.tiers)
     wh = cells.wh[:, 1 : 1 + bins * layout.tiers].reshape(shape)
@@ -89,6 +95,7 @@ def due(book: TariffBook, tariff: int, cycle: int, cells: Cells, histories: Rows
         by_bin = np.asarray((wh * prices[None, :, :]).sum(axis=2), np.int64)
     energy_e11 = np.asarray(by_bin.sum(axis=1), np.int64)
     of_bin = np.array([one.stretch for one in here.bins], np.int64)
+    times = _times(book, tariff, (starts, ends), histories, between)
     charges: list[Charged] = []
     for version, found in groupby(range(len(here.stretches)), key=lambda place: here.stretches[place].version):
         mine = np.array(list(found), np.int64)
@@ -103,11 +110,29 @@ def due(book: TariffBook, tariff: int, cycle: int, cells: Cells, histories: Rows
             np.asarray(wh.sum(axis=2) @ in_stretch, np.int64),
             np.asarray(by_bin[:, in_stretch.any(axis=1)].sum(axis=1), np.int64),
             np.asarray(fed_in @ in_stretch, np.int64),
+            {name: counted[:, mine] for name, counted in times.items()},
         )
         last_day = stretches[-1].end_day - 1
         charges += [Charged(version, place, last_day, one) for place, one in enumerate(reckon(its, share))]
     there = np.asarray(days.any(axis=1) | cells.wh[:, 1:].any(axis=1) | (used_e11 != 0), bool)
     return Due(cells.energy_e11[:, POSTED], used_e11, energy_e11, wh, tuple(charges), there)
+
+
+def _times(
+    book: TariffBook, tariff: int, spans: tuple[Int64s, Int64s], histories: Rows, between: Between
+) -> dict[str, Int64s]:
+    """Days of service in each span times what an attribute says on them, by the attributes that charges count."""
+    starts, ends = spans
+    names = {charge.times for version in book.tariffs[tariff].version for charge in version.charge if charge.times}
+    found = {name: np.zeros((len(histories), len(starts)), np.int64) for name in names}
+    for name, counted in found.items():
+        for history in np.unique(histories).tolist():
+            mine = histories == history
+            for first, end, value in book.attribute_days(tariff, history, name):
+                begin = np.maximum(starts, first)
+                some = between(begin, np.maximum(np.minimum(ends, end), begin))
+                counted[mine] += value * some[mine]
+    return found
 
 
 def _allocated(

@@ -70,6 +70,7 @@ class TariffBook:
     bounds: Int64s  # [k, TIERS_MAX], inclusive upper bounds in thousandths; INT64_MAX from the last tier on
     schedule_of: Int32s  # [tariffs, histories]; -1: not compiled
     horizon_end_s: Int64s  # per tariff; nothing is priced from here on
+    histories: tuple[tuple[AttributeChange, ...], ...]
     layouts: tuple[Layout | None, ...]  # per tariff; None: its bills need no more than the energy's money
     digest: str
     seg_key: Int64s  # of `_find`
@@ -121,6 +122,7 @@ class TariffBook:
             *stages,
             schedule_of=schedule_of,
             horizon_end_s=np.array([t.end_s for t in timelines], dtype=np.int64),
+            histories=tuple(map(tuple, histories)),
             layouts=layouts,
             digest=_digest(used, [*segments, *stages, schedule_of]),
             seg_key=_keys(segments[0], segments[-1]),
@@ -179,6 +181,17 @@ class TariffBook:
     def day_start_s(self, tariff_index: int, day: int) -> int:
         """First instant of a local day; `day + 1` gives its end."""
         return self.calendars[tariff_index].day_start_s(day)
+
+    def attribute_days(self, tariff_index: int, history: int, name: str) -> list[tuple[int, int, int]]:
+        """(first local day, end, value) of an attribute in a history; before its first change it is 0."""
+        calendar = self.calendars[tariff_index]
+        changes: dict[int, int] = {}  # of two changes on one day the later one stands
+        for change in sorted(self.histories[history], key=lambda c: c.from_s):
+            if change.name == name and change.from_s < calendar.end_s:
+                early = change.from_s <= calendar.start_s
+                changes[calendar.first_day if early else calendar.day_of(change.from_s)] = change.value
+        days = [*changes, calendar.end_day]
+        return [(day, days[place + 1], value) for place, (day, value) in enumerate(changes.items())]
 
     def rounding(self, tariff_index: int) -> BillRounding:
         tariff = self.tariffs[tariff_index]

@@ -68,12 +68,16 @@ def _due(part: Partition, group: _Group, cycle: int, until_day: int) -> Due | No
     at = run_of(sheet, cycle)[:, None] + np.arange(layout.width)
     rows = part.cell[np.where(held[:, None], at, 0)]
     cells = Cells(*(np.where(held[:, None], rows[name], 0) for name in ("wh", "energy_e11")))
-    starts, ends = np.array([(s.first_day, s.end_day) for s in layout.cycle(cycle).stretches], np.int64).T
-    days = part.served.days(group.sheets, starts, ends, until_day)
-    if not days.any() and not cells.wh.any() and not cells.energy_e11.any():
+
+    def between(starts: Int64s, ends: Int64s) -> Int64s:
+        return part.served.days(group.sheets, starts, ends, until_day)
+
+    stretches = layout.cycle(cycle).stretches
+    whole = np.array([stretches[0].first_day]), np.array([stretches[-1].end_day])
+    if not between(*whole).any() and not cells.wh.any() and not cells.energy_e11.any():
         return None
     histories = part.image.ladders["history"][sheet["ladder"]]
-    return due(part.book, group.tariff, cycle, cells, histories, days)
+    return due(part.book, group.tariff, cycle, cells, histories, between)
 
 
 def refresh_pending(part: Partition, accounts: Rows, ticked_s: int) -> None:

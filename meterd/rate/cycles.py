@@ -234,10 +234,13 @@ class _Rating:
         part, layout = self.engine.part, self.book.layouts[0]
         assert layout is not None
         rows = part.cell[run_of(part.sheet, month)[:, None] + np.arange(layout.width)]
-        starts, ends = np.array([(s.first_day, s.end_day) for s in layout.cycle(month).stretches], np.int64).T
-        days = np.minimum(served[:, 1:], ends[None, :]) - np.maximum(served[:, :1], starts[None, :])
+
+        def between(starts: npt.NDArray[np.int64], ends: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+            days = np.minimum(served[:, 1:], ends[None, :]) - np.maximum(served[:, :1], starts[None, :])
+            return np.asarray(np.maximum(days, 0), np.int64)
+
         histories = np.ones(len(part.sheet), np.int32)
-        return due(self.book, 0, month, Cells(rows["wh"], rows["energy_e11"]), histories, np.maximum(days, 0))
+        return due(self.book, 0, month, Cells(rows["wh"], rows["energy_e11"]), histories, between)
 
     def _served(self) -> npt.NDArray[np.int64]:
         """Local days of service, [first, end): a day counts for whoever is served when it ends, up to the last

@@ -79,8 +79,10 @@ def listed(tariff: Tariff) -> dict[str, Any]:
 
 def attribute_names(tariffs: Sequence[Tariff]) -> list[str]:
     """Attributes of an account that these tariffs look at, in the files' order."""
-    tiers = [version.tiers for tariff in tariffs for version in tariff.version if version.tiers]
-    return list(dict.fromkeys(name for one in tiers for extra in one.attribute for name in extra.names))
+    versions = [version for tariff in tariffs for version in tariff.version]
+    tiers = [version.tiers for version in versions if version.tiers]
+    found = [name for one in tiers for extra in one.attribute for name in extra.names]
+    return list(dict.fromkeys([*found, *(c.times for version in versions for c in version.charge if c.times)]))
 
 
 class Year:

@@ -5,8 +5,8 @@ July          | August, version 1  | August, version 2 | September, summer | Sep
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
@@ -23,7 +23,8 @@ Int64s = npt.NDArray[np.int64]
 
 
 class Stretch(NamedTuple):
-    """Local days [first, end); `allowance`: of each charge of the version, the one that holds; -1: it has none."""
+    """Local days [first, end); `allowance`: of each charge of the version, the one that holds; of a charge for some
+    days of the year, how many days in a row it is for; -1: none."""
 
     cycle: int
     version: int
@@ -45,7 +46,7 @@ def stretches_of(tariff: Tariff, first_day: int, end_day: int) -> tuple[Stretch,
     for v, one in enumerate(tariff.version):
         mine = np.flatnonzero(version == v)
         for c, charge in enumerate(one.charge):
-            allowance[mine, c] = _places(charge, tariff.season)[days_of_year(day[mine])]
+            allowance[mine, c] = _places(charge, tariff.season, day[mine])
     key = np.column_stack([months_of(day), version, allowance])
     starts = np.flatnonzero(np.append(True, (np.diff(key, axis=0) != 0).any(axis=1)))
     ends = np.append(starts[1:], len(day))
@@ -60,12 +61,23 @@ def _row(tariff: Tariff, key: Int64s) -> tuple[int, ...]:
     return tuple(key[cycle_and_version : cycle_and_version + charges].tolist())
 
 
-def _places(charge: Charge, seasons: Sequence[Season]) -> Int64s:
-    """The place of the allowance that holds, by day of the year."""
+def _places(charge: Charge, seasons: Sequence[Season], day: Int64s) -> Int64s:
+    """Of each day the place of the allowance that holds, or the length of the season; `day`: one after another."""
+    if charge.limited:
+        return _lengths(sorted(days_of(charge, seasons)), day)
     found = np.full(DAYS_OF_YEAR, -1, np.int64)
     for place, allowance in enumerate(charge.allowance):
         found[sorted(days_of(allowance, seasons))] = place
-    return found
+    return np.asarray(found[days_of_year(day)], np.int64)
+
+
+def _lengths(places: Sequence[int], day: Int64s) -> Int64s:
+    """Of each day that lies at one of these places of the year, how many do so in a row around it; else -1."""
+    wide = np.arange(day[0] - DAYS_OF_YEAR, day[-1] + DAYS_OF_YEAR + 1) if len(day) else day
+    inside = np.isin(days_of_year(wide), places)
+    heads = np.flatnonzero(np.diff(inside, prepend=~inside[:1]))
+    lengths = np.repeat(np.diff(np.append(heads, len(wide))), np.diff(np.append(heads, len(wide))))
+    return np.asarray(np.where(inside, lengths, -1)[DAYS_OF_YEAR : DAYS_OF_YEAR + len(day)], np.int64)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -77,6 +89,7 @@ class Share:
     wh: Int64s  # [accounts, stretches]
     energy_e11: Int64s  # [accounts]: what that energy costs by itself
     fed_in: Int64s  # [accounts, stretches]: and not netted
+    times: Mapping[str, Int64s] = field(default_factory=dict)  # [accounts, stretches]: days times an attribute
 
     @property
     def month_days(self) -> int:

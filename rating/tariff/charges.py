@@ -21,19 +21,23 @@ class Needs(NamedTuple):
     """Keys of a kind of charge."""
 
     always: frozenset[str]
-    by_month: frozenset[str] = frozenset()  # with per = "month", whose share of a part of a month is no whole number
+    by_share: frozenset[str] = frozenset()  # with per = "month" or "season": a share of one is no whole number
+    may: frozenset[str] = frozenset()
 
 
 _ROUNDED: Final = frozenset({"step", "mode"})
 NEEDS: Final[dict[str, Needs]] = {
-    "standing": Needs(frozenset({"amount", "per"}), _ROUNDED),
+    "standing": Needs(frozenset({"amount", "per"}), _ROUNDED, frozenset({"times", "months", "season"})),
     "levy": Needs(frozenset({"price"})),
     "credit": Needs(frozenset({"price", "parts", "allowance"})),
     "percent": Needs(frozenset({"rate", "base", "included"}) | _ROUNDED),
     "minimum": Needs(frozenset({"amount", "per", "base"}), _ROUNDED),
     "export": Needs(frozenset({"price"})),
 }
-KEYS: Final = ("amount", "per", "price", "parts", "allowance", "rate", "base", "included", "step", "mode")
+KEYS: Final = (
+    "amount", "per", "price", "parts", "allowance", "rate", "base", "included", "step", "mode", "times", "months",
+    "season",
+)  # fmt: skip
 
 
 class Allowance(Part):
@@ -47,7 +51,8 @@ class Allowance(Part):
 class Charge(Part):
     """One charge; `kind` says what it does.
 
-    standing: `amount` per day or month. levy: `price` on all energy. credit: `price` off the energy within the
+    standing: `amount` per day, month or season, in some months or seasons or all year, `times` what an attribute of
+    the account says. levy: `price` on all energy. credit: `price` off the energy within the
     allowance, over the whole cycle (pooled) or each season's days by themselves (each). percent: `rate` of the base,
     added or contained in it. minimum: what the base falls short of `amount` per day or month.
     export: `price` for what was fed in and not netted.
@@ -65,13 +70,21 @@ class Charge(Part):
     included: bool | None = None
     step_e8: Step | None = Field(default=None, alias="step")
     mode: Mode | None = None
+    times: Name | None = None
+    months: Months | None = None
+    season: Names | None = None
+
+    @property
+    def limited(self) -> bool:
+        """It is for some days of the year only."""
+        return self.months is not None or self.season is not None
 
     @property
     def said(self) -> frozenset[str]:
         """Keys of KEYS that the file has."""
         values = (
             self.amount_e8, self.per, self.price_e8, self.parts, self.allowance or None, self.rate_e6, self.base,
-            self.included, self.step_e8, self.mode,
+            self.included, self.step_e8, self.mode, self.times, self.months, self.season,
         )  # fmt: skip
         return frozenset(key for key, value in zip(KEYS, values, strict=True) if value is not None)
 
@@ -79,4 +92,4 @@ class Charge(Part):
     def needed(self) -> frozenset[str]:
         """Keys that it must have, and no others."""
         needs = NEEDS[self.kind]
-        return needs.always | (needs.by_month if self.per == "month" else frozenset())
+        return needs.always | (needs.by_share if self.per in ("month", "season") else frozenset())

@@ -30,13 +30,14 @@ def faults_of(tariff: Tariff) -> Iterator[Fault]:
     known = {season.name for season in tariff.season}
     for v, version in enumerate(tariff.version):
         at: Place = ("version", v)
-        parts: list[tuple[Place, Period | SeasonBounds | Allowance]] = [
+        parts: list[tuple[Place, Period | SeasonBounds | Allowance | Charge]] = [
             ((*at, "period", p), period) for p, period in enumerate(version.period)
         ]
         if version.tiers:
             parts += [((*at, "tiers", "bounds", b), bounds) for b, bounds in enumerate(version.tiers.bounds)]
         for c, charge in enumerate(version.charge):
             parts += [((*at, "charge", c, "allowance", a), part) for a, part in enumerate(charge.allowance)]
+            parts.append(((*at, "charge", c), charge))
             yield from _of_charge((*at, "charge", c), charge, version.charge[:c], tariff)
         for place, part in parts:
             yield from _of_season(place, part, known)
@@ -138,7 +139,7 @@ def _of_counts(library: Library, counts: tuple[str, ...]) -> Iterator[Fault]:
             yield ("calendar", "counts", c), f"{name!r} is no holiday of the library ({years}); there are {told}"
 
 
-def _of_season(place: Place, part: Period | SeasonBounds | Allowance, known: set[str]) -> Iterator[Fault]:
+def _of_season(place: Place, part: Period | SeasonBounds | Allowance | Charge, known: set[str]) -> Iterator[Fault]:
     if part.months is not None and part.season is not None:
         yield place, "say months or season, not both"
     for name in part.season or ():
@@ -218,10 +219,12 @@ def _of_charge(place: Place, charge: Charge, before: tuple[Charge, ...], tariff:
         yield (*place, "name"), f"there is another {charge.name!r}"
     for key in KEYS:
         if key in charge.needed - charge.said:
-            by_month = " by the month" if key in NEEDS[charge.kind].by_month else ""
-            yield place, f"{charge.kind!r}{by_month} needs {key}"
-        elif key in charge.said - charge.needed:
+            by_share = f" by the {charge.per}" if key in NEEDS[charge.kind].by_share else ""
+            yield place, f"{charge.kind!r}{by_share} needs {key}"
+        elif key in charge.said - charge.needed - NEEDS[charge.kind].may:
             yield (*place, key), f"{charge.kind!r} does not use it"
+    if charge.per == "season" and (charge.kind != "standing" or not charge.limited):
+        yield (*place, "per"), "by the season needs months or season: the days that share the amount"
     for name in charge.base or ():
         if name not in names:
             yield (*place, "base"), f"{name!r} is no charge before this one; there are {', '.join(names)}"

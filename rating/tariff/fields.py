@@ -55,7 +55,7 @@ BUILT: Final[dict[str, tuple[str, ...]]] = {
     "calendar.unknown_year": ("provisional",),
     "netting": ("none", "cycle_total", "cycle_by_period"),
     "charge.kind": ("standing", "levy", "credit", "percent", "minimum", "export"),
-    "charge.per": ("day", "month"),
+    "charge.per": ("day", "month", "season"),
     "charge.parts": ("pooled", "each"),
     "tiers.per": ("cycle", "day"),
     "tiers.length": ("none", "days30"),

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import Final
 
-from rating.tariff.charges import Allowance
+from rating.tariff.charges import Allowance, Charge
 from rating.tariff.fields import ALL_MONTHS, DAYS_OF_YEAR, MINUTES, DayType, day_of_year
 from rating.tariff.model import Period, Season, Tariff, Version
 from rating.tariff.tiers import SeasonBounds
@@ -37,7 +37,7 @@ def season_days(season: Season) -> frozenset[int]:
     return ALL_YEAR - frozenset(range(season.to_place + 1, season.from_place))
 
 
-def days_of(part: Period | SeasonBounds | Allowance, seasons: Sequence[Season]) -> frozenset[int]:
+def days_of(part: Period | SeasonBounds | Allowance | Charge, seasons: Sequence[Season]) -> frozenset[int]:
     """Days of the year for which a part speaks; seasons that it names and nobody defines count for nothing."""
     if part.months is not None:
         return frozenset(chain.from_iterable(range(_STARTS[m - 1], _STARTS[m]) for m in part.months))

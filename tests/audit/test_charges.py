@@ -64,8 +64,13 @@ def charges(draw: Any, number: int) -> str:
         text += f'[[version.charge]]\nname = "{name}"\nkind = "{kind}"\n'
         contained = kind == "percent" and draw(st.booleans())
         if kind in ("standing", "minimum"):
-            per = draw(st.sampled_from(["day", "month"]))
+            some = kind == "standing" and draw(st.booleans())
+            per = draw(st.sampled_from(["day", "month", "season"] if some else ["day", "month"]))
             text += f'amount = "{draw(money(0, 900_000))}"\nper = "{per}"\n'
+            if some:
+                text += draw(st.sampled_from(['season = ["warm"]\n', 'season = ["cold"]\n', "months = [1, 3, 4]\n"]))
+            if kind == "standing" and draw(st.booleans()):
+                text += 'times = "area"\n'
         if kind in ("levy", "credit"):
             text += f'price = "{draw(money(-9_000, 9_000))}"\n'
         if kind == "credit":
@@ -78,7 +83,7 @@ def charges(draw: Any, number: int) -> str:
             text += f'rate = "{rate}"\nincluded = {str(contained).lower()}\n'
         if kind in ("percent", "minimum"):
             text += f"base = {draw(st.lists(st.sampled_from(names), min_size=1, unique=True))!r}\n"
-        if kind == "percent" or (kind in ("standing", "minimum") and per == "month"):
+        if kind == "percent" or (kind in ("standing", "minimum") and per != "day"):
             text += 'step = "{}"\nmode = "{}"\n'.format(*draw(rounding))
         if not contained:
             names.append(name)
@@ -92,9 +97,10 @@ def charges(draw: Any, number: int) -> str:
     charges(2),
     st.integers(2, 27),
     st.lists(st.integers(0, 60_000), min_size=2, max_size=75),
+    st.integers(0, 400),
 )
 def test_what_is_billed_is_what_the_auditor_reads(
-    prices: tuple[str, str], one: str, two: str, change: int, daily: list[int]
+    prices: tuple[str, str], one: str, two: str, change: int, daily: list[int], area: int
 ) -> None:
     """One account from 3 March 2026 on, a version in force until some day of April, so much Wh on each day."""
     head = '[[version]]\nfrom = {}\nsource = "drawn"\ndated = "2026"\n'
@@ -111,7 +117,7 @@ def test_what_is_billed_is_what_the_auditor_reads(
         for on, far, total in zip(days, offset, shown, strict=True)
     ]
     table = pa.table({name: [row[n] for row in rows] for n, name in enumerate(NAMES)})
-    rated = rate_columns(columns_of(table, "kWh"), parse_tariff("drawn", text, {}), {})
+    rated = rate_columns(columns_of(table, "kWh"), parse_tariff("drawn", text, {}), {"area": area})
     told = tomllib.loads(text)
     use: dict[int, Use] = {}
     for on, wh in zip(days, daily, strict=False):
@@ -126,6 +132,9 @@ def test_what_is_billed_is_what_the_auditor_reads(
     wanted = {}
     for month in {month_of(day) for day in use}:
         mine = {day: one for day, one in use.items() if month_of(day) == month}
-        wanted |= {(month, one.name): (one.money, one.contained) for one in charged(told, month, list(mine), mine)}
+        wanted |= {
+            (month, one.name): (one.money, one.contained)
+            for one in charged(told, month, list(mine), mine, lambda *_: area)
+        }
     assert billed == {key: wanted[key] for key in billed}
     assert not any(amount for key, (amount, _) in wanted.items() if key not in billed)

@@ -229,6 +229,20 @@ kind = "standing"
 amount = "0.3333"
 per = "day"
 [[version.charge]]
+name = "by-head"
+kind = "standing"
+amount = "0.07"
+per = "day"
+times = "household_size"
+[[version.charge]]
+name = "summer"
+kind = "standing"
+amount = "31.25"
+per = "season"
+months = [7, 8]
+step = "0.01"
+mode = "half_even"
+[[version.charge]]
 name = "first-kwh"
 kind = "credit"
 price = "0.0814"
@@ -238,7 +252,7 @@ allowance = [{months = [1, 2, 3, 4, 5, 6, 7], upto = "3.5"}, {months = [8, 9, 10
 name = "tax"
 kind = "percent"
 rate = "13"
-base = ["energy", "service", "first-kwh"]
+base = ["energy", "service", "by-head", "first-kwh"]
 included = false
 step = "0.01"
 mode = "half_up"

@@ -67,6 +67,8 @@ FIGURES = [
     ("beijing-heating-kwh", *HEAT, *JANUARY, "1000", "", "160", "160.00"),
     # 1,000 x 0.120 + 100 x 0.142 = 134.20, less the rebate of 31.54
     ("ontario-tiered", *KWH, "2026-01-01T00:00-05:00", "2026-02-01T00:00-05:00", "1100", "", "102.66", "102.66"),
+    # 12 yuan for each of 90 m2 and the season's 121 days: 276.694... for January's 31
+    ("beijing-heating-kwh", *HEAT, *JANUARY, "1000", "heated_area=90", "436.69", "436.69"),
     ("beijing-heating-gj", "24.2.1", "GJ", *JANUARY, "3.6", "", "160.02", "160.02"),
 ]
 

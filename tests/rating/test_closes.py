@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
@@ -203,3 +204,35 @@ def test_what_was_taken_back_is_not_netted() -> None:
     """An estimate that is taken back in the next bill leaves less than nothing to net with."""
     left, surplus = netted("cycle_total", np.array([[-50, 20]]), np.array([[10, 0]]), ["a", "a"])
     assert (left.tolist(), surplus.tolist()) == ([[-50, 20]], [[10, 0]])
+
+
+@pytest.mark.parametrize(
+    ("told", "month", "days", "amount"),
+    [
+        ({"per": "season", "season": ["heating"]}, "2026-11", 30, "285.62"),  # 16 of 121 days, 90 m2 at 24
+        ({"per": "season", "season": ["heating"]}, "2026-12", 31, "553.39"),
+        ({"per": "season", "season": ["heating"]}, "2028-02", 29, "513.44"),  # a season with 29 February: 122 days
+        ({"per": "season", "season": ["heating"]}, "2026-07", 31, "0"),
+        ({"per": "month", "months": [12, 1]}, "2026-12", 10, "696.77"),
+        ({"per": "month", "months": [1]}, "2026-12", 31, "0"),
+    ],
+)
+def test_a_standing_charge_of_a_season_by_area(told: dict[str, Any], month: str, days: int, amount: str) -> None:
+    one = charge(kind="standing", amount="24", times="area", **CENT, **told)
+    tariff = TARIFFS["beijing-heating-kwh"]
+    changed = tariff.model_copy(update={"version": (tariff.version[0].model_copy(update={"charge": (one,)}),)})
+    first = day(f"{month}-01")
+    stretches = stretches_of(
+        changed, first, int(np.datetime64(month, "M").astype("datetime64[D]").astype(int)) + days
+    )
+    served = np.array([[one.end_day - one.first_day for one in stretches]], np.int64)
+    none = np.zeros_like(served)
+    of = Share(stretches, served, none, np.zeros(1, np.int64), none, {"area": 90 * served})
+    assert amounts([one], of) == [Fraction(amount)]
+
+
+def test_what_does_not_fit_stops_and_does_not_wrap() -> None:
+    """A hundred thousand a day for ten million people is no bill; it must not come out as a credit."""
+    one = charge(kind="standing", amount="99999", per="day", times="people")
+    of = replace(share([31], [0]), times={"people": np.array([[31 * 10**7]], np.int64)})
+    assert amounts([one], of)[0] > 8 * 10**7
