@@ -13,7 +13,7 @@ from fractions import Fraction
 from typing import Any, Final
 
 from audit.backdated import before, overtaken
-from audit.bills import fen
+from audit.bills import Used, fen
 from audit.closing import Bill, charge, pending_e11
 from audit.estimates import estimates
 from audit.ladders import opened_s as _opened_s
@@ -96,6 +96,8 @@ class PartitionAudit:
             share_ladders(self.ladders, self.channels, was.furthest_s, was.until_s.keys())
         for ladder in self.ladders.values():
             ladder.channels = []
+            if ladder.sheet is None and not self._linear(ladder.tariff):
+                ladder.sheet = Used(ladder.tariff)
         for channel in self.channels.values():
             channel.ladder.channels.append(channel)
             channel.settle()
@@ -129,6 +131,11 @@ class PartitionAudit:
                 self.refused.backdated(address(serial), *now, code, channel.quality, since_s, self.offset)
             for place, channel in closing:
                 self._final_read(self.channels[world.chains[place][0].key], channel, source.get(place, ""))
+
+    def _linear(self, tariff: Tariff) -> bool:
+        """As the registry version has it: later files may say more."""
+        told = self.world.linear if self.world is not None else None
+        return tariff.linear if told is None else tariff.id in told
 
     def _final_read(self, first: Channel, last: Channel, source: str) -> None:
         """[9] The old final read of a change-out closes its register, or is a row of the queue."""

@@ -55,7 +55,7 @@ class Ladder:
         self.ring: list[Ladder] = []
         self.ring_until = -1
         self.channels: list[Channel] = []  # that count here
-        self.sheet = None if tariff.linear else Used(tariff)
+        self.sheet: Used | None = None  # from the registry version on under which the tariff is not linear
 
     def kept(self, cycle: int) -> int:
         """[5] The tier cycle on whose use energy of `cycle` counts: of older ones the use is not known any more."""

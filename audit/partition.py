@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import decimal
+import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import groupby
@@ -15,10 +16,10 @@ from audit import dump, entries, refused, registry, saved, sources
 from audit.accounts import Columns, PartitionAudit
 from audit.compare import Difference, Tally, missing
 from audit.state import StateAudit
-from audit.tariffs import WIDE, read_tariffs
+from audit.tariffs import WIDE, is_linear, read_tariffs
 from audit.world import World
 from config.settings import Paths, RatingSettings
-from config.tariff_files import tariff_texts
+from config.tariff_files import DAYS, KEPT, kept_texts
 
 
 @dataclass(slots=True)
@@ -54,7 +55,17 @@ class _Worlds:
         if self._held is None or self._held.digest != digest:
             self._held = None
             self._held = registry.world(self._paths, digest, self._partition)
+            self._held.linear = _linear(self._paths.registry / digest)
         return self._held
+
+
+def _linear(version: Path) -> frozenset[str] | None:
+    """Tariffs that are linear as a registry version keeps them."""
+    if not (version / KEPT).is_dir():
+        return None
+    texts = kept_texts(version, None)
+    told = [tomllib.loads(text) for name, text in texts.items() if not name.endswith(DAYS)]
+    return frozenset(one["id"] for one in told if is_linear(one))
 
 
 def audit_partition(task: Task) -> Done:
@@ -67,7 +78,9 @@ class _Job:
     def __init__(self, task: Task) -> None:
         self.task, self.paths = task, Paths(task.data_dir)
         rating = task.rating
-        tariffs = read_tariffs(tariff_texts(rating.tariffs_dir), rating.horizon_from_year, rating.horizon_to_year)
+        newest = sources.newest_registry(self.paths, task.partition)  # what it says of the past, it always said
+        texts = kept_texts(self.paths.registry / newest, rating.tariffs_dir)
+        tariffs = read_tariffs(texts, rating.horizon_from_year, rating.horizon_to_year)
         self.book = PartitionAudit(task.partition, tariffs, rating)
         self.world_of = _Worlds(self.paths, task.partition)
         lines = saved.read_part(task.earlier, task.partition) if task.earlier is not None else ()

@@ -110,6 +110,14 @@ def partitions(paths: Paths) -> list[int]:
         return [row[0] for row in db.execute(asked)]
 
 
+def newest_registry(paths: Paths, partition: int) -> str:
+    """Digest of the registry version that the partition's newest checkpoint was made with; "" for none."""
+    asked = "SELECT registry_digest FROM checkpoint WHERE partition = ? ORDER BY id DESC LIMIT 1"
+    with closing(connect(paths.ledger)) as db:
+        row = db.execute(asked, (partition,)).fetchone()
+    return str(row[0]) if row is not None else ""
+
+
 def snapshot(paths: Paths, partition: int, checkpoint_after: int) -> Snapshot:
     """A partition at its newest checkpoint, with its state. Checkpoints after `checkpoint_after` are verified."""
     found = Snapshot(partition)

@@ -189,11 +189,10 @@ class Tariff:
         self.versions = [Version(v, told.get("season", [])) for v in told["version"]]
         self.step = thousandths(told.get("quantity_step", "0.001"))
         self.netting: str | None = told.get("netting")
-        self.nets = self.netting not in (None, "none")
-        self.told_at_close = told["tier_kind"] != "block" or told["allocation"] != "chronological" or self.nets
+        self.nets = _nets(told)
+        self.told_at_close = _told_at_close(told)
         self.by_line = told["rounding"]["level"] == "line"
-        charges = any(version.get("charge") for version in told["version"])
-        self.linear = not (charges or self.told_at_close or self.by_line or self.step > 1)
+        self.linear = is_linear(told)
         assert told["bill_cycle"] == "calendar_month", "only calendar months are audited"
         first = (date(from_year, 1, 1) - _EPOCH).days
         self.first_day = max(first, self.versions[0].from_day)
@@ -308,8 +307,9 @@ class Tariff:
                 raise AssertionError(f"unknown word {word!r}")
 
     def attributes_on(self, day: int, history: History) -> dict[str, int]:
-        """What is known of an account on a local day."""
-        return {name: value for name, from_s, value in history if self.day_of(from_s) <= day}
+        """What is known of an account on a local day; of what comes after the horizon nothing is."""
+        known = [one for one in history if one[1] < self.day_start_s(self.end_day)]
+        return {name: value for name, from_s, value in known if self.day_of(from_s) <= day}
 
     def _plain_bounds(self, day: int, history: History, days: int) -> Bounds:
         known = self.attributes_on(day, history)
@@ -321,3 +321,18 @@ def read_tariffs(texts: Mapping[str, str], from_year: int, to_year: int) -> dict
     days = {name.removesuffix(_DAYS): text for name, text in texts.items() if name.endswith(_DAYS)}
     read = [Tariff(text, from_year, to_year, days) for name, text in texts.items() if not name.endswith(_DAYS)]
     return {tariff.id: tariff for tariff in read}
+
+
+def _nets(told: Mapping[str, Any]) -> bool:
+    return str(told.get("netting", "none")) != "none"
+
+
+def _told_at_close(told: Mapping[str, Any]) -> bool:
+    return bool(told["tier_kind"] != "block" or told["allocation"] != "chronological" or _nets(told))
+
+
+def is_linear(told: Mapping[str, Any]) -> bool:
+    """Is energy charged as it comes, in thousandths, and nothing on top of it when a bill closes?"""
+    charges = any(version.get("charge") for version in told["version"])
+    by_line = told["rounding"]["level"] == "line"
+    return not (charges or by_line or _told_at_close(told) or thousandths(told.get("quantity_step", "0.001")) > 1)

@@ -73,6 +73,7 @@ class World:
     chains: list[list[Span]] = field(default_factory=list)
     addresses: dict[tuple[str, int, int], int] = field(default_factory=dict)  # -> place in chains
     meters: dict[tuple[str, int], bool] = field(default_factory=dict)
+    linear: frozenset[str] | None = None  # tariffs that are, as this version has them; None: as the newest has them
 
 
 def address(serial: str) -> int:

@@ -6,12 +6,14 @@ Parsing them is `rating.tariff.reading`.
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Final
 
 FILE_BYTES_MAX: Final = 1 << 20
 DAYS: Final = ".days.csv"
+KEPT: Final = "tariffs"  # in the folder of a registry version
 
 
 def tariff_texts(directory: Path | None = None) -> dict[str, str]:
@@ -42,3 +44,17 @@ def tariff_ids(directory: Path | None, currency: str) -> frozenset[str]:
     texts = tariff_texts(directory)
     told = {name: tomllib.loads(text) for name, text in texts.items() if not name.endswith(DAYS)}
     return frozenset(str(one.get("id", name)) for name, one in told.items() if one.get("currency") == currency)
+
+
+def keep_texts(texts: Mapping[str, str], folder: Path) -> None:
+    """Write texts, by name as `tariff_texts` gives them, into a folder of a registry version."""
+    (folder / KEPT).mkdir()
+    for name, text in texts.items():
+        file = folder / KEPT / (name if name.endswith(DAYS) else f"{name}.toml")
+        file.write_text(text, encoding="utf-8")
+
+
+def kept_texts(folder: Path, directory: Path | None) -> dict[str, str]:
+    """The texts that a registry version was imported with; of one that has none, those of the settings."""
+    kept = folder / KEPT
+    return tariff_texts(kept if kept.is_dir() else directory)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from config.settings import RatingSettings
-from config.tariff_files import tariff_texts
+from config.tariff_files import kept_texts
 from rating.book import TariffBook
 from rating.names import Names
 from rating.tariff.reading import parse_tariffs
@@ -25,7 +26,7 @@ class City:
         self.digest = digest
         self.reader = RegistryReader(registry_root, digest)
         self.image: RegistryImage = self.reader.image
-        self.book = _book(self.image, settings)
+        self.book = _book(self.image, kept_texts(self.reader.folder, settings.tariffs_dir), settings)
 
     def names(self, partition: int) -> Names:
         """Account ids of one partition's slots, both ways."""
@@ -47,14 +48,14 @@ class City:
             return None
 
 
-def _book(image: RegistryImage, settings: RatingSettings) -> TariffBook:
+def _book(image: RegistryImage, texts: Mapping[str, str], settings: RatingSettings) -> TariffBook:
     """The timelines of the tariffs in use and the schedules of the (tariff, history) pairs in use."""
     pairs: set[tuple[int, int]] = set()
     for partition in image.partitions:
         ladders = partition.ladders
         both = ladders["tariff"].astype(np.int64) << 32 | ladders["history"].astype(np.int64)
         pairs |= {(int(p >> 32), int(p & 0xFFFFFFFF)) for p in np.unique(both)}
-    tariffs = parse_tariffs(tariff_texts(settings.tariffs_dir))
+    tariffs = parse_tariffs(texts)
     return TariffBook.compile(
         tariffs,
         image.tariffs,

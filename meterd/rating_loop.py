@@ -115,9 +115,10 @@ class RatingLoop:
         city = self._load(digest)
         if city.book.digest != timeline_digest:
             raise StartRefused(
-                f"The tariff files differ from those that partition {engine.partition} was rated with",
-                "Put the tariff files back as they were; a changed tariff is a new dated version in its file,"
-                " brought in with a registry import",
+                f"The tariffs make other prices than those that partition {engine.partition} was rated with",
+                "Start the release that it was rated with; where the registry version keeps no tariff files, put"
+                " those of the settings back. A changed tariff is a new dated version in its file, brought in with a"
+                " registry import",
             )
         engine.attach(city.image.partitions[engine.partition], city.book, city.names(engine.partition))
 

@@ -45,7 +45,7 @@ from rating.register_rules import P_ESTIMATES, P_FROZEN, P_MINOR, P_WINDOW, PARA
 from rating.settling import refresh_pending
 from rating.sheets import CYCLES
 from rating.spread import CLOSE
-from rating.takeover import misfit
+from rating.takeover import misfit, rewritten
 from rating.touched import Seen, Slots, accounts_of, clear, marked
 from rating.verdicts import EXCEPTION_REASON, Verdict, Warn
 from registry.image import NOTHING, PartitionImage
@@ -109,6 +109,8 @@ class PartitionEngine:
         assert row.kind == "registry"
         self.as_of_s = max(self.as_of_s, row.created_at_s)
         why = misfit(image, self.part.image)
+        if not why and self.part.book is not None and self.part.book is not book:
+            why = rewritten(self.part.book, book, self.as_of_s)
         if why:
             self._commands.refuse(row, why)
             return

@@ -72,8 +72,8 @@ def tally(cell: Any, dirty: Any, first: int, used: int, piece: int, bounds: Any,
 
 @jit
 def _first_cell(cycle: int, segment: int, lines: Lines, cells: Any) -> int:
-    """The cell of the first segment of a bill cycle that comes after `segment`."""
-    while lines.seg_cycle[segment] < cycle:
+    """The cell of the first segment of a bill cycle that comes after `segment`, or of the last one of the horizon."""
+    while lines.seg_cycle[segment] < cycle and lines.seg_start[segment + 1] != _INT64_MAX:
         segment += 1
     return int(cells[segment])
 

@@ -11,13 +11,15 @@ charged, the span that follows goes on from the reading, and the operator is tol
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
 from rating.book import TariffBook
 from rating.state import ChannelFlag
+from rating.tariff.model import Tariff, Version
+from rating.timeline import day_number
 from registry.image import PartitionImage
 
 Slots = npt.NDArray[np.int32]
@@ -105,3 +107,49 @@ def _parted_s(old_book: TariffBook, book: TariffBook, old_run: int, run: int) ->
     here, there = (bounds[np.searchsorted(start, starts, side="right") - 1] for start, bounds in parts)
     differ = np.flatnonzero((here != there).any(axis=1))
     return int(starts[differ[0]]) if len(differ) else never
+
+
+_WORDS: Final = (
+    "commodity", "unit", "currency", "timezone", "clock", "bill_cycle", "cycle", "cycle_begins", "tier_kind",
+    "allocation", "on_change", "on_open", "on_switch", "netting", "quantity_step", "rounding",
+)  # fmt: skip
+
+
+def rewritten(old: TariffBook, new: TariffBook, now_s: int) -> str:
+    """Why the tariffs of `new` cannot follow those that run; "" when they can: what is in force already stays.
+
+    A word that rules a whole bill, a version in force and every price up to now must be what they were.
+    """
+    names = {tariff.id: number for number, tariff in enumerate(new.tariffs)}
+    for number, was in enumerate(old.tariffs):
+        other = names.get(was.id)
+        if other is None:
+            continue
+        now = new.tariffs[other]
+        changed = [word for word in _WORDS if getattr(was, word) != getattr(now, word)]
+        if changed:
+            return f"tariff {was.id} has another {changed[0]} than the one that runs: give it another id"
+        today = old.calendars[number].day_of(now_s)
+        begun = _in_force(was, today) == _in_force(now, today)
+        if not begun or _prices(old, number, now_s) != _prices(new, other, now_s):
+            return f"tariff {was.id} is not what it was before now: a change is a new dated version in its file"
+    return ""
+
+
+def _in_force(tariff: Tariff, today: int) -> list[Version]:
+    """Versions that have begun, whatever their sources are said to be."""
+    begun = [one for number, one in enumerate(tariff.version) if day_number(tariff, number) <= today]
+    return [one.model_copy(update={"source": "", "dated": ""}) for one in begun]
+
+
+def _prices(book: TariffBook, tariff: int, now_s: int) -> tuple[list[int], list[str], list[list[int]]]:
+    """Starts, periods and prices of the segments that have begun."""
+    first, end = int(book.seg_first[tariff]), int(book.seg_first[tariff + 1]) - 1  # without the sentinel
+    end = first + int(np.searchsorted(book.seg_start[first:end], now_s, side="right"))
+    names = book.period_names(tariff)
+    run = slice(first, end)
+    return (
+        book.seg_start[run].tolist(),
+        [names[period] for period in book.seg_period[run].tolist()],
+        book.seg_price[run].tolist(),
+    )

@@ -12,6 +12,7 @@ import hashlib
 import json
 import shutil
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -20,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from config.settings import Paths, Settings
-from config.tariff_files import tariff_ids
+from config.tariff_files import keep_texts, tariff_ids, tariff_texts
 from registry import devices, layout, people, previous, save, spans
 from registry.active import Active
 from registry.compile import compile_partition, histories, tariff_names
@@ -61,6 +62,7 @@ class _Rules:
     now_s: int
     alert_fen: int
     trigger_fen_default: int
+    tariffs: Mapping[str, str] | None = None  # texts of the tariff files, which the version keeps
 
 
 @dataclass(slots=True)
@@ -95,6 +97,7 @@ def stage_with(settings: Settings, directory: Path, *, previous_digest: str | No
         now_s=now_s,
         alert_fen=settings.autopay.alert_fen,
         trigger_fen_default=settings.autopay.trigger_fen,
+        tariffs=tariff_texts(settings.rating.tariffs_dir),
     )
 
 
@@ -109,12 +112,14 @@ def stage(
     now_s: int,
     alert_fen: int,
     trigger_fen_default: int,
+    tariffs: Mapping[str, str] | None = None,
 ) -> Staged:
     """Validate the directory as a whole against the active version and stage it; `ImportFaults` with every fault.
 
     The same files over the same active version give the same digest, and staging them again changes nothing.
+    `tariffs`: texts of the tariff files: the version keeps them, and is another one when they change.
     """
-    rules = _Rules(partitions, timezone, tariffs_known, now_s, alert_fen, trigger_fen_default)
+    rules = _Rules(partitions, timezone, tariffs_known, now_s, alert_fen, trigger_fen_default, tariffs)
     content = _content_digest(directory, rules)
     active = _version(registry_root / previous_digest) if previous_digest is not None else None
     if active is not None and previous_digest is not None and active["content"] == content:
@@ -131,6 +136,8 @@ def stage(
     try:
         before = Active(registry_root / previous_digest) if previous_digest is not None else None
         counts = _build(directory, temporary, rules, before)
+        if tariffs is not None:
+            keep_texts(tariffs, temporary)
         version = {
             "digest": digest,
             "content": content,
@@ -166,7 +173,9 @@ def _version(folder: Path) -> dict[str, Any]:
 
 
 def _content_digest(directory: Path, rules: _Rules) -> str:
-    told = [FORMAT, rules.partitions, rules.timezone, rules.alert_fen, rules.trigger_fen_default]
+    told: list[Any] = [FORMAT, rules.partitions, rules.timezone, rules.alert_fen, rules.trigger_fen_default]
+    if rules.tariffs is not None:
+        told += sorted(rules.tariffs.items())
     digest = hashlib.blake2b(json.dumps(told).encode(), digest_size=16)
     for file in layout.FILES:
         path = directory / file.file

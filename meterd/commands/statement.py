@@ -92,14 +92,15 @@ def build(account: Account) -> tuple[Head, Statement]:
 
 def charge_names(account: Account) -> dict[tuple[int, int, int], str]:
     """Names of the charges of every tariff that the account has had, by ladder, version and place."""
-    from config.tariff_files import tariff_texts
+    from config.tariff_files import kept_texts
     from rating.tariff.reading import parse_tariffs
 
     image = account.image
     mine = (image.ladders["account"] == account.slot).nonzero()[0].tolist()
     names = account.view.registry.image.tariffs
     ids = {slot: names[int(image.ladders["tariff"][slot])] for slot in mine}
-    told = {one.id: one for one in parse_tariffs(tariff_texts(account.view.settings.rating.tariffs_dir))}
+    texts = kept_texts(account.view.registry.folder, account.view.settings.rating.tariffs_dir)
+    told = {one.id: one for one in parse_tariffs(texts)}
     return {
         (slot, v, place): charge.name
         for slot, tariff in ids.items()

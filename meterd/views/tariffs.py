@@ -237,8 +237,13 @@ def charge_text(tariff: Tariff, charge: Charge) -> str:
         return f"{rate:f} % {'contained in' if charge.included else 'of'} {of}"
     if charge.amount_e8 is not None:
         amount = f"{price_text(tariff, charge.amount_e8):f} {tariff.currency} a {charge.per}"
+        amount += f" times {charge.times}" if charge.times else ""
+        amount += f" in {', '.join(map(str, charge.season or charge.months or ()))}" if charge.limited else ""
         return f"{amount}, less {of}" if charge.kind == "minimum" else amount
     price = f"{price_text(tariff, charge.price_e8 or 0):f} {tariff.currency} per {unit}"
+    if charge.kind == "export":
+        price = price.replace(" per ", " for each ")
+        return f"{price} that is fed in" + (f"; netting {tariff.netting}" if tariff.nets else "")
     if charge.kind != "credit":
         return price
     allowed = "; ".join(

@@ -15,7 +15,7 @@ import pytest
 from audit.run import audit
 from config.clock import ManualClock
 from config.settings import AutopaySettings, LedgerSettings, Paths, RatingSettings, Settings
-from config.tariff_files import tariff_texts
+from config.tariff_files import kept_texts, tariff_texts
 from ingest.log_sqlite import SqliteLog
 from ingest.wire import decode_frames, encode_readings
 from ledger.effects import SUBLEDGER, Component, InboxRow
@@ -122,6 +122,7 @@ class House:
         staged = stage(
             folder, self.paths.registry, partitions=1, timezone="Asia/Shanghai", previous_digest=self.digest,
             tariffs_known=None, now_s=NOW_S, alert_fen=3000, trigger_fen_default=2000,
+            tariffs=tariff_texts(self.rating.tariffs_dir),
         )  # fmt: skip
         self.digest = staged.digest
         self.submit("registry", staged.digest, {"digest": staged.digest})
@@ -142,7 +143,7 @@ class House:
         image = reader.image
         part = image.partitions[0]
         pairs = set(zip(part.ladders["tariff"].tolist(), part.ladders["history"].tolist(), strict=True))
-        tariffs = parse_tariffs(tariff_texts(self.rating.tariffs_dir))
+        tariffs = parse_tariffs(kept_texts(reader.folder, None))
         book = TariffBook.compile(tariffs, image.tariffs, image.histories, pairs, 2020, 2040)
         slots = {reader.account_id(0, slot): slot for slot in range(len(part.accounts))}
         names = Names(lambda slot: reader.account_id(0, slot), slots.get)
@@ -601,5 +602,61 @@ def test_what_is_fed_in(tmp_path: Path, seed: int, shapes: dict[str, str]) -> No
         assert house.audited().differences == []
         fed_in = sum(1 for row in house.rows() if row["component"] == Component.EXPORT and row["quantity"] > 0)
         assert fed_in >= (1 if shapes[""] == "" or "cycle" in shapes[""] else 3)
+    finally:
+        house.close()
+
+
+def later(text: str, day: str, more: str = "") -> str:
+    """A tariff file with one more version: another base price, another middle of the day, a new charge."""
+    head, last = text.rsplit("[[version]]", 1)
+    begins = next(line for line in last.splitlines() if line.startswith("from = "))
+    new = (
+        last.replace(begins, f"from = {day}")
+        .replace('"0.5802"', '"0.6102"')
+        .replace('"14:00-19:00"', '"15:00-18:30"')
+    )
+    return f"{head}[[version]]{last.rstrip()}\n\n[[version]]{new.rstrip()}\n{more}"
+
+
+@pytest.mark.parametrize("shapes", [{}, {"-tou": "charges"}, {"-tou": "proportional charges line"}])
+def test_a_new_version_of_a_tariff_comes_with_a_registry_version(tmp_path: Path, shapes: dict[str, str]) -> None:
+    """Energy counted so far stays in its bins, what comes is under the new version; the past is not written anew."""
+    for name in ("v1", "data"):
+        (tmp_path / name).mkdir()
+    folder = tariffs_of(tmp_path / "tariffs", shapes)
+    file = folder / "guangzhou-residential-tou.toml"
+    house = House(tmp_path / "data", folder)
+    try:
+        cities = one_meter(tmp_path / "v1", "13200", ["1.8.0"], [["A0", "guangzhou-residential-tou", START, ""]])
+        house.register(cities)
+        first = house.digest
+        value = 0
+        for day, wh in (("2026-11-30", 4_000), ("2026-12-08T13:00", 9_111), ("2026-12-09", 300_000)):
+            value += wh
+            house.one(1, value, at(day), at(day))
+        house.tick(at("2026-12-09"))
+        house.checkpoint()
+        told = file.read_text()
+        levy = '\n[[version.charge]]\nname = "fund"\nkind = "levy"\nprice = "0.0211"\n'
+        file.write_text(later(told, "2026-12-15", levy))
+        house.register(cities)
+        assert house.digest != first
+        assert house.engine.registry_digest == house.digest
+        for day, wh in (("2026-12-14T16:00", 80_000), ("2026-12-15T16:20", 7_000), ("2027-01-02", 150_000)):
+            value += wh
+            house.one(1, value, at(day), at(day))
+        house.tick(at("2027-01-02"))
+        house.checkpoint()
+        assert house.audited().differences == []
+        levied = [row for row in house.rows() if row["component"] == Component.LEVY]
+        assert len(levied) == 1
+        file.write_text(file.read_text().replace('"0.5802"', '"0.5803"'))
+        second = house.digest
+        house.register(cities)
+        assert house.engine.registry_digest == second, "the running version stays"
+        with closing(sqlite3.connect(house.paths.ledger)) as db:
+            (why,) = db.execute("SELECT outcome FROM inbox_applied ORDER BY inbox_id DESC LIMIT 1").fetchone()
+        assert "is not what it was before now: a change is a new dated version" in why
+        assert house.audited().differences == [], "the version that runs keeps its own texts"
     finally:
         house.close()
