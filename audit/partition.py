@@ -152,7 +152,7 @@ class _Job:
                 if not command.outcome or command.kind == "release":  # a release may take some and not others
                     book.command(command.id, command.kind, command.key, command.body, self.world_of)
                 else:
-                    book.refused.command(command.id, command.kind, command.body, book.offset)
+                    book.refused.command(command.id, command.stream, command.body, book.offset)
                 command = next(waiting, None)
 
         apply_until(book.offset)

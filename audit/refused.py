@@ -69,11 +69,11 @@ class Refused:
         body = json.dumps({"since_s": since_s}).encode()
         self._reading(BACKDATED, "registry", meter, value, at_s, register, quality, offset, body)
 
-    def command(self, number: int, kind: str, body: Any, offset: int) -> None:
+    def command(self, number: int, stream: str, body: Any, offset: int) -> None:
         """An inbox row that changed nothing [10]."""
         text = json.dumps(body, sort_keys=True, ensure_ascii=False).encode("utf-8", "surrogatepass")
-        key = message_event("command", "inbox", kind, number, text)
-        self._add(key, offset, f"command: inbox row {number}, {kind}")
+        key = message_event("command", "inbox", stream, number, text)
+        self._add(key, offset, f"command: inbox row {number}, {stream}")
 
     def _reading(
         self,

@@ -73,6 +73,7 @@ class Command:
     body: dict[str, Any]
     outcome: str
     created_at_s: int
+    stream: str  # under which a row of the queue tells of it: the kind, and whose of a row that is for all partitions
 
 
 @dataclass(slots=True)
@@ -247,7 +248,7 @@ def commands(paths: Paths, snap: Snapshot, after_offset: int, known: set[int]) -
             chunk = pairs[low : low + _CHUNK]
             marks = ",".join("?" * len(chunk))
             asked = (
-                "SELECT i.id, i.kind, i.key, i.body, i.created_at_s, a.outcome"  # noqa: S608
+                "SELECT i.id, i.kind, i.key, i.body, i.created_at_s, i.partition, a.outcome"  # noqa: S608
                 " FROM inbox i JOIN inbox_applied a ON a.inbox_id = i.id"
                 f" WHERE a.partition = ? AND i.id IN ({marks})"
             )
@@ -255,7 +256,9 @@ def commands(paths: Paths, snap: Snapshot, after_offset: int, known: set[int]) -
             for offset, number in chunk:
                 row = rows[number]
                 body = json.loads(row["body"])
-                yield Command(number, offset, row["kind"], row["key"], body, row["outcome"], row["created_at_s"])
+                kind, mine = row["kind"], row["partition"] is not None
+                stream = kind if mine else f"{kind}:{snap.partition}"
+                yield Command(number, offset, kind, row["key"], body, row["outcome"], row["created_at_s"], stream)
 
 
 def records(paths: Paths, snap: Snapshot, after_offset: int) -> Iterator[RecordRow]:

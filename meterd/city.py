@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from config.settings import RatingSettings
-from config.tariff_files import kept_texts
+from config.tariff_files import KEPT, kept_texts, tariff_texts
 from rating.book import TariffBook
 from rating.names import Names
+from rating.takeover import rewritten
 from rating.tariff.reading import parse_tariffs
 from registry.store import RegistryReader
 
@@ -64,3 +65,22 @@ def _book(image: RegistryImage, texts: Mapping[str, str], settings: RatingSettin
         settings.horizon_from_year,
         settings.horizon_to_year,
     )
+
+
+def past_rewritten(registry_root: Path, running: str, staged: str, settings: RatingSettings, now_s: int) -> str:
+    """Why a staged version's tariff files cannot follow those of the version that runs; "" when they can.
+
+    The engine asks the same when it comes to it; whoever imports hears it here.
+    """
+    kept = [registry_root / digest / KEPT for digest in (running, staged)]
+    if running == staged or not all(folder.is_dir() for folder in kept):
+        return ""
+    order = RegistryReader(registry_root, running).image.tariffs
+    years = settings.horizon_from_year, settings.horizon_to_year
+    books = []
+    for folder in kept:
+        tariffs = parse_tariffs(tariff_texts(folder))
+        there = {tariff.id for tariff in tariffs}
+        books.append(TariffBook.compile(tariffs, [name for name in order if name in there], ((),), (), *years))
+    before, after = books
+    return rewritten(before, after, now_s)

@@ -82,7 +82,9 @@ class Commands:
 
     def refuse(self, row: InboxRow, why: str) -> None:
         """End a row that changes nothing."""
-        self._engine.set_aside(refusals.command(row, why, self._engine.offset, self._engine.as_of_s))
+        self._engine.set_aside(
+            refusals.command(row, why, self._engine.partition, self._engine.offset, self._engine.as_of_s)
+        )
         self._engine.applied(row, why)
 
     # -- the registry ----------------------------------------------------------------------------------------

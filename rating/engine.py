@@ -110,7 +110,7 @@ class PartitionEngine:
         self.as_of_s = max(self.as_of_s, row.created_at_s)
         why = misfit(image, self.part.image)
         if not why and self.part.book is not None and self.part.book is not book:
-            why = rewritten(self.part.book, book, self.as_of_s)
+            why = rewritten(self.part.book, book, row.created_at_s)  # the same instant in every partition
         if why:
             self._commands.refuse(row, why)
             return

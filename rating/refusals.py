@@ -136,15 +136,16 @@ def backdated(
     )
 
 
-def command(row: InboxRow, why: str, offset: int, as_of_s: int) -> ExceptionRow:
-    """An inbox row that changed nothing."""
+def command(row: InboxRow, why: str, partition: int, offset: int, as_of_s: int) -> ExceptionRow:
+    """An inbox row that changed nothing; of one that is for all partitions each has its own."""
+    stream = row.kind if row.partition is not None else f"{row.kind}:{partition}"
     return ExceptionRow(
-        key=_key(Reason.COMMAND, row.id, row.kind, row.key),
+        key=_key(Reason.COMMAND, row.id, stream, row.key),
         reason=str(Reason.COMMAND),
         offset=offset,
         received_at_s=as_of_s,
         source="inbox",
-        stream=row.kind,
+        stream=stream,
         sequence=row.id,
         body=json.dumps(row.body, sort_keys=True, ensure_ascii=False, default=str).encode(),
         note=f"inbox row {row.id} ({row.key}): {why}"[:500],

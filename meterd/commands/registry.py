@@ -72,14 +72,17 @@ def import_directory(directory: DirArgument, config: ConfigOption = None, json: 
 
     settings = settings_or_stop(config)
     _must_be_folder(directory)
-    paths = Paths(settings.data_dir)
+    paths, now_s = Paths(settings.data_dir), _clock(settings).now_s()
+    running = active_digest(paths.ledger)
     try:
-        staged = stage_with(
-            settings, directory, previous_digest=active_digest(paths.ledger), now_s=_clock(settings).now_s()
-        )
+        staged = stage_with(settings, directory, previous_digest=running, now_s=now_s)
     except ImportFaults as faults:
         _show_faults(faults, ": nothing was imported", json=json)
         raise typer.Exit(Exit.NO) from None
+    if running is not None:
+        city = import_module("meterd.city")  # by name: it compiles, and a first import needs none of it
+        if why := city.past_rewritten(paths.registry, running, staged.digest, settings.rating, now_s):
+            raise Stop(Exit.NO, f"{why}: nothing was imported")
     mark_staged(paths.registry, staged.digest)
     activated = activate(settings, staged.digest)
     found = set_aside(paths.ledger) if activated else {}

@@ -22,6 +22,7 @@ from ledger.effects import SUBLEDGER, Component, InboxRow
 from ledger.inbox import pending, submit
 from ledger.pages import checksum
 from ledger.store import LedgerStore
+from meterd.city import past_rewritten
 from rating.book import TariffBook
 from rating.engine import PartitionEngine
 from rating.names import Names
@@ -128,7 +129,8 @@ class House:
         self.submit("registry", staged.digest, {"digest": staged.digest})
 
     def submit(self, kind: str, key: str, body: dict[str, Any]) -> None:
-        self.store.write(lambda c: submit(c, kind=kind, key=key, body=body, partition=0, now_s=NOW_S))
+        home = None if kind == "registry" else 0  # a version is for every partition
+        self.store.write(lambda c: submit(c, kind=kind, key=key, body=body, partition=home, now_s=NOW_S))
         with self.store.reader() as connection:
             rows = pending(connection, 0, 10)
         for row in rows:
@@ -657,6 +659,9 @@ def test_a_new_version_of_a_tariff_comes_with_a_registry_version(tmp_path: Path,
         with closing(sqlite3.connect(house.paths.ledger)) as db:
             (why,) = db.execute("SELECT outcome FROM inbox_applied ORDER BY inbox_id DESC LIMIT 1").fetchone()
         assert "is not what it was before now: a change is a new dated version" in why
+        told = past_rewritten(house.paths.registry, second, house.digest, house.rating, NOW_S)
+        assert told == why, "whoever imports it hears the same"
+        assert past_rewritten(house.paths.registry, first, second, house.rating, NOW_S) == ""
         assert house.audited().differences == [], "the version that runs keeps its own texts"
     finally:
         house.close()
