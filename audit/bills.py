@@ -13,7 +13,7 @@ from decimal import Decimal
 from fractions import Fraction
 from typing import Any, Final
 
-from audit.charges import Charged, Use, allowance_of, charged
+from audit.charges import Charged, Use, allowance_of, charged, speaks
 from audit.tariffs import TIERS_MAX, WIDE, Bounds, History, Segment, Tariff, month_start
 
 Key = tuple[int, int, int]  # local day, a period's place among the tariff's prices, tier
@@ -191,17 +191,22 @@ class _Bins:
 
 
 def _runs(tariff: Tariff, month: int) -> dict[int, int]:
-    """Days of a month in a row under one version and one allowance of each of its credits have one number."""
+    """Days of a month in a row on which every charge says the same have one number."""
     found: dict[int, int] = {}
     before: Any = None
     number = -1
     for day in range(max(month_start(month), tariff.first_day), month_start(month + 1)):
         version = tariff.version_on(day)
         charges = tariff.told["version"][tariff.versions.index(version)].get("charge", ())
-        alike = version.from_day, [allowance_of(tariff.told, one, day) for one in charges if "allowance" in one]
+        alike = version.from_day, [_part_of(tariff, one, day) for one in charges]
         number += alike != before
         found[day], before = number, alike
     return found
+
+
+def _part_of(tariff: Tariff, charge: Mapping[str, Any], day: int) -> int:
+    """The allowance that holds on a day, or whether it is a day that the charge is for."""
+    return allowance_of(tariff.told, charge, day) if "allowance" in charge else speaks(tariff.told, charge, day)
 
 
 def _tiers(tariff: Tariff, names: Sequence[str], energy: Sequence[int], bounds: Bounds) -> list[list[int]]:

@@ -104,7 +104,7 @@ class _Days:
         amount = Fraction(charge["amount"])
         shares: dict[int, int] = {}  # by how many days share the amount
         for day in self.served:
-            if _speaks(self.told, charge, day):
+            if speaks(self.told, charge, day):
                 length = 1 if charge["per"] == "day" else self._sharing(charge, day)
                 shares[length] = shares.get(length, 0) + (self.says(charge["times"], day) if "times" in charge else 1)
         if charge["per"] == "day":
@@ -116,9 +116,9 @@ class _Days:
         if charge["per"] == "month":
             return month_start(self.month + 1) - month_start(self.month)
         first = end = day
-        while _speaks(self.told, charge, first - 1):
+        while speaks(self.told, charge, first - 1):
             first -= 1
-        while _speaks(self.told, charge, end):
+        while speaks(self.told, charge, end):
             end += 1
         return end - first
 
@@ -144,10 +144,11 @@ class _Days:
 
 def allowance_of(told: Mapping[str, Any], charge: Mapping[str, Any], day: int) -> int:
     """The place of the allowance that holds on a local day."""
-    return next(place for place, one in enumerate(charge["allowance"]) if _speaks(told, one, day))
+    return next(place for place, one in enumerate(charge["allowance"]) if speaks(told, one, day))
 
 
-def _speaks(told: Mapping[str, Any], part: Mapping[str, Any], day: int) -> bool:
+def speaks(told: Mapping[str, Any], part: Mapping[str, Any], day: int) -> bool:
+    """Whether a part that may be for some months or seasons holds on a local day."""
     on = _EPOCH + timedelta(days=day)
     if "months" in part:
         return on.month in part["months"]

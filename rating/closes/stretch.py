@@ -1,4 +1,4 @@
-"""Pure: stretches of days under one version of a tariff, one bill cycle and one allowance of each credit.
+"""Pure: stretches of days under one version of a tariff, one bill cycle and one part of the year of each charge.
 
 July          | August, version 1  | August, version 2 | September, summer | September, winter |
 """

@@ -242,7 +242,7 @@ name = "summer"
 kind = "standing"
 amount = "31.25"
 per = "season"
-months = [7, 8]
+season = ["hot"]
 step = "0.01"
 mode = "half_even"
 [[version.charge]]
@@ -277,6 +277,13 @@ step = "0.01"
 mode = "half_up"
 """
 
+HOT = """
+[[season]]
+name = "hot"
+from = "07-20"
+to = "08-25"
+
+"""  # begins and ends within a month: so do stretches of days
 
 FED_IN = """
 [[version.charge]]
@@ -293,7 +300,7 @@ def tariffs_of(folder: Path, shapes: dict[str, str]) -> Path:
         words = shapes.get(name.removeprefix("guangzhou-residential"), "").split()
         if "charges" in words:
             head, *versions = text.split("[[version]]")
-            text = head + "".join(f"[[version]]{version}{CHARGES}" for version in versions)
+            text = head + HOT + "".join(f"[[version]]{version}{CHARGES}" for version in versions)
         if netting := {"none", "cycle_total", "cycle_by_period"}.intersection(words):
             (word,) = netting
             text = text.replace("[rounding]", f'netting = "{word}"\n[rounding]', 1) + FED_IN
@@ -339,7 +346,9 @@ def test_the_engine_agrees_with_the_auditor_over_faults_and_changes(
         del registers[4]
         registers[99] = 0
         alive = {meter: value for meter, value in registers.items() if meter != 5}
-        month(house, seed + 100, "2026-07-15", "2026-09-02", alive)  # meter 5 is dead: July is estimated
+        month(house, seed + 100, "2026-07-15", "2026-08-29", alive)  # meter 5 is dead: July is estimated
+        assert house.audited().differences == []  # while August's bill is pending
+        month(house, seed + 300, "2026-08-29", "2026-09-02", alive)
         assert house.engine.counters["estimate.accepted"] == 1
         registers |= alive
         house.submit("reversal", "cash:1:back", {"account": "A1", "amount_fen": 5000})
@@ -572,6 +581,7 @@ def test_registers_that_lag_behind_switches_of_tariff(tmp_path: Path, seed: int,
         (1, {"": "none charges", "-tou": "cycle_by_period per_period charges line"}),
         (2, {"": "slab charges cycle_total whole", "-tou": "none"}),
         (3, {"": "", "-tou": "cycle_by_period charges"}),  # the first does not count what is fed in
+        *((seed, {"": "none", "-tou": "cycle_by_period charges line"}) for seed in (8, 9)),
     ],
 )
 def test_what_is_fed_in(tmp_path: Path, seed: int, shapes: dict[str, str]) -> None:
