@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +17,7 @@ from rating.tariff.reading import parse_tariffs
 from registry.store import RegistryReader
 
 if TYPE_CHECKING:
+    from rating.tariff.model import Tariff
     from registry.image import RegistryImage
 
 
@@ -67,20 +68,18 @@ def _book(image: RegistryImage, texts: Mapping[str, str], settings: RatingSettin
     )
 
 
-def past_rewritten(registry_root: Path, running: str, staged: str, settings: RatingSettings, now_s: int) -> str:
-    """Why a staged version's tariff files cannot follow those of the version that runs; "" when they can.
+def past_rewritten(running: Path, tariffs: Sequence[Tariff], settings: RatingSettings, now_s: int) -> str:
+    """Why tariffs cannot follow those of the registry version in folder `running`; "" when they can.
 
     The engine asks the same when it comes to it; whoever imports hears it here.
     """
-    kept = [registry_root / digest / KEPT for digest in (running, staged)]
-    if running == staged or not all(folder.is_dir() for folder in kept):
+    if not (running / KEPT).is_dir():
+        return ""  # staged by a release that kept none
+    before = parse_tariffs(tariff_texts(running / KEPT))
+    both = {one.id for one in before} & {one.id for one in tariffs}
+    order = [name for name in RegistryReader(running.parent, running.name).image.tariffs if name in both]
+    if not order:
         return ""
-    order = RegistryReader(registry_root, running).image.tariffs
     years = settings.horizon_from_year, settings.horizon_to_year
-    books = []
-    for folder in kept:
-        tariffs = parse_tariffs(tariff_texts(folder))
-        there = {tariff.id for tariff in tariffs}
-        books.append(TariffBook.compile(tariffs, [name for name in order if name in there], ((),), (), *years))
-    before, after = books
-    return rewritten(before, after, now_s)
+    was, now = (TariffBook.compile(files, order, (), (), *years) for files in (before, tariffs))
+    return rewritten(was, now, now_s)

@@ -11,6 +11,7 @@ import typer
 
 from meterd import output
 from meterd.commands.config import ConfigOption, JsonOption, settings_or_stop
+from meterd.commands.tariff import tariffs_in
 from meterd.exits import Exit, Stop
 
 if TYPE_CHECKING:
@@ -73,16 +74,16 @@ def import_directory(directory: DirArgument, config: ConfigOption = None, json: 
     settings = settings_or_stop(config)
     _must_be_folder(directory)
     paths, now_s = Paths(settings.data_dir), _clock(settings).now_s()
-    running = active_digest(paths.ledger)
+    running, tariffs = active_digest(paths.ledger), tariffs_in(settings.rating.tariffs_dir)
+    if running is not None:
+        city = import_module("meterd.city")  # by name: it compiles, and a first import needs none of it
+        if why := city.past_rewritten(paths.registry / running, tariffs, settings.rating, now_s):
+            raise Stop(Exit.NO, f"{why}: nothing was imported")
     try:
         staged = stage_with(settings, directory, previous_digest=running, now_s=now_s)
     except ImportFaults as faults:
         _show_faults(faults, ": nothing was imported", json=json)
         raise typer.Exit(Exit.NO) from None
-    if running is not None:
-        city = import_module("meterd.city")  # by name: it compiles, and a first import needs none of it
-        if why := city.past_rewritten(paths.registry, running, staged.digest, settings.rating, now_s):
-            raise Stop(Exit.NO, f"{why}: nothing was imported")
     mark_staged(paths.registry, staged.digest)
     activated = activate(settings, staged.digest)
     found = set_aside(paths.ledger) if activated else {}

@@ -48,7 +48,7 @@ def listed(config: ConfigOption = None, json: JsonOption = False) -> None:
     """List the tariffs that the settings name, or those that are shipped."""
     from meterd.views.tariffs import listed as told
 
-    rows = [told(tariff) for tariff in _in_use(config)]
+    rows = [told(tariff) for tariff in tariffs_in(_in_use(config))]
     output.table(tuple(rows[0]), [tuple(row.values()) for row in rows], json=json)
 
 
@@ -126,18 +126,23 @@ def _texts_of(file: Path) -> dict[str, str]:
     return texts
 
 
-def _directory_texts(config: Path | None) -> dict[str, str]:
-    """The tariffs that the settings name; without settings those that are shipped."""
+def tariffs_in(directory: Path | None) -> tuple[Tariff, ...]:
+    """Those of a directory, or those that are shipped; a fault in any of the files ends the command (exit 1)."""
+    return _parsed(_texts_in(directory))
+
+
+def _texts_in(directory: Path | None) -> dict[str, str]:
     from config.tariff_files import tariff_texts
 
     try:
-        return tariff_texts(None if config is None else settings_or_stop(config).rating.tariffs_dir)
+        return tariff_texts(directory)
     except (OSError, ValueError) as wrong:
         raise Stop(Exit.NO, str(wrong)) from None
 
 
-def _in_use(config: Path | None) -> tuple[Tariff, ...]:
-    return _parsed(_directory_texts(config))
+def _in_use(config: Path | None) -> Path | None:
+    """The directory that the settings name; without settings that of the shipped tariffs."""
+    return None if config is None else settings_or_stop(config).rating.tariffs_dir
 
 
 def _parsed(texts: dict[str, str]) -> tuple[Tariff, ...]:
@@ -154,7 +159,7 @@ def one_tariff(file: str, config: Path | None) -> Tariff:
     from config.tariff_files import DAYS
 
     if not file.endswith(".toml"):
-        texts = _directory_texts(config)
+        texts = _texts_in(_in_use(config))
         if file not in texts:
             names = ", ".join(name for name in texts if not name.endswith(DAYS))
             raise Stop(Exit.NO, f"there is no tariff {file!r}; there are {names}, or name a file that ends in .toml")
@@ -168,7 +173,7 @@ def one_tariff(file: str, config: Path | None) -> Tariff:
 def _text(file: str, config: Path | None) -> str:
     """The text of a tariff that has no faults."""
     name = one_tariff(file, config).id
-    return (_texts_of(Path(file)) if file.endswith(".toml") else _directory_texts(config))[name]
+    return (_texts_of(Path(file)) if file.endswith(".toml") else _texts_in(_in_use(config)))[name]
 
 
 def _attributes(told: list[str] | None) -> dict[str, int]:

@@ -8,6 +8,7 @@ import pytest
 import typer
 from typer.testing import CliRunner, Result
 
+from config.tariff_files import DAYS, tariff_texts
 from meterd.commands import registry as commands
 from meterd.exits import Exit, Stop
 from registry.staged import staged_digest
@@ -80,6 +81,49 @@ def test_tariffs_that_nobody_ships_are_faults(call: Any, town: Any) -> None:
     done = call("check", town())
     assert done.exit_code == 1
     assert "guangzhou-residential" in done.stdout
+
+
+@pytest.fixture
+def own_tariffs(config: Path, tmp_path: Path) -> Path:
+    """A folder of tariffs that the settings name: the shipped ones."""
+    folder = tmp_path / "tariffs"
+    folder.mkdir()
+    for name, text in tariff_texts().items():
+        (folder / (name if name.endswith(DAYS) else f"{name}.toml")).write_text(text)
+    config.write_text(f'{config.read_text()}[rating]\ntariffs_dir = "{folder}"\n')
+    return folder
+
+
+def test_nothing_is_imported_under_a_tariff_file_with_a_fault(
+    call: Any, config: Path, own_tariffs: Path, tmp_path: Path
+) -> None:
+    """A version keeps its tariff files for ever: a broken one would stop the daemon at every start."""
+    call("generate", "--meters", 5, tmp_path / "city")
+    file = own_tariffs / "beijing-water.toml"  # whether an account has it or not
+    whole = file.read_text()
+    for broken, what in ((whole.replace('"half_up"', '"half_off"', 1), "half_off"), (whole + "[[", "beijing-water")):
+        file.write_text(broken)
+        done = call("import", tmp_path / "city", "--config", config)
+        assert isinstance(done.exception, Stop)
+        assert (done.exception.code, what in done.exception.message) == (Exit.NO, True)
+        assert not (tmp_path / "data" / "registry").exists()
+    file.write_text(whole)
+    assert call("import", tmp_path / "city", "--config", config).exit_code == 0
+
+
+def test_a_tariff_that_writes_the_past_anew_is_refused_before_anything_is_staged(
+    call: Any, config: Path, own_tariffs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    call("generate", "--meters", 5, tmp_path / "city")
+    first = json.loads(call("import", tmp_path / "city", "--config", config, "--json").stdout)["digest"]
+    monkeypatch.setattr(commands, "active_digest", lambda _: first)
+    file = own_tariffs / "guangzhou-residential.toml"
+    file.write_text(file.read_text().replace('"0.05"', '"0.06"'))
+    done = call("import", tmp_path / "city", "--config", config)
+    assert isinstance(done.exception, Stop)
+    assert "a change is a new dated version in its file: nothing was imported" in done.exception.message
+    assert [one.name for one in (tmp_path / "data" / "registry").iterdir() if one.is_dir()] == [first]
+    assert staged_digest(tmp_path / "data" / "registry") == first
 
 
 def test_a_running_daemon_is_asked_to_activate(
