@@ -20,7 +20,7 @@ from config.units import CURRENCIES, ENERGY_SCALE, INT64_MAX
 from rating.bins import Layout, layout_of
 from rating.calendar import Int64s, LocalCalendar, first_day_of, local_calendar
 from rating.compiled import Lines
-from rating.schedule import Bounds, Schedule, compile_schedule, relevant
+from rating.schedule import Bounds, Schedule, changes_of, compile_schedule, relevant
 from rating.spread import CHEAP_E8
 from rating.tariff.fields import TIERS_MAX
 from rating.tariff.model import Tariff
@@ -185,13 +185,9 @@ class TariffBook:
     def attribute_days(self, tariff_index: int, history: int, name: str) -> list[tuple[int, int, int]]:
         """(first local day, end, value) of an attribute in a history; before its first change it is 0."""
         calendar = self.calendars[tariff_index]
-        changes: dict[int, int] = {}  # of two changes on one day the later one stands
-        for change in sorted(self.histories[history], key=lambda c: c.from_s):
-            if change.name == name and change.from_s < calendar.end_s:
-                early = change.from_s <= calendar.start_s
-                changes[calendar.first_day if early else calendar.day_of(change.from_s)] = change.value
-        days = [*changes, calendar.end_day]
-        return [(day, days[place + 1], value) for place, (day, value) in enumerate(changes.items())]
+        changes = changes_of(calendar, self.histories[history], (name,))
+        ends = [*(day for day, _, _ in changes[1:]), calendar.end_day]
+        return [(day, end, value) for (day, _, value), end in zip(changes, ends, strict=False)]
 
     def rounding(self, tariff_index: int) -> BillRounding:
         tariff = self.tariffs[tariff_index]

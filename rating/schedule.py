@@ -14,7 +14,7 @@ at the local midnight that starts its day. An attribute that an account does not
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -98,11 +98,18 @@ def resolve_cycle(parts: Sequence[tuple[int, Bounds]], end_day: int, on_change: 
 def relevant(
     tariff: Tariff, calendar: LocalCalendar, history: Sequence[AttributeChange]
 ) -> tuple[tuple[int, str, int], ...]:
-    """The changes (local day, name, value) of a history that this tariff looks at, in order; equal: equal schedules.
+    """The changes of a history that the bounds of this tariff look at, in order; equal: equal schedules."""
+    names = {name for v in tariff.version if v.tiers for extra in v.tiers.attribute for name in extra.names}
+    return changes_of(calendar, history, names)
+
+
+def changes_of(
+    calendar: LocalCalendar, history: Sequence[AttributeChange], names: Collection[str]
+) -> tuple[tuple[int, str, int], ...]:
+    """The changes (local day, name, value) of these attributes, in order.
 
     Changes before the horizon count from its start.
     """
-    names = {name for v in tariff.version if v.tiers for extra in v.tiers.attribute for name in extra.names}
     latest: dict[tuple[int, str], int] = {}  # of two changes on one day the later one stands
     for change in sorted((c for c in history if c.name in names), key=lambda c: c.from_s):
         if change.from_s < calendar.end_s:

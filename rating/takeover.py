@@ -131,7 +131,8 @@ def rewritten(old: TariffBook, new: TariffBook, now_s: int) -> str:
             return f"tariff {was.id} has another {changed[0]} than the one that runs: give it another id"
         today = old.calendars[number].day_of(now_s)
         begun = _in_force(was, today) == _in_force(now, today)
-        if not begun or _prices(old, number, now_s) != _prices(new, other, now_s):
+        both = zip(_priced(old, number, now_s), _priced(new, other, now_s), strict=True)
+        if not begun or not all(np.array_equal(a, b) for a, b in both):
             return f"tariff {was.id} is not what it was before now: a change is a new dated version in its file"
     return ""
 
@@ -142,14 +143,9 @@ def _in_force(tariff: Tariff, today: int) -> list[Version]:
     return [one.model_copy(update={"source": "", "dated": ""}) for one in begun]
 
 
-def _prices(book: TariffBook, tariff: int, now_s: int) -> tuple[list[int], list[str], list[list[int]]]:
-    """Starts, periods and prices of the segments that have begun."""
+def _priced(book: TariffBook, tariff: int, now_s: int) -> tuple[Rows, Rows, Rows]:
+    """Starts, names of the periods and prices of the segments that have begun."""
     first, end = int(book.seg_first[tariff]), int(book.seg_first[tariff + 1]) - 1  # without the sentinel
     end = first + int(np.searchsorted(book.seg_start[first:end], now_s, side="right"))
-    names = book.period_names(tariff)
     run = slice(first, end)
-    return (
-        book.seg_start[run].tolist(),
-        [names[period] for period in book.seg_period[run].tolist()],
-        book.seg_price[run].tolist(),
-    )
+    return book.seg_start[run], np.array(book.period_names(tariff))[book.seg_period[run]], book.seg_price[run]
