@@ -60,31 +60,24 @@ class Due:
         return np.asarray(total, np.int64)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Cells:
-    """Cells of one bill cycle of many ladders: `[ladder, cell]`."""
-
-    wh: Int64s
-    energy_e11: Int64s
-
-
-def due(book: TariffBook, tariff: int, cycle: int, cells: Cells, histories: Rows, between: Between) -> Due:
-    """Reckon a bill cycle; `histories` are those of each ladder's account, `between` asks for days of service."""
+def due(book: TariffBook, tariff: int, cycle: int, cells: Rows, histories: Rows, between: Between) -> Due:
+    """Reckon a bill cycle; `cells` (CELL): `[ladder, cell]`, `histories`: those of each ladder's account, `between`
+    asks for days of service."""
     layout, told = book.layouts[tariff], book.tariffs[tariff]
     assert layout is not None
     here = layout.cycle(cycle)
     starts, ends = np.array([(one.first_day, one.end_day) for one in here.stretches], np.int64).T
     days = between(starts, ends)
     bins = len(here.bins)
-    shape = (len(cells.wh), bins, layout.tiers)
-    wh = cells.wh[:, 1 : 1 + bins * layout.tiers].reshape(shape)
-    used = cells.energy_e11[:, 1 : 1 + bins * layout.tiers].reshape(shape)
+    shape = (len(cells), bins, layout.tiers)
+    wh = cells["wh"][:, 1 : 1 + bins * layout.tiers].reshape(shape)
+    used = cells["energy_e11"][:, 1 : 1 + bins * layout.tiers].reshape(shape)
     used_e11 = np.asarray(used.sum(axis=(1, 2)), np.int64)
     by_bin = np.asarray(used.sum(axis=2), np.int64)
-    fed_in = np.zeros((len(cells.wh), bins), np.int64)
+    fed_in = np.zeros((len(cells), bins), np.int64)
     if layout.fed_in:
         first = 1 + layout.tiers * layout.bins
-        fed_in = cells.wh[:, first : first + bins]
+        fed_in = cells["wh"][:, first : first + bins]
     if told.tiers_at_close:
         taken = np.asarray(wh.sum(axis=2), np.int64)
         if told.nets:
@@ -114,8 +107,8 @@ def due(book: TariffBook, tariff: int, cycle: int, cells: Cells, histories: Rows
         )
         last_day = stretches[-1].end_day - 1
         charges += [Charged(version, place, last_day, one) for place, one in enumerate(reckon(its, share))]
-    there = np.asarray(days.any(axis=1) | cells.wh[:, 1:].any(axis=1) | (used_e11 != 0), bool)
-    return Due(cells.energy_e11[:, POSTED], used_e11, energy_e11, wh, tuple(charges), there)
+    there = np.asarray(days.any(axis=1) | cells["wh"][:, 1:].any(axis=1) | (used_e11 != 0), bool)
+    return Due(cells["energy_e11"][:, POSTED], used_e11, energy_e11, wh, tuple(charges), there)
 
 
 def _times(

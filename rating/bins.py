@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -21,7 +21,9 @@ from rating.closes.stretch import Stretch, stretches_of
 from rating.tariff.model import Tariff
 from rating.timeline import Timeline
 
-POSTED = 0  # the cell of a cycle that holds what has been posted of its energy, in 1e-11
+POSTED: Final = (
+    0  # the cell of what has been posted of a cycle's energy, in 1e-11; its `wh`: what that left in the carry
+)
 
 
 class Bin(NamedTuple):

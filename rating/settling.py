@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from ledger.effects import SUBLEDGER, Component
 from ledger.postings import charge_rows
-from rating.bills import Cells, Due, due, lines_rounded, rounded
+from rating.bills import Due, due, lines_rounded, rounded
 from rating.bins import POSTED
 from rating.calendar import first_day_of, months_of
 from rating.partition import Partition
@@ -66,15 +66,15 @@ def _due(part: Partition, group: _Group, cycle: int, until_day: int) -> Due | No
     sheet = part.sheet[group.sheets]
     held = cycle < sheet["cycle"] + sheet["cycles"]
     at = run_of(sheet, cycle)[:, None] + np.arange(layout.width)
-    rows = part.cell[np.where(held[:, None], at, 0)]
-    cells = Cells(*(np.where(held[:, None], rows[name], 0) for name in ("wh", "energy_e11")))
+    cells = part.cell[np.where(held[:, None], at, 0)]
+    cells[~held] = 0
 
     def between(starts: Int64s, ends: Int64s) -> Int64s:
         return part.served.days(group.sheets, starts, ends, until_day)
 
     stretches = layout.cycle(cycle).stretches
     whole = np.array([stretches[0].first_day]), np.array([stretches[-1].end_day])
-    if not between(*whole).any() and not cells.wh.any() and not cells.energy_e11.any():
+    if not between(*whole).any() and not any(cells[name].any() for name in ("wh", "energy_e11")):
         return None
     histories = part.image.ladders["history"][sheet["ladder"]]
     return due(part.book, group.tariff, cycle, cells, histories, between)

@@ -21,7 +21,7 @@ from config.units import ACCRUAL_PER_MINOR, REGISTER_CODE, Register
 from ledger.effects import InboxRow
 from meterd.rate.columns import Columns, Refusal, register_of
 from meterd.rate.lines import Cycle, billed, charges_of, energy_of
-from rating.bills import Cells, Due, due
+from rating.bills import Due, due
 from rating.book import TariffBook
 from rating.calendar import months_of
 from rating.compiled import Batch
@@ -233,14 +233,14 @@ class _Rating:
         """One bill cycle of all points. The accounts of a file have a sheet each."""
         part, layout = self.engine.part, self.book.layouts[0]
         assert layout is not None
-        rows = part.cell[run_of(part.sheet, month)[:, None] + np.arange(layout.width)]
+        cells = part.cell[run_of(part.sheet, month)[:, None] + np.arange(layout.width)]
 
         def between(starts: npt.NDArray[np.int64], ends: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
             days = np.minimum(served[:, 1:], ends[None, :]) - np.maximum(served[:, :1], starts[None, :])
             return np.asarray(np.maximum(days, 0), np.int64)
 
         histories = np.ones(len(part.sheet), np.int32)
-        return due(self.book, 0, month, Cells(rows["wh"], rows["energy_e11"]), histories, between)
+        return due(self.book, 0, month, cells, histories, between)
 
     def _served(self) -> npt.NDArray[np.int64]:
         """Local days of service, [first, end): a day counts for whoever is served when it ends, up to the last
