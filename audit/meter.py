@@ -14,12 +14,11 @@ from typing import Final, Protocol
 from audit.bills import Used, within
 from audit.tariffs import TIERS_MAX, WIDE, Bounds, History, Segment, Tariff, month_start
 from audit.world import FOREVER, Span
-from config.units import REGISTER_CODE, Quality, Register
+from config.units import FED_IN_REGISTER, Quality
 
 ENERGY_MAX: Final = 4_000_000_000  # of one reading; beyond it is `overflow`
 _UNCHECKED: Final = 10**30
 _NO_BOUND: Final = 10**30
-_FED_IN: Final = REGISTER_CODE[Register.EXPORT_TOTAL]
 _E: Final = int(Quality.E)
 _THOUSAND: Final = Decimal(1000)
 
@@ -165,7 +164,7 @@ class Channel:
     @property
     def fed_in(self) -> bool:
         """It counts what is fed in: no price as it comes, and no ladder."""
-        return self.span.key[1] == _FED_IN
+        return self.span.key[1] == FED_IN_REGISTER
 
     @property
     def told(self) -> bool:

@@ -105,6 +105,7 @@ REGISTER_CODE: Final[dict[Register, int]] = {
     Register.VOLUME: 31,
 }
 REGISTER_NAME: Final[dict[int, Register]] = {code: name for name, code in REGISTER_CODE.items()}
+FED_IN_REGISTER: Final = REGISTER_CODE[Register.EXPORT_TOTAL]  # counts what a home gives, not what it takes
 
 # Every register code has a physical unit; a reading in another unit is the exception `unit`.
 REGISTER_UNIT: Final[dict[Register, str]] = {

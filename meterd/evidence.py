@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from config.units import REGISTER_CODE, Register
+from config.units import FED_IN_REGISTER
 from ledger.reads import StatementRow, bills, state_rows, statement_rows
 from ledger.statements import month_of
 from meterd.city import City
@@ -20,8 +20,7 @@ from meterd.ladder_starts import Cycle, LadderStarts, Ring
 from meterd.lookup import Account
 from meterd.register_log import DAY_S, Look, RegisterLog, Windows
 from meterd.views.explaining import MINOR, ChannelDay, Guess, Posted, Span, Step, explain, rate_moves
-from meterd.views.registers import Move, Order, Point, Seen, cut, part_of
-from meterd.views.registers import Register as Followed
+from meterd.views.registers import Move, Order, Point, Register, Seen, cut, part_of
 from rating.book import TariffBook
 from rating.calendar import first_day_of
 from rating.rings import groups
@@ -30,7 +29,6 @@ from rating.walk import tier_cycle
 
 _SHORT: Final = (("energy", "energy"), ("tier_adder", "adder"))  # component, in the state's field names
 Asked = tuple[int, int, int]  # start of the day before the bill cycle, start and end of the day asked for
-_FED_IN: Final = REGISTER_CODE[Register.EXPORT_TOTAL]  # no price as it comes: a day has nothing of it to explain
 _MARGINS_DAYS: Final = (5, 40, None)  # concentrators re-read three days every night; None: all that there is
 
 
@@ -39,7 +37,7 @@ class _Story:
     """The registers of one ring from the day before a bill cycle to a day, rated again."""
 
     steps: Sequence[Step]
-    registers: Mapping[int, Followed]  # by first span
+    registers: Mapping[int, Register]  # by first span
     guesses: Mapping[int, Sequence[Guess]]
 
 
@@ -55,7 +53,7 @@ class Evidence:
         self._rows = statement_rows(view.connection, account.partition, account.slot)
         self._before = {int(then): place for place, then in enumerate(self._image.channels["next"]) if then >= 0}
         facts = self._image.channels
-        priced = (facts["bill"] == 1) & (facts["tariff"] >= 0) & (facts["register"] != _FED_IN)
+        priced = (facts["bill"] == 1) & (facts["tariff"] >= 0) & (facts["register"] != FED_IN_REGISTER)
         charged = [slot for slot in account.channels if priced[slot]]
         self._spans = {slot: self._span(slot) for slot in charged}
         self._states = dict(zip(account.channels, account.rows, strict=True))
@@ -158,13 +156,13 @@ class Evidence:
         guesses = {first: self._guesses(ring, registers, first, closed[first], steps) for first in registers}
         return _Story(steps, registers, guesses)
 
-    def _register(self, first: int, seen: Sequence[Seen]) -> Followed:
+    def _register(self, first: int, seen: Sequence[Seen]) -> Register:
         """What was seen of the register between its opening here and its end, or its next opening."""
         facts, spans = self._image.channels, chain(self._image, first)
         opening_s, value = int(facts["opening_at_s"][first]), int(facts["opening_value"][first])
         quality = int(facts["opening_quality"][first]) or 4
         opening = Point(opening_s, value, quality, value, "opening")
-        register = Followed(opening, int(facts["digits"][first]), lambda at_s: self._step_at(spans, at_s))
+        register = Register(opening, int(facts["digits"][first]), lambda at_s: self._step_at(spans, at_s))
         before_s = int(facts["until_s"][self._before[first]]) if first in self._before else -1
         until_s = int(facts["until_s"][spans[-1]])
         register.follow(one for one in seen if one.kind == "close" or before_s < one.at_s <= until_s)
@@ -177,7 +175,7 @@ class Evidence:
         tariff = int(facts["tariff"][here])
         return (self.book.tariffs[tariff].quantity_step or 1) if tariff >= 0 else 1
 
-    def _moves(self, ring: Ring, registers: Mapping[int, Followed]) -> list[tuple[int, Move]]:
+    def _moves(self, ring: Ring, registers: Mapping[int, Register]) -> list[tuple[int, Move]]:
         """What the ring's channels did, in the order in which it was charged."""
         found = []
         for slot, span in ring.spans.items():
@@ -189,7 +187,7 @@ class Evidence:
 
     def _complete(
         self,
-        registers: Mapping[int, Followed],
+        registers: Mapping[int, Register],
         closed: Mapping[int, Sequence[Closed]],
         look: Look,
         low_day: int,
@@ -230,7 +228,7 @@ class Evidence:
     def _guesses(
         self,
         ring: Ring,
-        registers: Mapping[int, Followed],
+        registers: Mapping[int, Register],
         first: int,
         closed: Sequence[Closed],
         steps: Sequence[Step],
@@ -258,7 +256,7 @@ class Evidence:
         return found
 
     def _counted(
-        self, ring: Ring, registers: Mapping[int, Followed], ladders: Sequence[int], cycle: Cycle, order: Order
+        self, ring: Ring, registers: Mapping[int, Register], ladders: Sequence[int], cycle: Cycle, order: Order
     ) -> tuple[int, int]:
         """For how long a tier cycle was counted on these ladders by that place of the log, and by how many registers.
 
@@ -277,7 +275,7 @@ class Evidence:
         return sum(known_s.values()), len(known_s)
 
 
-def _known_to_s(register: Followed, skipped: Sequence[int], low_day: int, begin: Order) -> int:
+def _known_to_s(register: Register, skipped: Sequence[int], low_day: int, begin: Order) -> int:
     """Up to when every move of the register since `begin` is known: one behind a file that was left out may be of
     many readings."""
     opening_s = register.points[0].at_s

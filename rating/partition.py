@@ -6,12 +6,12 @@ the book: the channels of an account, the ends of bill cycles, the sorted concen
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from config.units import REGISTER_CODE, Quality, Register
+from config.units import FED_IN_REGISTER, Quality
 from rating.book import TariffBook
 from rating.calendar import months_of
 from rating.compiled import Batch, Homes
@@ -23,7 +23,6 @@ from rating.takeover import Activated, bounds_moved, moved_back, take_over
 from registry.image import PartitionImage
 
 Rows = npt.NDArray[Any]
-_FED_IN: Final = REGISTER_CODE[Register.EXPORT_TOTAL]
 
 
 def empty_arrays() -> dict[str, Rows]:
@@ -169,7 +168,7 @@ class Partition:
         rows["segment"] = self.book.segment_at(facts["tariff"], rows["at_s"])
         unplaced = (rows["ladder"] >= 0) & (self.ladder["stage"][np.maximum(rows["ladder"], 0)] < 0)
         rows["segment"][unplaced] = -1
-        fed_in = facts["register"] == _FED_IN
+        fed_in = facts["register"] == FED_IN_REGISTER
         counted = ~fed_in | np.append(self.book.fed_in(), False)[facts["tariff"]]  # else it is only checked
         billed = (facts["bill"] == 1) & (facts["tariff"] >= 0) & counted
         flags = rows["flags"] & ~np.uint8(ChannelFlag.BILL | ChannelFlag.SHARED | ChannelFlag.DEAR)

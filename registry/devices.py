@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from config.units import REGISTER_CODE, REGISTER_UNIT, Quality, Register
+from config.units import FED_IN_REGISTER, REGISTER_CODE, REGISTER_UNIT, Quality, Register
 from registry import columns, lookup
 from registry.address import addresses
 from registry.checks import Checked, at
@@ -33,7 +33,6 @@ _RESOLUTIONS: Final = {"1": 1000, "1.0": 1000, "0.1": 100, "0.01": 10, "0.001": 
 _TOTAL: Final = REGISTER_CODE[Register.IMPORT_TOTAL]
 _BY_RATE: Final = (_TOTAL + 1, _TOTAL + 4)
 _VOLUME: Final = REGISTER_CODE[Register.VOLUME]
-_FED_IN: Final = REGISTER_CODE[Register.EXPORT_TOTAL]
 
 
 @dataclass(slots=True)
@@ -212,7 +211,9 @@ def registers(table: Table, known: Meters, where: Points, meter_lines: Lines, fa
     checked.bad(
         columns.repeated_numbers(found.keys()) & (meter >= 0), "register {} of that meter stands twice", "register"
     )
-    billable = ((code >= _TOTAL) & (code <= _BY_RATE[1])) | (code == _FED_IN) | (code == _VOLUME) | (code == 0)
+    billable = (
+        ((code >= _TOTAL) & (code <= _BY_RATE[1])) | (code == FED_IN_REGISTER) | (code == _VOLUME) | (code == 0)
+    )
     checked.bad(bill & ~billable, "register {} can only have the role check", "register")
     total, by_rate = np.zeros(len(known.ids) + 1, bool), np.zeros(len(known.ids) + 1, bool)
     total[meter[bill & (code == _TOTAL)]] = True
@@ -333,7 +334,7 @@ def _keyed(row: npt.NDArray[np.int32], at_s: Times) -> Ints:
 
 def _only_billed(known: Meters, counted: Registers) -> npt.NDArray[np.int32]:
     """Per meter the row of its one billed register of what is taken; -1 when it has none or several."""
-    rows = np.flatnonzero(counted.bill & (counted.meter >= 0) & (counted.code != _FED_IN))
+    rows = np.flatnonzero(counted.bill & (counted.meter >= 0) & (counted.code != FED_IN_REGISTER))
     found = np.full(len(known.ids), -1, np.int32)
     found[counted.meter[rows]] = rows
     found[np.bincount(counted.meter[rows], minlength=len(known.ids)) != 1] = -1

@@ -92,7 +92,7 @@ def build(account: Account) -> tuple[Head, Statement]:
 
 def charge_names(account: Account) -> dict[tuple[int, int, int], str]:
     """Names of the charges of every tariff that the account has had, by ladder, version and place."""
-    from config.tariff_files import kept_texts
+    from config.tariff_files import DAYS, kept_texts
     from rating.tariff.reading import parse_tariffs
 
     image = account.image
@@ -100,7 +100,8 @@ def charge_names(account: Account) -> dict[tuple[int, int, int], str]:
     names = account.view.registry.image.tariffs
     ids = {slot: names[int(image.ladders["tariff"][slot])] for slot in mine}
     texts = kept_texts(account.view.registry.folder, account.view.settings.rating.tariffs_dir)
-    told = {one.id: one for one in parse_tariffs(texts)}
+    mentioned = {*ids.values(), *(name for name in texts if name.endswith(DAYS))}
+    told = {one.id: one for one in parse_tariffs({name: texts[name] for name in mentioned & texts.keys()})}
     return {
         (slot, v, place): charge.name
         for slot, tariff in ids.items()

@@ -299,6 +299,6 @@ def _foot(head: Head, shown: Statement) -> str:
     )
     return (
         f"<footer>{check}: {yuan(shown.lines_fen)} = {yuan(shown.posted_fen)} CNY.<br>"
-        f"单价含税；逐日逐笔可由 meterd explain {escape(head.account)} DAY 复核。"
-        "Prices include VAT; every day can be explained to the last fen.</footer>"
+        f"逐日逐笔可由 meterd explain {escape(head.account)} DAY 复核。"
+        "Every day can be explained to the last fen.</footer>"
     )
